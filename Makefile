@@ -19,7 +19,8 @@ help: ## list the targets
 setup: ## install what is missing: a Redis or Valkey server, the tools of `check`
 	@tools/setup.sh all
 
-# The dev profile: a first build takes a third of the time of a release build, and the demo waits for simulated providers, not for the processor.
+# The dev profile: on a new machine the dependencies alone take 95 s instead of 150 s (two cores), `make test` uses the same build,
+# and the demo waits for simulated banks, not for the processor.
 demo: ## payouts from request to verified webhook, on this machine (STAY=1 keeps it running)
 	@tools/setup.sh build
 	@$(if $(REDIS_URL),,$(redis) && )cargo run --locked --bin payrelay -- dev --demo $(if $(STAY),--stay) $(ARGS)
