@@ -1,0 +1,179 @@
+//! What merchants are told: one event per change of a payout's state, numbered per payout without gaps.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::fact::Reason;
+use crate::id::{EventId, Mode, PartyId, PayoutId};
+use crate::payout::Payout;
+use crate::payout::state::{State, StateName};
+
+/// What happened, in the words that a subscription names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EventType {
+    #[serde(rename = "payout.requested")]
+    Requested,
+    #[serde(rename = "payout.approval-required")]
+    ApprovalRequired,
+    #[serde(rename = "payout.scheduled")]
+    Scheduled,
+    #[serde(rename = "payout.initiated")]
+    Initiated,
+    #[serde(rename = "payout.inconclusive")]
+    Inconclusive,
+    #[serde(rename = "payout.authorised")]
+    Authorised,
+    #[serde(rename = "payout.processing-at-bank")]
+    ProcessingAtBank,
+    #[serde(rename = "payout.completed")]
+    Completed,
+    #[serde(rename = "payout.returned")]
+    Returned,
+    #[serde(rename = "payout.failed")]
+    Failed,
+    #[serde(rename = "payout.canceled")]
+    Canceled,
+    #[serde(rename = "payout.review-required")]
+    ReviewRequired,
+    #[serde(rename = "payout.attempt-failed")]
+    AttemptFailed,
+}
+
+impl EventType {
+    /// Every type, in the order of a payout's life.
+    pub const ALL: [Self; 13] = [
+        Self::Requested,
+        Self::ApprovalRequired,
+        Self::Scheduled,
+        Self::Initiated,
+        Self::Inconclusive,
+        Self::Authorised,
+        Self::ProcessingAtBank,
+        Self::Completed,
+        Self::Returned,
+        Self::Failed,
+        Self::Canceled,
+        Self::ReviewRequired,
+        Self::AttemptFailed,
+    ];
+
+    /// The name that subscribers use, such as `payout.completed`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "payout.requested",
+            Self::ApprovalRequired => "payout.approval-required",
+            Self::Scheduled => "payout.scheduled",
+            Self::Initiated => "payout.initiated",
+            Self::Inconclusive => "payout.inconclusive",
+            Self::Authorised => "payout.authorised",
+            Self::ProcessingAtBank => "payout.processing-at-bank",
+            Self::Completed => "payout.completed",
+            Self::Returned => "payout.returned",
+            Self::Failed => "payout.failed",
+            Self::Canceled => "payout.canceled",
+            Self::ReviewRequired => "payout.review-required",
+            Self::AttemptFailed => "payout.attempt-failed",
+        }
+    }
+
+    /// The type of that name, if there is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The event of entering a state.
+    #[must_use]
+    pub const fn entering(state: StateName) -> Self {
+        match state {
+            StateName::Requested => Self::Requested,
+            StateName::AwaitingApproval => Self::ApprovalRequired,
+            StateName::Scheduled => Self::Scheduled,
+            StateName::Initiated => Self::Initiated,
+            StateName::Inconclusive => Self::Inconclusive,
+            StateName::Authorised => Self::Authorised,
+            StateName::Submitted => Self::ProcessingAtBank,
+            StateName::Settled => Self::Completed,
+            StateName::Returned => Self::Returned,
+            StateName::Failed | StateName::Rejected => Self::Failed,
+            StateName::Canceled => Self::Canceled,
+            StateName::InReview => Self::ReviewRequired,
+        }
+    }
+}
+
+/// One thing that merchants are told about a payout. Its body is made once, with the step that it belongs to, and delivered byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub id: EventId,
+    pub kind: EventType,
+    pub at: Timestamp,
+    /// The JSON that is signed and sent. Holds no account number and no name.
+    pub body: String,
+}
+
+/// How far dispatching has come, for `payout.attempt-failed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AttemptCount {
+    pub attempt: u8,
+    pub attempts_remaining: u8,
+    pub next_attempt_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: EventType,
+    timestamp: Timestamp,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    payout_id: PayoutId,
+    transaction_id: &'a str,
+    party_id: &'a PartyId,
+    mode: Mode,
+    sequence: u32,
+    status: StateName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_status: Option<StateName>,
+    amount_in_minor: i64,
+    currency: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a Reason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduled_for: Option<Timestamp>,
+    #[serde(flatten)]
+    attempt: Option<&'a AttemptCount>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: &'a BTreeMap<String, String>,
+}
+
+impl Event {
+    /// The next event of `payout`, which has just entered its state; counts the payout's sequence up.
+    pub(crate) fn of(payout: &mut Payout, kind: EventType, previous: Option<StateName>, attempt: Option<&AttemptCount>, at: Timestamp) -> Self {
+        payout.sequence = payout.sequence.saturating_add(1);
+        let id = EventId::new(payout.id, payout.sequence);
+        let data = Data {
+            payout_id: payout.id,
+            transaction_id: &payout.transaction_id,
+            party_id: &payout.party,
+            mode: payout.mode,
+            sequence: payout.sequence,
+            status: payout.state.name(),
+            previous_status: previous,
+            amount_in_minor: payout.money.minor(),
+            currency: payout.money.currency().code(),
+            reason: payout.state.reason(),
+            scheduled_for: if let State::Scheduled { until } = payout.state { Some(until) } else { None },
+            attempt,
+            metadata: &payout.metadata,
+        };
+        let body = Body { r#type: kind, timestamp: at, data };
+        let body = serde_json::to_string(&body).expect("an event body has string keys only, so it is always JSON");
+        Self { id, kind, at, body }
+    }
+}

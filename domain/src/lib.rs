@@ -1,0 +1,19 @@
+//! What a payout is. No async, no clock, no network: time is passed in, and everything here is a value or a pure function.
+//!
+//! Start with [`payout`]; it is the only place where a payout's state changes.
+
+#![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
+
+pub mod credential;
+pub mod delivery;
+pub mod destination;
+pub mod event;
+pub mod fact;
+pub mod id;
+pub mod ledger;
+pub mod money;
+pub mod payout;
+pub mod schedule;
+pub mod signature;
+pub mod subscription;
+pub mod work;

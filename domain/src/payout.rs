@@ -1,0 +1,721 @@
+//! The payout: a record, and the one function that changes it.
+//!
+//! [`Payout::apply`] takes everything that can happen to a payout, whoever says so, and answers with a [`Step`] to commit. It is pure, and it is
+//! **the only place where a state changes**. What a provider says is folded over a set per attempt ([`attempt`]), so repeated, late and
+//! reordered statements lead to the same end; what cannot be true together moves the payout to review and never overwrites anything.
+
+pub mod attempt;
+pub mod state;
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{AttemptCount, Event, EventType};
+use crate::fact::{Provider, Reason, Report, Source};
+use crate::id::{Mode, PartyId, PayoutId, ProviderKey};
+use crate::ledger::{Account, Entry};
+use crate::money::Money;
+use crate::schedule::{Backoff, Polling};
+use crate::work::Next;
+use attempt::{Attempt, Ended, Evidence, Fate, Outcome, Send};
+use state::{Cause, Clash, State, StateName};
+
+/// An intent to send an amount to a beneficiary, and all that is known about it, less the beneficiary, who is stored encrypted beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Payout {
+    pub id: PayoutId,
+    /// Counts the commits, from 1. A commit names the version that it was decided on.
+    pub version: u64,
+    /// The number of the latest event.
+    pub sequence: u32,
+    pub party: PartyId,
+    pub mode: Mode,
+    /// The caller's key, unique per party and mode.
+    pub transaction_id: String,
+    pub money: Money,
+    pub context_code: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// The caller's wish: not before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_for: Option<Timestamp>,
+    /// The providers to try, in this order. Attempt `n` goes to the `n`th.
+    pub route: Vec<Provider>,
+    /// The owner of the credential that asked for it: may not approve it.
+    pub maker: String,
+    /// W3C `traceparent` of the request that asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    pub state: State,
+    /// When the present state was entered.
+    pub since: Timestamp,
+    /// Polls without news since then.
+    #[serde(default)]
+    pub polls: u32,
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
+    /// Ended by us before any provider was asked, or when all of them had said no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<Withdrawal>,
+    /// A contradiction that is not visible in the attempts themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contradiction: Option<Clash>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<Resolution>,
+    /// When each state was first reached, by the provider's clock where it says so.
+    pub reached: BTreeMap<StateName, Timestamp>,
+}
+
+/// How a payout was ended without a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum Withdrawal {
+    Canceled { reason: Reason },
+    Rejected { reason: Reason },
+}
+
+/// What an operator decided about a payout in review, and on what grounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolution {
+    pub outcome: Resolved,
+    pub reason: Reason,
+    /// Where the proof can be found, such as a ticket or a bank statement line.
+    pub evidence: String,
+    /// The owner of the operator's credential.
+    pub by: String,
+    pub at: Timestamp,
+}
+
+/// What an operator can decide about a payout in review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolved {
+    Settled,
+    Returned,
+    Failed,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub id: PayoutId,
+    pub party: PartyId,
+    pub mode: Mode,
+    pub transaction_id: String,
+    pub money: Money,
+    pub context_code: String,
+    pub metadata: BTreeMap<String, String>,
+    pub scheduled_for: Option<Timestamp>,
+    pub route: Vec<Provider>,
+    pub maker: String,
+    pub needs_approval: bool,
+    pub trace: Option<String>,
+}
+
+/// Something that happened to a payout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    pub source: Source,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened. Statements about an attempt name it; statements about a send name that too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum What {
+    /// A second person agrees.
+    Approve { by: String },
+    /// The caller or an operator takes it back.
+    Cancel { reason: Reason },
+    /// A rule of ours says no before dispatch.
+    Decline { reason: Reason },
+    /// **The intent to send**: committed before the first byte leaves, after `send_by` none does.
+    Initiate { send_by: Timestamp },
+    /// The intent to send the same bytes under the same key again.
+    Resend { send_by: Timestamp },
+    /// No byte of that send left.
+    NotSent { attempt: u8, send: u32, why: Reason },
+    /// The provider answered that it did not process that send.
+    Unprocessed {
+        attempt: u8,
+        send: u32,
+        why: Reason,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+    },
+    /// That send ended without a usable answer.
+    NoAnswer { attempt: u8, send: u32, why: Reason },
+    /// A documented refusal in the answer to that send.
+    Refused { attempt: u8, send: u32, reason: Reason },
+    /// The provider holds other content under our key.
+    KeyConflict { attempt: u8 },
+    /// What the provider says about that attempt.
+    Reported { attempt: u8, report: Report },
+    /// The provider does not know that attempt now.
+    NotFound { attempt: u8 },
+    /// A question to the provider led nowhere.
+    NoNews { attempt: u8, why: Reason },
+    /// Somebody wants to know now.
+    Check,
+    /// Handling it failed again and again.
+    Stuck { why: Reason },
+    /// An operator decides a payout in review.
+    Resolve(Resolution),
+}
+
+/// The provider's rules that a decision needs, taken from its profile.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub polling: Polling,
+    /// The wait before a send that was not processed goes again.
+    pub redispatch: Backoff,
+    /// How long sending may fail to reach the provider at all before the payout is rejected.
+    pub dispatch_bound: SignedDuration,
+}
+
+/// What a fact came to. The steps are to be committed, whole, on the version that was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The state changes.
+    Moved(Step),
+    /// Already so, or older than what is known: the observation is kept, the state stays.
+    Known(Step),
+    /// Contradicts what is known: the step moves the payout to review.
+    Refused(Clash, Step),
+    /// A command that is not possible now. Nothing is to be written.
+    Declined(Declined),
+}
+
+/// Why a command is not possible now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Declined {
+    #[error("the payout can no longer be stopped here: it may already be with the provider, or it has ended")]
+    TooLate,
+    #[error("the payout is not waiting for approval")]
+    NotAwaitingApproval,
+    #[error("the person who asked for the payout cannot approve it")]
+    MakerIsChecker,
+    #[error("the payout is not due for dispatch")]
+    NotDispatchable,
+    #[error("the payout is not inconclusive")]
+    NotInconclusive,
+    #[error("the payout is not in review")]
+    NotInReview,
+    #[error("the provider has not been asked about this payout, or its word is final")]
+    NothingToCheck,
+}
+
+/// A decision and all that follows from it. Committed whole or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The record as it is after the step; its version is one more than the one decided on.
+    pub payout: Payout,
+    pub observation: Observation,
+    pub events: Vec<Event>,
+    pub entries: Vec<Entry>,
+    pub next: Next,
+}
+
+/// A line of a payout's timeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    pub version: u64,
+    pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<StateName>,
+    pub to: StateName,
+    /// `None` for the opening.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fact: Option<Fact>,
+}
+
+/// Where a payout should stand by the evidence.
+struct Target {
+    state: State,
+    /// When the provider says that it got there.
+    at: Option<Timestamp>,
+    attempt_failed: bool,
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// The step to commit, if there is one.
+    #[must_use]
+    pub fn step(&self) -> Option<&Step> {
+        match self {
+            Self::Moved(step) | Self::Known(step) | Self::Refused(_, step) => Some(step),
+            Self::Declined(_) => None,
+        }
+    }
+}
+
+// === impl Fact ===
+
+impl Fact {
+    #[must_use]
+    pub const fn new(source: Source, what: What) -> Self {
+        Self { source, what }
+    }
+}
+
+// === impl Payout ===
+
+impl Payout {
+    /// Opens a payout: funds reserved, first event told, dispatch due at once or on its day. Decided on version 0, which is "no record".
+    #[must_use]
+    pub fn open(order: Order, now: Timestamp) -> Step {
+        let mut payout = Self {
+            id: order.id,
+            version: 1,
+            sequence: 0,
+            party: order.party,
+            mode: order.mode,
+            transaction_id: order.transaction_id,
+            money: order.money,
+            context_code: order.context_code,
+            metadata: order.metadata,
+            scheduled_for: order.scheduled_for,
+            route: order.route,
+            maker: order.maker,
+            trace: order.trace,
+            state: State::Requested,
+            since: now,
+            polls: 0,
+            attempts: Vec::new(),
+            withdrawn: None,
+            contradiction: None,
+            resolution: None,
+            reached: BTreeMap::from([(StateName::Requested, now)]),
+        };
+        let mut events = vec![Event::of(&mut payout, EventType::Requested, None, None, now)];
+        let waits = if order.needs_approval { State::AwaitingApproval } else { payout.dispatchable(now) };
+        if waits.name() != StateName::Requested {
+            payout.enter(waits, now, now);
+            let kind = EventType::entering(payout.state.name());
+            events.push(Event::of(&mut payout, kind, Some(StateName::Requested), None, now));
+        }
+        let observation = Observation { version: 1, at: now, from: None, to: payout.state.name(), fact: None };
+        let entries = vec![Entry { from: Account::Available, to: Account::Reserved, minor: payout.money.minor() }];
+        let next = payout.work_on_entry(None, now);
+        Step { payout, observation, events, entries, next }
+    }
+
+    /// Takes in something that happened. Pure: the same payout, fact and time give the same verdict.
+    #[must_use]
+    pub fn apply(&self, fact: &Fact, plan: &Plan, now: Timestamp) -> Verdict {
+        let mut payout = self.clone();
+        match payout.absorb(&fact.what, now) {
+            Ok(None) => {}
+            Ok(Some(Command::Enter(state))) => return Verdict::Moved(self.moved(payout, Target::now(state), fact, plan, now)),
+            Ok(Some(Command::Remember(next))) => return Verdict::Known(self.known(payout, fact, next, now)),
+            Err(declined) => return Verdict::Declined(declined),
+        }
+        let target = payout.stands(self, fact, plan, now);
+        if target.state.name() == self.state.name() && !target.attempt_failed {
+            if target.state.reason().is_some() {
+                payout.state = target.state;
+            }
+            let next = payout.work_without_news(fact.source, plan, now);
+            return Verdict::Known(self.known(payout, fact, next, now));
+        }
+        let clash = if let State::InReview { cause: Cause::Clash(clash) } = target.state { Some(clash) } else { None };
+        if clash == Some(Clash::ResolutionContradicted) {
+            payout.contradict(Clash::ResolutionContradicted);
+        }
+        let step = self.moved(payout, target, fact, plan, now);
+        match clash {
+            Some(clash) => Verdict::Refused(clash, step),
+            None => Verdict::Moved(step),
+        }
+    }
+
+    /// The attempt that is, or was last, under way.
+    #[must_use]
+    pub fn attempt(&self) -> Option<&Attempt> {
+        self.attempts.last()
+    }
+
+    /// When each state was reached, with those that a provider skipped filled in from the next later one.
+    #[must_use]
+    pub fn timestamps(&self) -> BTreeMap<StateName, Timestamp> {
+        let mut reached = self.reached.clone();
+        for (skipped, later) in [
+            (StateName::Submitted, &[StateName::Settled, StateName::Returned][..]),
+            (StateName::Authorised, &[StateName::Submitted, StateName::Settled, StateName::Returned, StateName::Failed]),
+        ] {
+            if let Some(at) = later.iter().filter_map(|state| reached.get(state)).min().copied() {
+                reached.entry(skipped).or_insert(at);
+            }
+        }
+        reached
+    }
+
+    /// Ready to go now, or waiting for its day.
+    fn dispatchable(&self, now: Timestamp) -> State {
+        match self.scheduled_for {
+            Some(until) if until > now => State::Scheduled { until },
+            _ => State::Requested,
+        }
+    }
+
+    /// Puts a fact into the record. A command answers what it decided; evidence answers nothing, the fold decides.
+    fn absorb(&mut self, what: &What, now: Timestamp) -> Result<Option<Command>, Declined> {
+        let name = self.state.name();
+        match what {
+            What::Approve { .. } if name != StateName::AwaitingApproval => Err(Declined::NotAwaitingApproval),
+            What::Approve { by } if *by == self.maker => Err(Declined::MakerIsChecker),
+            What::Approve { .. } => Ok(Some(Command::Enter(self.dispatchable(now)))),
+            What::Cancel { reason } => {
+                self.withdraw(Withdrawal::Canceled { reason: reason.clone() })?;
+                Ok(Some(Command::Enter(State::Canceled { reason: reason.clone() })))
+            }
+            What::Decline { reason } => {
+                self.withdraw(Withdrawal::Rejected { reason: reason.clone() })?;
+                Ok(Some(Command::Enter(State::Rejected { reason: reason.clone() })))
+            }
+            What::Initiate { send_by } => {
+                self.begin(*send_by, now)?;
+                Ok(Some(Command::Enter(State::Initiated)))
+            }
+            What::Resend { send_by } => {
+                let Some(attempt) = self.attempts.last_mut().filter(|_| name == StateName::Inconclusive) else { return Err(Declined::NotInconclusive) };
+                attempt.begin_send(*send_by);
+                Ok(Some(Command::Remember(Next::Keep)))
+            }
+            What::Check if self.attempts.is_empty() || !name.has_provider_status() => Err(Declined::NothingToCheck),
+            What::Check => Ok(Some(Command::Remember(Next::Poll(now)))),
+            What::Stuck { .. } if name.is_final() || name == StateName::InReview => Ok(Some(Command::Remember(Next::Nothing))),
+            What::Stuck { .. } => Ok(Some(Command::Enter(State::InReview { cause: Cause::Stuck }))),
+            What::Resolve(resolution) => {
+                if name != StateName::InReview {
+                    return Err(Declined::NotInReview);
+                }
+                self.contradiction = None;
+                self.resolution = Some(resolution.clone());
+                Ok(Some(Command::Enter(resolution.state())))
+            }
+            What::NotSent { attempt, send, .. } | What::Unprocessed { attempt, send, .. } => {
+                self.with_attempt(*attempt, |attempt| attempt.forget_send(*send));
+                Ok(None)
+            }
+            What::NoAnswer { attempt, send, .. } => {
+                self.with_attempt(*attempt, |attempt| attempt.settle_send(*send, Fate::Ambiguous));
+                Ok(None)
+            }
+            What::Refused { attempt, send, reason } => {
+                let ended = Ended { at: now, reason: reason.clone() };
+                self.with_attempt(*attempt, |attempt| attempt.settle_send(*send, Fate::Refused(ended)));
+                Ok(None)
+            }
+            What::KeyConflict { attempt } => {
+                self.with_attempt(*attempt, |_| {});
+                self.contradict(Clash::KeyConflict);
+                Ok(None)
+            }
+            What::Reported { attempt, report } => {
+                if report.amount.is_some_and(|amount| amount != self.money) {
+                    self.contradict(Clash::AmountDiffers);
+                }
+                self.with_attempt(*attempt, |attempt| attempt.absorb(report, now));
+                self.note_times();
+                Ok(None)
+            }
+            What::NotFound { attempt } | What::NoNews { attempt, .. } => {
+                self.with_attempt(*attempt, |_| {});
+                Ok(None)
+            }
+        }
+    }
+
+    fn withdraw(&mut self, withdrawal: Withdrawal) -> Result<(), Declined> {
+        if !self.state.name().is_before_dispatch() {
+            return Err(Declined::TooLate);
+        }
+        self.withdrawn = Some(withdrawal);
+        Ok(())
+    }
+
+    /// Begins the next send: of the same attempt where nothing of it was processed, else of the next one.
+    fn begin(&mut self, send_by: Timestamp, now: Timestamp) -> Result<(), Declined> {
+        let due = match self.state {
+            State::Requested => true,
+            State::Scheduled { until } => until <= now,
+            State::AwaitingApproval
+            | State::Initiated
+            | State::Inconclusive
+            | State::Authorised
+            | State::Submitted
+            | State::Settled
+            | State::Returned { .. }
+            | State::Failed { .. }
+            | State::Rejected { .. }
+            | State::Canceled { .. }
+            | State::InReview { .. } => false,
+        };
+        if !due {
+            return Err(Declined::NotDispatchable);
+        }
+        if let Some(attempt) = self.attempts.last_mut()
+            && attempt.outcome() == Outcome::Unsent
+        {
+            attempt.begin_send(send_by);
+            return Ok(());
+        }
+        let Some(provider) = self.route.get(self.attempts.len()).copied() else { return Err(Declined::NotDispatchable) };
+        let number = u8::try_from(self.attempts.len().saturating_add(1)).map_err(|_| Declined::NotDispatchable)?;
+        let mut attempt = Attempt {
+            number,
+            provider,
+            key: ProviderKey::derive(self.id, number),
+            initiated_at: now,
+            sends: 0,
+            live: Vec::new(),
+            evidence: Evidence::default(),
+            reference: None,
+            provider_status: None,
+        };
+        attempt.begin_send(send_by);
+        self.attempts.push(attempt);
+        Ok(())
+    }
+
+    fn with_attempt(&mut self, number: u8, change: impl FnOnce(&mut Attempt)) {
+        match self.attempts.iter_mut().find(|attempt| attempt.number == number) {
+            Some(attempt) => change(attempt),
+            None => self.contradict(Clash::UnknownAttempt),
+        }
+    }
+
+    /// Keeps the least of the contradictions, so that their order does not matter.
+    fn contradict(&mut self, clash: Clash) {
+        self.contradiction = Some(self.contradiction.map_or(clash, |held| held.min(clash)));
+    }
+
+    fn note_times(&mut self) {
+        for attempt in &self.attempts {
+            let evidence = &attempt.evidence;
+            for (state, at) in
+                [(StateName::Authorised, evidence.authorised), (StateName::Submitted, evidence.submitted), (StateName::Settled, evidence.settled)]
+            {
+                if let Some(at) = at {
+                    self.reached.entry(state).and_modify(|held| *held = at.min(*held)).or_insert(at);
+                }
+            }
+        }
+    }
+
+    /// Where the payout should stand, by all that is known now. `before` is the record that `fact` met.
+    fn stands(&self, before: &Self, fact: &Fact, plan: &Plan, now: Timestamp) -> Target {
+        let news = self.attempts.iter().zip(&before.attempts).any(|(after, before)| after.evidence != before.evidence || after.live != before.live);
+        let review = |clash| Target::now(State::InReview { cause: Cause::Clash(clash) });
+        let folded = match self.folded(fact, plan, now) {
+            Ok(folded) => folded,
+            Err(_) if self.resolution.is_some() && self.contradiction.is_none() && !news => return Target::now(before.state.clone()),
+            Err(clash) => return review(clash),
+        };
+        if matches!(before.state, State::InReview { cause: Cause::Clash(_) }) {
+            return Target::now(before.state.clone());
+        }
+        if let Some(resolution) = &self.resolution {
+            let agrees = !news || folded.state.name() == resolution.state().name() || !folded.state.name().is_final();
+            return if agrees { Target::now(before.state.clone()) } else { review(Clash::ResolutionContradicted) };
+        }
+        match before.state {
+            State::InReview { cause: Cause::Unresolved | Cause::Stuck } => {
+                let definite = folded.state.name().is_final() || matches!(folded.state, State::Authorised | State::Submitted);
+                if news && definite { folded } else { Target::now(before.state.clone()) }
+            }
+            State::Initiated | State::Inconclusive | State::Authorised | State::Submitted => {
+                let silent = fact.source == Source::Poll && folded.state.name() == before.state.name();
+                if silent && self.next_poll(plan, now).is_none() { Target::now(State::InReview { cause: Cause::Unresolved }) } else { folded }
+            }
+            State::Requested
+            | State::AwaitingApproval
+            | State::Scheduled { .. }
+            | State::Settled
+            | State::Returned { .. }
+            | State::Failed { .. }
+            | State::Rejected { .. }
+            | State::Canceled { .. }
+            | State::InReview { cause: Cause::Clash(_) } => folded,
+        }
+    }
+
+    /// The fold over all attempts, or the contradiction in them.
+    fn folded(&self, fact: &Fact, plan: &Plan, now: Timestamp) -> Result<Target, Clash> {
+        if let Some(clash) = self.contradiction {
+            return Err(clash);
+        }
+        let Some((last, closed)) = self.attempts.split_last() else { return Ok(Target::now(self.state.clone())) };
+        if closed.iter().any(Attempt::moved_after_close) {
+            return Err(Clash::ClosedAttemptMoved);
+        }
+        if self.withdrawn.is_some() {
+            return if last.accepted() { Err(Clash::WithdrawnAndAccepted) } else { Ok(Target::now(self.state.clone())) };
+        }
+        let route_left = self.attempts.len() < self.route.len();
+        let closed_by = |state: State, ended: Ended| {
+            if route_left {
+                let until = now.saturating_add(plan.redispatch.wait(u32::from(last.number), self.id.as_bytes())).unwrap_or(Timestamp::MAX);
+                let attempt_failed = !matches!(self.state, State::Scheduled { .. });
+                Target { state: State::Scheduled { until }, at: None, attempt_failed }
+            } else {
+                Target::at(state, ended.at)
+            }
+        };
+        Ok(match last.outcome() {
+            Outcome::Clash(clash) => return Err(clash),
+            Outcome::Returned(ended) => Target::at(State::Returned { reason: ended.reason.clone() }, ended.at),
+            Outcome::Settled(at) => Target::at(State::Settled, at),
+            Outcome::Failed(ended) => closed_by(State::Failed { reason: ended.reason.clone() }, ended),
+            Outcome::Rejected(ended) => closed_by(State::Rejected { reason: ended.reason.clone() }, ended),
+            Outcome::Canceled(ended) => Target::at(State::Canceled { reason: ended.reason.clone() }, ended.at),
+            Outcome::Submitted(at) => Target::at(State::Submitted, at),
+            Outcome::Authorised(at) => Target::at(State::Authorised, at),
+            Outcome::Ambiguous => Target::now(State::Inconclusive),
+            Outcome::Open => Target::now(if matches!(self.state, State::Inconclusive) { State::Inconclusive } else { State::Initiated }),
+            Outcome::Unsent if now.duration_since(last.initiated_at) >= plan.dispatch_bound => {
+                Target::now(State::Rejected { reason: Reason::new("provider_unreachable") })
+            }
+            Outcome::Unsent => {
+                let wait = plan.redispatch.wait(last.sends, self.id.as_bytes()).max(retry_after(&fact.what));
+                Target::now(State::Scheduled { until: now.saturating_add(wait).unwrap_or(Timestamp::MAX) })
+            }
+        })
+    }
+
+    fn next_poll(&self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+        plan.polling.next(self.polls, self.since, now, self.id.as_bytes())
+    }
+
+    /// The work that a state asks for when it is entered.
+    fn work_on_entry(&self, plan: Option<&Plan>, now: Timestamp) -> Next {
+        match &self.state {
+            State::Requested => Next::Execute(now),
+            State::Scheduled { until } => Next::Execute(*until),
+            State::Initiated => Next::Keep,
+            State::Inconclusive | State::Authorised | State::Submitted => {
+                plan.and_then(|plan| self.next_poll(plan, now)).map_or(Next::Nothing, Next::Poll)
+            }
+            State::AwaitingApproval
+            | State::Settled
+            | State::Returned { .. }
+            | State::Failed { .. }
+            | State::Rejected { .. }
+            | State::Canceled { .. }
+            | State::InReview { .. } => Next::Nothing,
+        }
+    }
+
+    /// The work after a fact that changed nothing. A notice leaves the poll plan alone; our own look was one of the plan.
+    fn work_without_news(&mut self, source: Source, plan: &Plan, now: Timestamp) -> Next {
+        match source {
+            Source::Notice | Source::Caller | Source::Operator => Next::Keep,
+            Source::Worker | Source::Answer | Source::Poll | Source::Clock => {
+                self.polls = self.polls.saturating_add(1);
+                self.work_on_entry(Some(plan), now)
+            }
+        }
+    }
+
+    fn enter(&mut self, state: State, at: Timestamp, now: Timestamp) {
+        let name = state.name();
+        let at = if let State::Scheduled { until } = state { until } else { at };
+        self.reached.entry(name).or_insert(at);
+        self.state = state;
+        self.since = now;
+        self.polls = 0;
+    }
+
+    /// The step from `self` to `payout` in a new state.
+    fn moved(&self, mut payout: Self, target: Target, fact: &Fact, plan: &Plan, now: Timestamp) -> Step {
+        let from = self.state.name();
+        payout.version = self.version.saturating_add(1);
+        payout.enter(target.state, target.at.unwrap_or(now), now);
+        if let (State::Rejected { reason }, None) = (&payout.state, &payout.withdrawn)
+            && payout.attempts.last().is_some_and(|attempt| attempt.outcome() == Outcome::Unsent)
+        {
+            payout.withdrawn = Some(Withdrawal::Rejected { reason: reason.clone() });
+        }
+        let count = payout.attempt_count().filter(|_| target.attempt_failed);
+        let kind = if count.is_some() { EventType::AttemptFailed } else { EventType::entering(payout.state.name()) };
+        let events = vec![Event::of(&mut payout, kind, Some(from), count.as_ref(), now)];
+        let (held, holds) = (self.state.holds_funds_in(), payout.state.holds_funds_in());
+        let entries = if held == holds { Vec::new() } else { vec![Entry { from: held, to: holds, minor: payout.money.minor() }] };
+        let next = payout.work_on_entry(Some(plan), now);
+        let observation = Observation { version: payout.version, at: now, from: Some(from), to: payout.state.name(), fact: Some(fact.clone()) };
+        Step { payout, observation, events, entries, next }
+    }
+
+    fn attempt_count(&self) -> Option<AttemptCount> {
+        let State::Scheduled { until } = self.state else { return None };
+        let remaining = self.route.len().saturating_sub(self.attempts.len());
+        Some(AttemptCount {
+            attempt: u8::try_from(self.attempts.len()).unwrap_or(u8::MAX),
+            attempts_remaining: u8::try_from(remaining).unwrap_or(u8::MAX),
+            next_attempt_at: until,
+        })
+    }
+
+    /// The step that only adds what was observed.
+    fn known(&self, mut payout: Self, fact: &Fact, next: Next, now: Timestamp) -> Step {
+        payout.version = self.version.saturating_add(1);
+        let name = self.state.name();
+        let observation = Observation { version: payout.version, at: now, from: Some(name), to: name, fact: Some(fact.clone()) };
+        Step { payout, observation, events: Vec::new(), entries: Vec::new(), next }
+    }
+}
+
+/// What a command decided.
+enum Command {
+    Enter(State),
+    Remember(Next),
+}
+
+// === impl Target ===
+
+impl Target {
+    const fn now(state: State) -> Self {
+        Self { state, at: None, attempt_failed: false }
+    }
+
+    const fn at(state: State, at: Timestamp) -> Self {
+        Self { state, at: Some(at), attempt_failed: false }
+    }
+}
+
+// === impl Resolution ===
+
+impl Resolution {
+    fn state(&self) -> State {
+        let reason = self.reason.clone();
+        match self.outcome {
+            Resolved::Settled => State::Settled,
+            Resolved::Returned => State::Returned { reason },
+            Resolved::Failed => State::Failed { reason },
+        }
+    }
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    fn begin_send(&mut self, by: Timestamp) {
+        self.sends = self.sends.saturating_add(1);
+        self.live.push(Send { number: self.sends, by, fate: Fate::Open });
+    }
+}
+
+fn retry_after(what: &What) -> SignedDuration {
+    if let What::Unprocessed { retry_after_ms: Some(ms), .. } = what {
+        SignedDuration::from_millis(i64::try_from(*ms).unwrap_or(i64::MAX))
+    } else {
+        SignedDuration::ZERO
+    }
+}
