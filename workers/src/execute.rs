@@ -1,0 +1,212 @@
+//! Dispatch: the intent on disk first, then the call, then its answer as a fact.
+//!
+//! A worker that dies in between leaves the payout `initiated`, and its lease ends: whoever leases it next presumes that the call was made and
+//! goes to look. The permission to send is the lease; the right to record an answer is nobody's, any answer is taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::destination::Beneficiary;
+use domain::fact::{Answer, Look, Reason, Source};
+use domain::payout::attempt::Attempt;
+use domain::payout::state::StateName;
+use domain::payout::{Fact, Payout, Verdict, What};
+use jiff::{SignedDuration, Timestamp};
+use tracing::Instrument as _;
+
+use crate::clock::Clock;
+use crate::fence::Fence;
+use crate::queue::{Job, Lease};
+use crate::record::Recorder;
+use crate::store::StoreError;
+use crate::store::lanes::{ExecuteWork, Ticket};
+use crate::store::payouts::{Permit, Permitted};
+use crate::trace;
+
+/// Limits of one dispatch.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// From the intent on, this long a byte may leave. Shorter than `call_ms`.
+    pub send_window_ms: u64,
+    /// The longest time for the provider's answer. Shorter than the handler's deadline.
+    pub call_ms: u64,
+    /// After so many leases without a commit, the payout goes to a person.
+    pub leases_max: u32,
+}
+
+/// What the workers on payouts share.
+pub struct Payouts {
+    pub recorder: Recorder,
+    pub fence: Fence,
+    pub settings: Settings,
+}
+
+/// Dispatches one payout that is due.
+pub async fn execute(context: Arc<Payouts>, job: Job<ExecuteWork, Ticket>) {
+    let (work, lease) = job.into_parts();
+    let span = tracing::info_span!("payout.execute", payout.id = %work.payout.id, payout.state = work.payout.state.name().as_str());
+    trace::continues(&span, work.payout.trace.as_deref());
+    let id = work.payout.id;
+    async {
+        match context.execute(work, &lease).await {
+            Ok(Done::Settled) => lease.settled(),
+            Ok(Done::Later) => drop(lease),
+            Err(error) => tracing::warn!(payout.id = %id, %error, "a dispatch could not be recorded; its lease will lead back to it"),
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+/// What to do with the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// The commit has taken care of the work.
+    Settled,
+    /// Give it back: it is to be done again, soon.
+    Later,
+}
+
+impl Payouts {
+    async fn execute(&self, work: ExecuteWork, lease: &Lease<Ticket>) -> Result<Done, StoreError> {
+        let payout = work.payout;
+        if work.times_leased > self.settings.leases_max {
+            return self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("leased_too_often") })).await;
+        }
+        match payout.state.name() {
+            StateName::Requested | StateName::Scheduled => self.dispatch(payout, &work.beneficiary, lease).await,
+            StateName::Initiated => self.presume_sent(&payout).await,
+            StateName::AwaitingApproval
+            | StateName::Inconclusive
+            | StateName::Authorised
+            | StateName::Submitted
+            | StateName::Settled
+            | StateName::Returned
+            | StateName::Failed
+            | StateName::Rejected
+            | StateName::Canceled
+            | StateName::InReview => {
+                tracing::error!(payout.id = %payout.id, "a payout is due for dispatch in a state that has none");
+                self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("not_dispatchable") })).await
+            }
+        }
+    }
+
+    /// The lease of whoever sent it has ended: no answer was recorded, and none may ever be.
+    async fn presume_sent(&self, payout: &Payout) -> Result<Done, StoreError> {
+        let Some(attempt) = payout.attempt() else {
+            return self.record(payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("no_attempt") })).await;
+        };
+        let what = What::NoAnswer { attempt: attempt.number, send: attempt.sends, why: Reason::new("worker_lost") };
+        self.record(payout, Fact::new(Source::Worker, what)).await
+    }
+
+    async fn dispatch(&self, payout: Payout, beneficiary: &Beneficiary, lease: &Lease<Ticket>) -> Result<Done, StoreError> {
+        let store = &self.recorder.store;
+        let window = SignedDuration::from_millis(i64::try_from(self.settings.send_window_ms).unwrap_or(i64::MAX));
+        let now = store.clock().now();
+        let send_until = later(Clock::of_the_machine(), window);
+        let intent = Fact::new(Source::Worker, What::Initiate { send_by: later(now, window) });
+        let verdict = payout.apply(&intent, &self.recorder.plan(&payout), now);
+        let Verdict::Moved(step) = &verdict else {
+            // The clock of the store runs behind the one that made it due, by less than it takes to come again.
+            return Ok(Done::Later);
+        };
+        let Some(attempt) = step.payout.attempt() else { return Ok(Done::Later) };
+
+        let prepared = self.recorder.providers.prepare(attempt.provider, payout.mode, attempt.key, payout.money, beneficiary, &payout.context_code);
+        let request = match prepared {
+            Ok(request) => request,
+            Err(problem) => {
+                tracing::warn!(payout.id = %payout.id, %problem, "the provider cannot take this payout");
+                return self.record(&payout, Fact::new(Source::Worker, What::Decline { reason: Reason::new("invalid_request") })).await;
+            }
+        };
+
+        fail::fail_point!("before-intent");
+        let before = self.fence.passed(payout.id.shard());
+        match store.commit_intent(step, Permit::Execute(lease.ticket().token), Some(&request)).await? {
+            Permitted::Yes { epoch, look_first } => {
+                self.recorder.metrics.committed(&payout, step);
+                fail::fail_point!("intent-before-socket");
+                let send = Send { attempt, request: &request, until: send_until, before, epoch, look_first };
+                self.send(&step.payout, send).await
+            }
+            Permitted::Frozen => Ok(Done::Later),
+            // Somebody else decided about this payout (a cancel, another worker), and their commit took care of the work.
+            Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
+        }
+    }
+
+    /// Makes the call that the committed intent speaks of, and records how it ended.
+    pub(crate) async fn send(&self, payout: &Payout, send: Send<'_>) -> Result<Done, StoreError> {
+        let Send { attempt, request, until, before, epoch, look_first } = send;
+        let (provider, mode) = (attempt.provider, payout.mode);
+        let answer = if let Err(rolled_back) = self.fence.pass(payout.id.shard(), before, epoch).await {
+            tracing::error!(%rolled_back, "dispatch is frozen");
+            let freeze = crate::store::freeze::Freeze {
+                reason: rolled_back.to_string(),
+                at_ms: self.recorder.store.clock().now().as_millisecond(),
+                epoch_seen: rolled_back.on_file,
+            };
+            self.recorder.store.freeze(payout.id.shard(), &freeze).await?;
+            Answer::NotSent { why: Reason::new("frozen") }
+        } else if look_first {
+            match self.recorder.providers.look(provider, mode, attempt.key).await {
+                Look::Found(report) => Answer::Says(report),
+                Look::NotFound => self.submit(payout, attempt, request, until).await,
+                Look::Nothing { why } => Answer::NotSent { why },
+            }
+        } else {
+            self.submit(payout, attempt, request, until).await
+        };
+        self.recorder.metrics.answered(provider, &answer);
+        fail::fail_point!("answer-not-recorded");
+        let done = self.record(payout, Fact::new(Source::Answer, said(attempt, answer))).await?;
+        fail::fail_point!("recorded-not-acknowledged");
+        Ok(done)
+    }
+
+    async fn submit(&self, payout: &Payout, attempt: &Attempt, request: &[u8], until: Timestamp) -> Answer {
+        let within = Duration::from_millis(self.settings.call_ms);
+        let span = tracing::info_span!("provider.submit", provider.name = attempt.provider.name(), attempt = attempt.number, send = attempt.sends);
+        self.recorder.providers.submit(attempt.provider, payout.mode, request, until, within).instrument(span).await
+    }
+
+    pub(crate) async fn record(&self, payout: &Payout, fact: Fact) -> Result<Done, StoreError> {
+        self.recorder.record_surely(payout, &fact).await.map(|_| Done::Settled)
+    }
+}
+
+/// A send whose intent is committed.
+pub(crate) struct Send<'a> {
+    pub(crate) attempt: &'a Attempt,
+    pub(crate) request: &'a [u8],
+    /// By the machine's clock: after this no byte leaves.
+    pub(crate) until: Timestamp,
+    /// The fence before the permission was asked for.
+    pub(crate) before: u64,
+    pub(crate) epoch: u64,
+    pub(crate) look_first: bool,
+}
+
+pub(crate) fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// A connector's answer to the latest send of an attempt, as a fact about it.
+fn said(attempt: &Attempt, answer: Answer) -> What {
+    let (number, send) = (attempt.number, attempt.sends);
+    match answer {
+        Answer::NotSent { why } => What::NotSent { attempt: number, send, why },
+        Answer::Unprocessed { why, retry_after } => {
+            let retry_after_ms = retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(0));
+            What::Unprocessed { attempt: number, send, why, retry_after_ms }
+        }
+        Answer::NoAnswer { why } => What::NoAnswer { attempt: number, send, why },
+        Answer::Refused { reason } => What::Refused { attempt: number, send, reason },
+        Answer::KeyConflict => What::KeyConflict { attempt: number },
+        Answer::Says(report) => What::Reported { attempt: number, report },
+    }
+}

@@ -1,0 +1,17 @@
+//! Everything after the commit, and the commit itself: the store, the queue, and the work that both carry.
+//!
+//! This is the only package that knows Redis. **Invariants:** a payout's record, events, ledger entries and work are written by one script; any
+//! work may run twice; a handler returns only when what it learnt is committed.
+
+pub mod clock;
+pub mod execute;
+pub mod fence;
+pub mod metrics;
+pub mod poll;
+pub mod queue;
+pub mod record;
+pub mod settle;
+pub mod store;
+pub mod sweep;
+pub mod trace;
+pub mod waits;

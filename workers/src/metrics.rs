@@ -1,0 +1,99 @@
+//! What the work on payouts counts. Labels are bounded: states, providers, outcome classes; never an id.
+
+use std::sync::Arc;
+
+use domain::fact::{Answer, Look, Provider, Status};
+use domain::payout::{Payout, Step};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram, Meter};
+
+/// Counters and histograms of the work on payouts.
+pub struct Metrics {
+    transitions: Counter<u64>,
+    time_to_final: Histogram<f64>,
+    provider_calls: Counter<u64>,
+    unmapped: Counter<u64>,
+    contradictions: Counter<u64>,
+}
+
+impl Metrics {
+    #[must_use]
+    pub fn new(meter: &Meter) -> Arc<Self> {
+        Arc::new(Self {
+            transitions: meter.u64_counter("payrelay_payouts_total").with_description("Payouts that entered a state").build(),
+            time_to_final: meter
+                .f64_histogram("payrelay_payout_duration_seconds")
+                .with_unit("s")
+                .with_description("From the request to a final state")
+                .build(),
+            provider_calls: meter.u64_counter("payrelay_provider_calls_total").with_description("Calls to providers by what came back").build(),
+            unmapped: meter.u64_counter("payrelay_provider_unmapped_total").with_description("Provider statuses that no word of ours stands for").build(),
+            contradictions: meter.u64_counter("payrelay_contradictions_total").with_description("Payouts whose evidence contradicts itself").build(),
+        })
+    }
+
+    /// A step was committed on `before`.
+    pub fn committed(&self, before: &Payout, step: &Step) {
+        let state = step.payout.state.name();
+        if state == before.state.name() {
+            return;
+        }
+        self.transitions.add(1, &[KeyValue::new("state", state.as_str()), KeyValue::new("mode", step.payout.mode.as_str())]);
+        if state.is_final() {
+            let requested = step.payout.reached.get(&domain::payout::state::StateName::Requested);
+            let seconds = requested.map_or(0.0, |requested| step.observation.at.duration_since(*requested).as_secs_f64());
+            self.time_to_final.record(seconds, &[KeyValue::new("state", state.as_str())]);
+        }
+        if let domain::payout::state::State::InReview { cause: domain::payout::state::Cause::Clash(_) } = step.payout.state {
+            self.contradictions.add(1, &[]);
+        }
+    }
+
+    /// A payout was opened.
+    pub fn opened(&self, step: &Step) {
+        let state = step.payout.state.name().as_str();
+        self.transitions.add(1, &[KeyValue::new("state", state), KeyValue::new("mode", step.payout.mode.as_str())]);
+    }
+
+    /// A send ended.
+    pub fn answered(&self, provider: Provider, answer: &Answer) {
+        let class = match answer {
+            Answer::NotSent { .. } => "not_sent",
+            Answer::Unprocessed { .. } => "unprocessed",
+            Answer::NoAnswer { .. } => "no_answer",
+            Answer::Refused { .. } => "refused",
+            Answer::KeyConflict => "key_conflict",
+            Answer::Says(_) => "says",
+        };
+        self.called(provider, "submit", class);
+        if let Answer::Says(report) = answer {
+            self.reported(provider, &report.status);
+        }
+    }
+
+    /// A question ended.
+    pub fn looked(&self, provider: Provider, look: &Look) {
+        let class = match look {
+            Look::Found(_) => "says",
+            Look::NotFound => "not_found",
+            Look::Nothing { .. } => "no_answer",
+        };
+        self.called(provider, "look", class);
+        if let Look::Found(report) = look {
+            self.reported(provider, &report.status);
+        }
+    }
+
+    fn called(&self, provider: Provider, call: &'static str, class: &'static str) {
+        self.provider_calls.add(
+            1,
+            &[KeyValue::new("provider", provider.name()), KeyValue::new("call", call), KeyValue::new("outcome", class)],
+        );
+    }
+
+    fn reported(&self, provider: Provider, status: &Status) {
+        if *status == Status::Unmapped {
+            self.unmapped.add(1, &[KeyValue::new("provider", provider.name())]);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Finding out: ask the provider about an attempt, and where it does not know it and recognises repeats, send the same bytes again.
+
+use std::sync::Arc;
+
+use domain::fact::{Look, Reason, Source};
+use domain::payout::attempt::Attempt;
+use domain::payout::state::StateName;
+use domain::payout::{Fact, Payout, Verdict, What};
+use jiff::SignedDuration;
+use tracing::Instrument as _;
+
+use crate::clock::Clock;
+use crate::execute::{Done, Payouts, Send, later};
+use crate::queue::{Job, Lease};
+use crate::store::StoreError;
+use crate::store::lanes::{PollWork, Ticket};
+use crate::store::payouts::{Permit, Permitted};
+use crate::trace;
+
+/// Sends of one attempt that may have reached the provider, at most.
+const SENDS_MAX: usize = 8;
+
+/// Asks about one payout whose outcome is not known.
+pub async fn poll(context: Arc<Payouts>, job: Job<PollWork, Ticket>) {
+    let (work, lease) = job.into_parts();
+    let span = tracing::info_span!("payout.poll", payout.id = %work.payout.id, payout.state = work.payout.state.name().as_str());
+    trace::continues(&span, work.payout.trace.as_deref());
+    let id = work.payout.id;
+    async {
+        match context.poll(work, &lease).await {
+            Ok(Done::Settled) => lease.settled(),
+            Ok(Done::Later) => drop(lease),
+            Err(error) => tracing::warn!(payout.id = %id, %error, "a poll could not be recorded; its lease will lead back to it"),
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+impl Payouts {
+    async fn poll(&self, work: PollWork, lease: &Lease<Ticket>) -> Result<Done, StoreError> {
+        let payout = work.payout;
+        let Some(attempt) = payout.attempt() else {
+            return self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("no_attempt") })).await;
+        };
+        if work.times_leased > self.settings.leases_max {
+            return self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("leased_too_often") })).await;
+        }
+        let look = self.recorder.providers.look(attempt.provider, payout.mode, attempt.key).await;
+        self.recorder.metrics.looked(attempt.provider, &look);
+        let what = match look {
+            Look::Found(report) => What::Reported { attempt: attempt.number, report },
+            Look::NotFound if self.may_resend(&payout, attempt) => return self.resend(&payout, lease).await,
+            Look::NotFound => What::NotFound { attempt: attempt.number },
+            Look::Nothing { why } => What::NoNews { attempt: attempt.number, why },
+        };
+        self.record(&payout, Fact::new(Source::Poll, what)).await
+    }
+
+    /// "Not found" permits the same bytes under the same key, once what was sent could have been seen by now, and only where a repeat is recognised.
+    fn may_resend(&self, payout: &Payout, attempt: &Attempt) -> bool {
+        let now = self.recorder.store.clock().now();
+        let profile = self.recorder.providers.profile(attempt.provider, payout.mode);
+        let last_by = attempt.live.iter().map(|send| send.by).max().unwrap_or(attempt.initiated_at);
+        payout.state.name() == StateName::Inconclusive
+            && attempt.live.len() < SENDS_MAX
+            && profile.may_resend(attempt.initiated_at, now)
+            && now >= later(last_by, profile.propagation)
+    }
+
+    async fn resend(&self, payout: &Payout, lease: &Lease<Ticket>) -> Result<Done, StoreError> {
+        let store = &self.recorder.store;
+        let Some(request) = store.request(payout.id).await? else {
+            return self.record(payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("no_stored_request") })).await;
+        };
+        let window = SignedDuration::from_millis(i64::try_from(self.settings.send_window_ms).unwrap_or(i64::MAX));
+        let now = store.clock().now();
+        let until = later(Clock::of_the_machine(), window);
+        let intent = Fact::new(Source::Worker, What::Resend { send_by: later(now, window) });
+        let verdict = payout.apply(&intent, &self.recorder.plan(payout), now);
+        let Verdict::Known(step) = &verdict else { return Ok(Done::Later) };
+        let Some(attempt) = step.payout.attempt() else { return Ok(Done::Later) };
+        let before = self.fence.passed(payout.id.shard());
+        match store.commit_intent(step, Permit::Poll(lease.ticket().token), None).await? {
+            Permitted::Yes { epoch, .. } => {
+                fail::fail_point!("resend-before-socket");
+                self.send(&step.payout, Send { attempt, request: &request, until, before, epoch, look_first: false }).await
+            }
+            Permitted::Frozen => Ok(Done::Later),
+            Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Taking in a fact: load, decide, commit, and decide again when somebody else was faster.
+
+use std::sync::Arc;
+
+use domain::payout::{Declined, Fact, Payout, Plan, Verdict};
+use domain::schedule::Backoff;
+use jiff::SignedDuration;
+use providers::Providers;
+
+use crate::metrics::Metrics;
+use crate::store::payouts::Committed;
+use crate::store::{Store, StoreError};
+
+/// How often a decision is made again on a newer record. Each time somebody else's commit got through, so this is not a wait for a lock.
+const DECISIONS_MAX: u32 = 16;
+
+/// Our own rules of dispatch, beside the provider's profile.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// The first wait before a send that was not processed goes again.
+    pub redispatch_first_ms: u64,
+    /// The longest such wait.
+    pub redispatch_cap_ms: u64,
+    /// How long a payout that cannot be brought to its provider is tried before it is rejected.
+    pub dispatch_bound_ms: u64,
+}
+
+/// Applies facts to payouts, the same way for everybody.
+#[derive(Clone)]
+pub struct Recorder {
+    pub store: Store,
+    pub providers: Arc<Providers>,
+    pub metrics: Arc<Metrics>,
+    redispatch: Backoff,
+    dispatch_bound: SignedDuration,
+}
+
+/// What became of a fact.
+#[derive(Debug)]
+pub enum Recorded {
+    /// The record as it is now.
+    Done(Box<Payout>),
+    /// The command is not possible on the record as it is now.
+    Declined(Declined, Box<Payout>),
+    /// The payout is gone.
+    Missing,
+}
+
+impl Recorder {
+    #[must_use]
+    pub fn new(store: Store, providers: Arc<Providers>, metrics: Arc<Metrics>, rules: &Rules) -> Self {
+        Self {
+            store,
+            providers,
+            metrics,
+            redispatch: Backoff { first: duration(rules.redispatch_first_ms), factor: 2, cap: duration(rules.redispatch_cap_ms) },
+            dispatch_bound: duration(rules.dispatch_bound_ms),
+        }
+    }
+
+    /// The rules for a payout, by the provider that has it or will get it.
+    #[must_use]
+    pub fn plan(&self, payout: &Payout) -> Plan {
+        let provider = payout.attempt().map(|attempt| attempt.provider).or_else(|| payout.route.first().copied());
+        let polling = provider.map_or_else(
+            || domain::schedule::Polling { waits: Vec::new(), bound: self.dispatch_bound },
+            |provider| self.providers.profile(provider, payout.mode).polling,
+        );
+        Plan { polling, redispatch: self.redispatch.clone(), dispatch_bound: self.dispatch_bound }
+    }
+
+    /// Applies a fact to a payout and commits what follows. On a newer record the decision is made again. Repeating a fact is harmless.
+    ///
+    /// # Errors
+    /// As every call of the store. Whether the fact was written is then unknown; repeat it.
+    pub async fn record(&self, mut payout: Payout, fact: &Fact) -> Result<Recorded, StoreError> {
+        for _ in 0..DECISIONS_MAX {
+            let verdict = payout.apply(fact, &self.plan(&payout), self.store.clock().now());
+            let step = match &verdict {
+                Verdict::Moved(step) | Verdict::Known(step) => step,
+                Verdict::Refused(clash, step) => {
+                    tracing::error!(payout.id = %payout.id, ?clash, "statements about a payout contradict each other; it is in review");
+                    step
+                }
+                Verdict::Declined(declined) => return Ok(Recorded::Declined(*declined, Box::new(payout))),
+            };
+            match self.store.commit(step).await? {
+                Committed::Done => {
+                    self.metrics.committed(&payout, step);
+                    return Ok(Recorded::Done(Box::new(step.payout.clone())));
+                }
+                Committed::Missing => return Ok(Recorded::Missing),
+                Committed::Stale => match self.store.load(payout.id).await? {
+                    Some(newer) => payout = newer,
+                    None => return Ok(Recorded::Missing),
+                },
+            }
+        }
+        Err(StoreError::Unavailable(None))
+    }
+
+    /// As [`Recorder::record`], and goes on trying while the store does not answer, as long as the caller lets it. For what a provider said:
+    /// a late answer may hold the only proof there will ever be.
+    ///
+    /// # Errors
+    /// Only errors that a repeat cannot mend.
+    pub async fn record_surely(&self, payout: &Payout, fact: &Fact) -> Result<Recorded, StoreError> {
+        let mut waits = crate::waits::reconnect();
+        loop {
+            match self.record(payout.clone(), fact).await {
+                Err(StoreError::Unavailable(_) | StoreError::Full) => crate::waits::pause(&mut waits).await,
+                done => return done,
+            }
+        }
+    }
+}
+
+fn duration(ms: u64) -> SignedDuration {
+    SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
+}

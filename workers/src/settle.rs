@@ -1,0 +1,74 @@
+//! Settling notices: what a provider told us, as a fact about the payout it speaks of.
+
+use std::sync::Arc;
+
+use domain::fact::{Source, Told};
+use domain::payout::{Fact, What};
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
+
+use crate::execute::{Payouts, later};
+use crate::queue::{Job, Lease};
+use crate::store::StoreError;
+use crate::store::lanes::{SettleWork, Ticket};
+use crate::store::notices::Settled;
+use crate::trace;
+
+/// A notice may be faster than our own write. After this time without its payout it is an orphan.
+const ORPHAN_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// What a verified notice says, as it is stored between the request that brought it and its settlement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredNotice {
+    /// The version of this form.
+    pub v: u8,
+    pub told: Told,
+}
+
+/// Settles one notice.
+pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
+    let (work, lease) = job.into_parts();
+    let id = work.id;
+    let span = tracing::info_span!("notice.settle", notice.id = %id, payout.id = tracing::field::Empty);
+    async {
+        match context.settle(&work, &lease).await {
+            Ok(()) => lease.settled(),
+            Err(error) => tracing::warn!(notice.id = %id, %error, "a notice could not be settled; its lease will lead back to it"),
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+impl Payouts {
+    async fn settle(&self, work: &SettleWork, lease: &Lease<Ticket>) -> Result<(), StoreError> {
+        let store = &self.recorder.store;
+        let notice: StoredNotice = serde_json::from_slice(&work.body).map_err(|error| StoreError::Corrupt(format!("notice {}: {error}", work.id)))?;
+        let here = notice.told.key.payout_and_attempt().filter(|(payout, _)| store.shards().contains(payout.shard()));
+        let found = match here {
+            Some((id, attempt)) => store.load(id).await?.map(|payout| (payout, attempt)),
+            None => None,
+        };
+        let outcome = if let Some((payout, attempt)) = found {
+            let span = tracing::Span::current();
+            span.record("payout.id", tracing::field::display(payout.id));
+            trace::continues(&span, payout.trace.as_deref());
+            let fact = Fact::new(Source::Notice, What::Reported { attempt, report: notice.told.report });
+            self.recorder.record(payout, &fact).await?;
+            Settled::Done
+        } else {
+            let now = store.clock().now();
+            let age = now.duration_since(work.at);
+            if here.is_none() || age >= ORPHAN_AFTER {
+                tracing::warn!(notice.id = %work.id, "a notice speaks of a payout that is not here");
+                Settled::Orphan
+            } else {
+                // As long again as it has waited already, from a second to an hour.
+                Settled::RetryAt(later(now, age.clamp(SignedDuration::from_secs(1), SignedDuration::from_hours(1))))
+            }
+        };
+        store.settled(work.id, lease.ticket(), outcome).await
+    }
+}

@@ -1,0 +1,385 @@
+//! The system of record: one Redis or Valkey, one script per decision.
+//!
+//! [`Store`] is a cheap handle; keys, scripts and connections are not visible outside this module. Every call has its own deadline, and every
+//! mutating script can be repeated, so a call whose answer was lost is sent again. Whoever gets [`StoreError::Unavailable`] knows nothing about
+//! whether the write happened, and may simply repeat it too.
+
+pub mod durability;
+pub mod freeze;
+pub mod keys;
+pub mod lanes;
+pub mod notices;
+pub mod payouts;
+pub mod subscriptions;
+pub mod vault;
+pub mod vitals;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use domain::id::{Mode, PartyId, PayoutId, Shard, Shards, SubscriptionId};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{RedisError, ServerErrorKind, Value};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use vault::{Vault, VaultError};
+
+/// How the store is reached and laid out.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `redis://` or `rediss://` (TLS), with user, password and database.
+    pub url: String,
+    /// In front of every key, so that several installations can share a server.
+    pub prefix: String,
+    /// Into how many shards the keys are cut. Fixed when the store is created.
+    pub shards: u8,
+    /// Connections that share the traffic.
+    pub connections: usize,
+    /// The longest time for one call, repeats included.
+    pub deadline_ms: u64,
+}
+
+/// A handle to the store.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connections: Vec<ConnectionManager>,
+    turn: AtomicUsize,
+    scripts: Scripts,
+    names: Names,
+    shards: Shards,
+    vault: Vault,
+    clock: Clock,
+    deadline: Duration,
+    healthy: AtomicBool,
+    wakes: Wakes,
+}
+
+/// Told when work of a lane became due earlier than anybody expected.
+#[derive(Clone, Default)]
+pub struct Wakes {
+    pub execute: Arc<Notify>,
+    pub poll: Arc<Notify>,
+    pub settle: Arc<Notify>,
+    pub relay: Arc<Notify>,
+}
+
+/// Why a call of the store did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No usable answer within the deadline. A write may or may not have happened; repeating it is safe.
+    #[error("the store does not answer")]
+    Unavailable(#[source] Option<RedisError>),
+    /// The server is at its memory limit and refuses writes. Nothing was written.
+    #[error("the store is full")]
+    Full,
+    /// What was read is not what was written.
+    #[error("a record of the store cannot be read: {0}")]
+    Corrupt(String),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// Every script, once.
+struct Scripts {
+    commit: Script,
+    lease: Script,
+    give_back: Script,
+    lease_relay: Script,
+    give_back_relay: Script,
+    relayed: Script,
+    remember: Script,
+    settled: Script,
+    subscribe: Script,
+}
+
+struct Script {
+    body: &'static str,
+    hash: String,
+}
+
+/// The names of keys. All keys of a party carry the hash tag of its shard, so that one script reaches them on a cluster too.
+struct Names {
+    prefix: String,
+}
+
+// === impl Script ===
+
+impl Script {
+    fn new(body: &'static str) -> Self {
+        Self { body, hash: redis::Script::new(body).get_hash().to_owned() }
+    }
+}
+
+// === impl Names ===
+
+impl Names {
+    /// `prefix{s00}:`
+    fn shard(&self, shard: Shard) -> String {
+        format!("{}{{{}}}:", self.prefix, shard.tag())
+    }
+
+    fn payout(&self, id: PayoutId) -> String {
+        format!("{}po:{id}", self.shard(id.shard()))
+    }
+
+    fn party(&self, shard: Shard, what: &str, party: &PartyId, mode: Mode) -> String {
+        format!("{}{what}:{party}:{}", self.shard(shard), mode.as_str())
+    }
+
+    fn subscription(&self, id: SubscriptionId) -> String {
+        format!("{}sub:{id}", self.shard(id.shard()))
+    }
+
+    fn of(&self, shard: Shard, what: &str) -> String {
+        format!("{}{what}", self.shard(shard))
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Connects, and begins to listen for wake-ups. Succeeds only once the server answers, within the deadline.
+    ///
+    /// # Errors
+    /// An unusable URL, or a server that does not answer.
+    pub async fn open(settings: &Settings, vault: Vault) -> Result<Self, StoreError> {
+        let shards = Shards::new(settings.shards).ok_or_else(|| StoreError::Corrupt("`redis.shards` must be from 1 to 100".to_owned()))?;
+        let deadline = Duration::from_millis(settings.deadline_ms);
+        let client = redis::Client::open(settings.url.as_str()).map_err(|error| StoreError::Unavailable(Some(error)))?;
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(2)
+            .set_min_delay(Duration::from_millis(20))
+            .set_max_delay(Duration::from_millis(200))
+            .set_connection_timeout(Some(deadline.min(Duration::from_secs(1))))
+            .set_response_timeout(Some(deadline));
+        let connect = || ConnectionManager::new_with_config(client.clone(), config.clone());
+        let opening = async { futures_util::future::try_join_all((0..settings.connections.max(1)).map(|_| connect())).await };
+        let connections = tokio::time::timeout(deadline.max(Duration::from_secs(2)), opening)
+            .await
+            .map_err(|_| StoreError::Unavailable(None))?
+            .map_err(|error| StoreError::Unavailable(Some(error)))?;
+        let store = Self {
+            shared: Arc::new(Shared {
+                connections,
+                turn: AtomicUsize::new(0),
+                scripts: Scripts {
+                    commit: Script::new(include_str!("store/commit.lua")),
+                    lease: Script::new(include_str!("store/lease.lua")),
+                    give_back: Script::new(include_str!("store/give_back.lua")),
+                    lease_relay: Script::new(include_str!("store/lease_relay.lua")),
+                    give_back_relay: Script::new(include_str!("store/give_back_relay.lua")),
+                    relayed: Script::new(include_str!("store/relayed.lua")),
+                    remember: Script::new(include_str!("store/remember.lua")),
+                    settled: Script::new(include_str!("store/settled.lua")),
+                    subscribe: Script::new(include_str!("store/subscribe.lua")),
+                },
+                names: Names { prefix: settings.prefix.clone() },
+                shards,
+                vault,
+                clock: Clock::default(),
+                deadline,
+                healthy: AtomicBool::new(true),
+                wakes: Wakes::default(),
+            }),
+        };
+        store.refresh_clock().await?;
+        Ok(store)
+    }
+
+    /// The present time, by the store's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    #[must_use]
+    pub fn shards(&self) -> Shards {
+        self.shared.shards
+    }
+
+    #[must_use]
+    pub fn wakes(&self) -> &Wakes {
+        &self.shared.wakes
+    }
+
+    /// Whether the last call got an answer.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.shared.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Asks the server for a sign of life.
+    ///
+    /// # Errors
+    /// No answer within the deadline.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.query(redis::cmd("PING")).await.map(drop)
+    }
+
+    /// Moves the time of this store, for everybody who uses it. For tests and simulations; live mode refuses a store whose time was moved.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn move_clock(&self, by: Duration) -> Result<(), StoreError> {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        for shard in self.shared.shards.all() {
+            self.query(redis::cmd("INCRBY").arg(self.shared.names.of(shard, "clock")).arg(by).to_owned()).await?;
+        }
+        self.refresh_clock().await
+    }
+
+    /// Reads the offset that the store's time has been moved by.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn refresh_clock(&self) -> Result<(), StoreError> {
+        let Some(shard) = self.shared.shards.all().next() else { return Ok(()) };
+        let offset: Option<i64> = from_value(self.query(redis::cmd("GET").arg(self.shared.names.of(shard, "clock")).to_owned()).await?)?;
+        self.shared.clock.set_offset(offset.unwrap_or(0));
+        Ok(())
+    }
+
+    /// Listens for wake-ups until dropped. A lost subscription is taken up again; the queue's own tick covers what is missed meanwhile.
+    pub async fn listen(&self, url: &str) {
+        let mut wait = crate::waits::reconnect();
+        loop {
+            if let Err(error) = self.listen_once(url).await {
+                tracing::warn!(%error, "the wake-up channel is down; work is found by the timer until it is back");
+            }
+            crate::waits::pause(&mut wait).await;
+        }
+    }
+
+    async fn listen_once(&self, url: &str) -> Result<(), RedisError> {
+        use futures_util::StreamExt as _;
+        let client = redis::Client::open(url)?;
+        let (mut sink, mut messages) = client.get_async_pubsub().await?.split();
+        for shard in self.shared.shards.all() {
+            sink.subscribe(self.shared.names.of(shard, "wake")).await?;
+        }
+        let wakes = &self.shared.wakes;
+        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.relay] {
+            lane.notify_one();
+        }
+        while let Some(message) = messages.next().await {
+            match message.get_payload_bytes() {
+                b"execute" => wakes.execute.notify_one(),
+                b"poll" => wakes.poll.notify_one(),
+                b"settle" => wakes.settle.notify_one(),
+                b"relay" => wakes.relay.notify_one(),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a script. Repeats it, within the deadline, when the connection was lost, the server is loading, or it does not know the script yet.
+    async fn run(&self, script: &Script, keys: &[&str], fill: impl FnOnce(&mut redis::Cmd)) -> Result<Value, StoreError> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.hash).arg(keys.len()).arg(keys);
+        fill(&mut command);
+        self.send(command, Some(script.body)).await
+    }
+
+    async fn query(&self, command: redis::Cmd) -> Result<Value, StoreError> {
+        self.send(command, None).await
+    }
+
+    async fn send(&self, command: redis::Cmd, script: Option<&'static str>) -> Result<Value, StoreError> {
+        let ends = Instant::now() + self.shared.deadline;
+        let mut last = None;
+        let mut wait = Duration::from_millis(10);
+        loop {
+            let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
+            let mut connection = self.shared.connections[turn % self.shared.connections.len()].clone();
+            match tokio::time::timeout_at(ends, connection.send_packed_command(&command)).await {
+                Err(_) => return Err(self.unavailable(last)),
+                Ok(Ok(Value::ServerError(error))) => last = Some(RedisError::from(error)),
+                Ok(Ok(value)) => {
+                    self.shared.healthy.store(true, Ordering::Relaxed);
+                    return Ok(value);
+                }
+                Ok(Err(error)) => last = Some(error),
+            }
+            match last.as_ref().map(Trouble::of) {
+                Some(Trouble::NoScript) if script.is_some() => {
+                    let load = redis::cmd("SCRIPT").arg("LOAD").arg(script.unwrap_or_default()).to_owned();
+                    let _ = tokio::time::timeout_at(ends, connection.send_packed_command(&load)).await;
+                    continue;
+                }
+                Some(Trouble::Full) => return Err(StoreError::Full),
+                Some(Trouble::Passing) => {}
+                Some(Trouble::NoScript | Trouble::Final) | None => return Err(self.unavailable(last)),
+            }
+            if Instant::now() + wait >= ends {
+                return Err(self.unavailable(last));
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_millis(200));
+        }
+    }
+
+    fn unavailable(&self, cause: Option<RedisError>) -> StoreError {
+        self.shared.healthy.store(false, Ordering::Relaxed);
+        StoreError::Unavailable(cause)
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("prefix", &self.shared.names.prefix).finish_non_exhaustive()
+    }
+}
+
+/// What to do about an error of the server or the connection.
+enum Trouble {
+    NoScript,
+    /// Over its memory limit.
+    Full,
+    /// Worth another try within the deadline: connection lost, still loading, a replica that will be promoted, a slot that moves.
+    Passing,
+    Final,
+}
+
+impl Trouble {
+    fn of(error: &RedisError) -> Self {
+        match (error.kind(), error.code()) {
+            (redis::ErrorKind::Server(ServerErrorKind::NoScript), _) => Self::NoScript,
+            (_, Some("OOM")) => Self::Full,
+            (
+                redis::ErrorKind::Server(
+                    ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ReadOnly
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::TryAgain
+                    | ServerErrorKind::ClusterDown,
+                )
+                | redis::ErrorKind::Io,
+                _,
+            ) => Self::Passing,
+            _ if error.is_timeout() || error.is_connection_dropped() || error.is_connection_refusal() => Self::Passing,
+            _ => Self::Final,
+        }
+    }
+}
+
+/// Reads an answer of the server.
+fn from_value<T: redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
+    redis::from_redis_value(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(text).map_err(|error| StoreError::Corrupt(format!("{what}: {error}")))
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("records have string keys only, so they are always JSON")
+}

@@ -1,0 +1,111 @@
+-- Commits one step of one payout, whole or not at all: version check, idempotency claim, record, observation, ledger, work, events, deliveries.
+-- Lua has no rollback, so everything that can refuse comes first and everything that writes comes after it. A repeat answers 'done'.
+--
+-- KEYS  1 payout  2 due:execute  3 due:poll  4 subscriptions of the party  5 lanes  6 account  7 list  8 open  9 frozen  10 epoch  11 clock  12 ended
+--       13 look first
+-- ARGV  1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or ''
+--       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
+--       10 sealed request, or ''  11 payout id  12 key prefix  13 now, ms, for lists  14 '1' while the payout is open  15 new version
+--       16 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
+local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
+local opening = ARGV[1] == '0'
+local held = redis.call('HMGET', key, 'v', 'token', 'fp', 'rec')
+local version, token, fingerprint = held[1], held[2], held[3]
+
+if token == ARGV[2] then return { 'done' } end
+if opening then
+  if fingerprint and fingerprint ~= ARGV[8] then return { 'conflict' } end
+  if fingerprint then return { 'exists', held[4] or '' } end
+else
+  if not version then return { 'missing' } end
+  if version ~= ARGV[1] then return { 'stale' } end
+end
+local epoch = 0
+if ARGV[5] ~= '' then
+  local leased = redis.call('ZSCORE', string.sub(ARGV[5], 1, 1) == 'x' and KEYS[2] or KEYS[3], id)
+  if not leased or tonumber(leased) ~= tonumber(string.sub(ARGV[5], 2)) then return { 'lost' } end
+  if redis.call('EXISTS', KEYS[9]) == 1 then return { 'frozen' } end
+  epoch = redis.call('INCR', KEYS[10])
+end
+
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[11]) or 0)
+
+local fields = { 'v', ARGV[15], 'token', ARGV[2], 'rec', ARGV[3], 'o:' .. ARGV[15], ARGV[4], 'l', '0' }
+local function field(name, value)
+  if value ~= '' then
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+end
+field('fp', ARGV[8])
+field('sec', ARGV[9])
+field('req', ARGV[10])
+
+local at = 16
+local entries = tonumber(ARGV[at])
+at = at + 1
+for _ = 1, entries do
+  redis.call('HINCRBY', KEYS[6], ARGV[at], '-' .. ARGV[at + 2])
+  redis.call('HINCRBY', KEYS[6], ARGV[at + 1], ARGV[at + 2])
+  at = at + 3
+end
+
+local function wake(lane) redis.call('PUBLISH', prefix .. 'wake', lane) end
+local function work(due, lane, score)
+  redis.call('ZADD', due, score, id)
+  if redis.call('ZRANGE', due, 0, 0)[1] == id then wake(lane) end
+end
+if ARGV[6] == 'x' then
+  redis.call('ZREM', KEYS[3], id)
+  work(KEYS[2], 'execute', ARGV[7])
+elseif ARGV[6] == 'p' then
+  redis.call('ZREM', KEYS[2], id)
+  work(KEYS[3], 'poll', ARGV[7])
+elseif ARGV[6] == 'n' then
+  redis.call('ZREM', KEYS[2], id)
+  redis.call('ZREM', KEYS[3], id)
+end
+
+if opening then redis.call('ZADD', KEYS[7], ARGV[13], id) end
+if ARGV[14] == '1' then
+  redis.call('ZADD', KEYS[8], 'NX', ARGV[13], id)
+  redis.call('ZREM', KEYS[12], id)
+else
+  redis.call('ZREM', KEYS[8], id)
+  redis.call('ZADD', KEYS[12], ARGV[13], id)
+end
+
+local events = tonumber(ARGV[at])
+at = at + 1
+if events > 0 then
+  local subscriptions = redis.call('HGETALL', KEYS[4])
+  local waiting = {}
+  for _ = 1, events do
+    local sequence, kind = ARGV[at], ARGV[at + 1]
+    field('e:' .. sequence, ARGV[at + 2])
+    at = at + 3
+    for i = 1, #subscriptions, 2 do
+      local subscription, filter = subscriptions[i], subscriptions[i + 1]
+      if filter == '*' or string.find(filter, ',' .. kind .. ',', 1, true) then
+        -- The deliveries of one payout to one subscription queue up here: only the first of them is in the lane.
+        local queue = 'q:' .. subscription
+        local tail = waiting[subscription] or redis.call('HGET', key, queue) or ''
+        if tail == '' then
+          redis.call('ZADD', prefix .. 'wait:' .. subscription, now, id .. '/' .. sequence)
+          local turn = redis.call('ZSCORE', KEYS[5], subscription)
+          if not turn or tonumber(turn) > now then
+            redis.call('ZADD', KEYS[5], now, subscription)
+            wake('relay')
+          end
+          waiting[subscription] = sequence
+        else
+          waiting[subscription] = tail .. ',' .. sequence
+        end
+      end
+    end
+  end
+  for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
+end
+redis.call('HSET', key, unpack(fields))
+return { 'committed', epoch, redis.call('EXISTS', KEYS[13]) }

@@ -1,0 +1,78 @@
+//! The freeze of dispatch, and the epoch that notices when a store has forgotten writes.
+
+use std::time::Duration;
+
+use domain::id::Shard;
+use serde::{Deserialize, Serialize};
+
+use super::lanes::millis;
+use super::{Store, StoreError, from_json, from_value, to_json};
+
+/// Why nothing is dispatched from a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Freeze {
+    /// For people.
+    pub reason: String,
+    pub at_ms: i64,
+    /// The highest epoch that a worker has on file; the store's must go on from there.
+    pub epoch_seen: u64,
+}
+
+impl Store {
+    /// The number of dispatches that were permitted from a shard.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn epoch(&self, shard: Shard) -> Result<u64, StoreError> {
+        let epoch: Option<u64> = from_value(self.query(redis::cmd("GET").arg(self.shared.names.of(shard, "epoch")).to_owned()).await?)?;
+        Ok(epoch.unwrap_or(0))
+    }
+
+    /// Freezes dispatch of a shard: from now on no intent is committed. What was permitted before may still be under way until its lease ends.
+    /// The first freeze stays until [`Store::thaw`].
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn freeze(&self, shard: Shard, freeze: &Freeze) -> Result<(), StoreError> {
+        let command = redis::cmd("SET").arg(self.shared.names.of(shard, "frozen")).arg(to_json(freeze)).arg("NX").to_owned();
+        self.query(command).await.map(drop)
+    }
+
+    /// The freeze of a shard, if it is frozen.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn frozen(&self, shard: Shard) -> Result<Option<Freeze>, StoreError> {
+        let record: Option<Vec<u8>> = from_value(self.query(redis::cmd("GET").arg(self.shared.names.of(shard, "frozen")).to_owned()).await?)?;
+        record.map(|record| from_json("freeze", &record)).transpose()
+    }
+
+    /// Ends a freeze. For as long as `look_first` no payout is sent before its provider was asked whether it knows it, and none can be canceled:
+    /// the store may have forgotten that it was sent.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn thaw(&self, shard: Shard, look_first: Duration) -> Result<(), StoreError> {
+        let Some(freeze) = self.frozen(shard).await? else { return Ok(()) };
+        let names = &self.shared.names;
+        if look_first > Duration::ZERO {
+            let command = redis::cmd("SET").arg(names.of(shard, "look-first")).arg("1").arg("PX").arg(millis(look_first)).to_owned();
+            self.query(command).await?;
+        }
+        let epoch = self.epoch(shard).await?.max(freeze.epoch_seen);
+        self.query(redis::cmd("SET").arg(names.of(shard, "epoch")).arg(epoch).to_owned()).await?;
+        self.query(redis::cmd("DEL").arg(names.of(shard, "frozen")).to_owned()).await.map(drop)
+    }
+
+    /// Whether the store may have forgotten dispatches of a shard: it is frozen, or was lately.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn is_suspect(&self, shard: Shard) -> Result<bool, StoreError> {
+        let names = &self.shared.names;
+        let command = redis::cmd("EXISTS").arg(names.of(shard, "frozen")).arg(names.of(shard, "look-first")).to_owned();
+        let found: u32 = from_value(self.query(command).await?)?;
+        Ok(found > 0)
+    }
+}

@@ -1,0 +1,313 @@
+//! Leasing: where due work leaves the store, and where it is given back.
+
+use std::future::Future;
+use std::time::Duration;
+
+use domain::delivery::Delivery;
+use domain::destination::Beneficiary;
+use domain::id::{EventId, NoticeId, PayoutId, Shard, SubscriptionId};
+use domain::payout::Payout;
+use jiff::Timestamp;
+use redis::Value;
+
+use super::payouts::StoredEvent;
+use super::{Store, StoreError, from_json, from_value};
+use crate::queue::{Batch, Source};
+
+/// The fencing token of a lease: its end, in ms of the store's time. "The entry's score is my token" means "it is still mine".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token(pub i64);
+
+/// One lease of a flat lane.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    pub id: String,
+    pub token: Token,
+}
+
+/// A payout that is due for dispatch.
+#[derive(Debug)]
+pub struct ExecuteWork {
+    pub payout: Payout,
+    pub beneficiary: Beneficiary,
+    /// How often it was leased since its last commit: a guard against work that kills its worker.
+    pub times_leased: u32,
+}
+
+/// A payout that is due for a question to its provider.
+#[derive(Debug)]
+pub struct PollWork {
+    pub payout: Payout,
+    pub times_leased: u32,
+}
+
+/// A notice that is due to be settled.
+#[derive(Debug)]
+pub struct SettleWork {
+    pub id: NoticeId,
+    /// What the verifier accepted, as [`super::notices::Remembered`] stored it.
+    pub body: Vec<u8>,
+    pub at: Timestamp,
+    pub times_leased: u32,
+}
+
+/// A delivery that is due.
+#[derive(Debug)]
+pub struct RelayWork {
+    pub subscription: SubscriptionId,
+    /// `None` when the subscription is gone.
+    pub subscription_version: Option<u64>,
+    pub event: StoredEvent,
+    /// What was tried so far.
+    pub delivery: Option<Delivery>,
+    pub times_leased: u32,
+}
+
+/// One lease of the relay's lanes.
+#[derive(Clone, Debug)]
+pub struct RelayTicket {
+    pub subscription: SubscriptionId,
+    pub event: EventId,
+    pub token: Token,
+}
+
+/// Due dispatches of one shard.
+#[derive(Clone, Debug)]
+pub struct ExecuteLane(pub Lane);
+
+/// Due polls of one shard.
+#[derive(Clone, Debug)]
+pub struct PollLane(pub Lane);
+
+/// Notices to settle, of one shard.
+#[derive(Clone, Debug)]
+pub struct SettleLane(pub Lane);
+
+/// Due deliveries of one shard, one lane per subscription.
+#[derive(Clone, Debug)]
+pub struct RelayLanes {
+    pub lane: Lane,
+    /// Deliveries under way per subscription, at most.
+    pub per_subscription: usize,
+}
+
+/// A shard's work of one kind.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    pub store: Store,
+    pub shard: Shard,
+    pub lease: Duration,
+}
+
+/// An entry as the lease script returns it.
+struct Entry {
+    id: String,
+    token: Token,
+    times_leased: u32,
+    fields: Vec<Vec<u8>>,
+}
+
+// === impl Lane ===
+
+impl Lane {
+    async fn lease_flat(&self, due: &str, record: &str, fields: &[&str], max: usize) -> Result<(Vec<Entry>, Option<Duration>), StoreError> {
+        let names = &self.store.shared.names;
+        let (due, clock) = (names.of(self.shard, due), names.of(self.shard, "clock"));
+        let answer = self
+            .store
+            .run(&self.store.shared.scripts.lease, &[&due, &clock], |command| {
+                command.arg(max).arg(millis(self.lease)).arg(names.of(self.shard, record)).arg(fields);
+            })
+            .await?;
+        let mut answer = items(answer)?.into_iter();
+        let next_due_in = self.next_due(&mut answer)?;
+        let entries = answer
+            .map(|entry| {
+                let (id, token, times_leased, fields) = match items(entry)?.as_slice() {
+                    [id, token, times, fields @ ..] => (id.clone(), token.clone(), times.clone(), fields.to_vec()),
+                    _ => return Err(StoreError::Corrupt("a lease without a token".to_owned())),
+                };
+                let fields = fields.into_iter().map(from_value).collect::<Result<_, _>>()?;
+                Ok(Entry { id: from_value(id)?, token: Token(from_value(token)?), times_leased: from_value(times_leased)?, fields })
+            })
+            .collect::<Result<_, StoreError>>()?;
+        Ok((entries, next_due_in))
+    }
+
+    /// Reads `now` and the head of the index; takes over the store's time on the way.
+    fn next_due(&self, answer: &mut impl Iterator<Item = Value>) -> Result<Option<Duration>, StoreError> {
+        let now: i64 = from_value(answer.next().unwrap_or(Value::Nil))?;
+        let head = answer.next().unwrap_or(Value::Nil);
+        if matches!(&head, Value::BulkString(bytes) if bytes.is_empty()) {
+            return Ok(None);
+        }
+        let head: i64 = from_value(head)?;
+        Ok(Some(Duration::from_millis(u64::try_from(head.saturating_sub(now)).unwrap_or(0))))
+    }
+
+    async fn give_back_flat(&self, due: &str, tickets: &[Ticket], wait: Duration) -> Result<(), StoreError> {
+        let names = &self.store.shared.names;
+        let (due, clock) = (names.of(self.shard, due), names.of(self.shard, "clock"));
+        for tickets in tickets.chunks(500) {
+            self.store
+                .run(&self.store.shared.scripts.give_back, &[&due, &clock], |command| {
+                    command.arg(millis(wait));
+                    for ticket in tickets {
+                        command.arg(&ticket.id).arg(ticket.token.0);
+                    }
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps what can be read. An unreadable record is reported and stays leased, so that it cannot hold up the rest of its lane.
+fn readable<T, K>(entries: Vec<Entry>, read: impl Fn(Entry) -> Result<(T, K), StoreError>) -> Vec<(T, K)> {
+    let read_or_report = |entry: Entry| {
+        let id = entry.id.clone();
+        read(entry).inspect_err(|error| tracing::error!(work.id = %id, %error, "work cannot be read and is left for a person")).ok()
+    };
+    entries.into_iter().filter_map(read_or_report).collect()
+}
+
+fn field(fields: &[Vec<u8>], index: usize) -> &[u8] {
+    fields.get(index).map_or(&[], Vec::as_slice)
+}
+
+impl Source for ExecuteLane {
+    type Item = ExecuteWork;
+    type Ticket = Ticket;
+    type Error = StoreError;
+
+    async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
+        let (entries, next_due_in) = self.0.lease_flat("due:execute", "po:", &["rec", "sec"], max).await?;
+        let items = readable(entries, |entry| {
+            let payout: Payout = from_json("payout", field(&entry.fields, 0))?;
+            let beneficiary = self.0.store.open_beneficiary(payout.id, field(&entry.fields, 1))?;
+            let work = ExecuteWork { payout, beneficiary, times_leased: entry.times_leased };
+            Ok((work, Ticket { id: entry.id, token: entry.token }))
+        });
+        Ok(Batch { items, next_due_in })
+    }
+
+    fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async move { self.0.give_back_flat("due:execute", &tickets, wait).await }
+    }
+}
+
+impl Source for PollLane {
+    type Item = PollWork;
+    type Ticket = Ticket;
+    type Error = StoreError;
+
+    async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
+        let (entries, next_due_in) = self.0.lease_flat("due:poll", "po:", &["rec"], max).await?;
+        let items = readable(entries, |entry| {
+            let work = PollWork { payout: from_json("payout", field(&entry.fields, 0))?, times_leased: entry.times_leased };
+            Ok((work, Ticket { id: entry.id, token: entry.token }))
+        });
+        Ok(Batch { items, next_due_in })
+    }
+
+    fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async move { self.0.give_back_flat("due:poll", &tickets, wait).await }
+    }
+}
+
+impl Source for SettleLane {
+    type Item = SettleWork;
+    type Ticket = Ticket;
+    type Error = StoreError;
+
+    async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
+        let (entries, next_due_in) = self.0.lease_flat("due:settle", "nt:", &["body", "at"], max).await?;
+        let items = readable(entries, |entry| {
+            let id: NoticeId = entry.id.parse().map_err(|_| StoreError::Corrupt("a notice id".to_owned()))?;
+            let at = std::str::from_utf8(field(&entry.fields, 1)).ok().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            let at = at.ok_or_else(|| StoreError::Corrupt(format!("notice {id}")))?;
+            let body = self.0.store.open_notice(id, field(&entry.fields, 0))?;
+            Ok((SettleWork { id, body, at, times_leased: entry.times_leased }, Ticket { id: entry.id, token: entry.token }))
+        });
+        Ok(Batch { items, next_due_in })
+    }
+
+    fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async move { self.0.give_back_flat("due:settle", &tickets, wait).await }
+    }
+}
+
+impl Source for RelayLanes {
+    type Item = RelayWork;
+    type Ticket = RelayTicket;
+    type Error = StoreError;
+
+    async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
+        let lane = &self.lane;
+        let names = &lane.store.shared.names;
+        let (lanes, clock) = (names.of(lane.shard, "lanes"), names.of(lane.shard, "clock"));
+        let answer = lane
+            .store
+            .run(&lane.store.shared.scripts.lease_relay, &[&lanes, &clock], |command| {
+                command.arg(max).arg(millis(lane.lease)).arg(names.shard(lane.shard)).arg(self.per_subscription);
+            })
+            .await?;
+        let mut answer = items(answer)?.into_iter();
+        let next_due_in = lane.next_due(&mut answer)?;
+        let read = |entry: Value| -> Result<_, StoreError> {
+            let (subscription, version, member, token, times_leased, event, delivery): (String, String, String, i64, u32, Vec<u8>, Vec<u8>) =
+                from_value(entry)?;
+            let corrupt = || StoreError::Corrupt(format!("delivery {member}"));
+            let subscription: SubscriptionId = subscription.parse().map_err(|_| corrupt())?;
+            let (payout, sequence) = member.split_once('/').ok_or_else(corrupt)?;
+            let payout: PayoutId = payout.parse().map_err(|_| corrupt())?;
+            let id = EventId::new(payout, sequence.parse().map_err(|_| corrupt())?);
+            let work = RelayWork {
+                subscription,
+                subscription_version: version.parse().ok(),
+                event: StoredEvent::read(id, &event)?,
+                delivery: if delivery.is_empty() { None } else { Some(from_json("delivery", &delivery)?) },
+                times_leased,
+            };
+            Ok((work, RelayTicket { subscription, event: id, token: Token(token) }))
+        };
+        let report = |error: &StoreError| tracing::error!(%error, "a delivery cannot be read and is left for a person");
+        let items = answer.filter_map(|entry| read(entry).inspect_err(report).ok()).collect();
+        Ok(Batch { items, next_due_in })
+    }
+
+    fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async move {
+            let lane = &self.lane;
+            let names = &lane.store.shared.names;
+            let (lanes, clock) = (names.of(lane.shard, "lanes"), names.of(lane.shard, "clock"));
+            for tickets in tickets.chunks(500) {
+                lane.store
+                    .run(&lane.store.shared.scripts.give_back_relay, &[&lanes, &clock], |command| {
+                        command.arg(millis(wait)).arg(names.shard(lane.shard));
+                        for ticket in tickets {
+                            command.arg(ticket.subscription.to_string()).arg(member(ticket.event)).arg(ticket.token.0);
+                        }
+                    })
+                    .await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The name of a delivery within its subscription's lane.
+pub(super) fn member(event: EventId) -> String {
+    format!("{}/{}", event.payout(), event.sequence())
+}
+
+fn items(value: Value) -> Result<Vec<Value>, StoreError> {
+    match value {
+        Value::Array(items) => Ok(items),
+        other => Err(StoreError::Corrupt(format!("unexpected {other:?}"))),
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

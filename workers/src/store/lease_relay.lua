@@ -1,0 +1,49 @@
+-- Leases up to N due deliveries, in fair turns over the subscriptions that have any: each lane gives at most its share, and never has more
+-- under way than its cap, so a slow subscriber holds up nobody but itself. Repeatable like lease.lua.
+--
+-- KEYS  1 lanes: subscription -> its next turn, ms with fraction  2 clock   ARGV  1 N  2 lease, ms  3 key prefix  4 cap per lane
+-- Returns { now, head of lanes or '', { subscription, its version, member, token, times leased, event, delivery }, … }
+local t = redis.call('TIME')
+local fine = t[1] * 1000 + t[2] / 1000 + tonumber(redis.call('GET', KEYS[2]) or 0)
+local now = math.floor(fine)
+local n, token, prefix, cap = tonumber(ARGV[1]), now + tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local out = { now, '' }
+local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', fine, 'LIMIT', 0, n)
+local share = math.max(1, math.floor(n / math.max(1, #lanes)))
+for _, subscription in ipairs(lanes) do
+  local wait, flying = prefix .. 'wait:' .. subscription, prefix .. 'fly:' .. subscription
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', flying, '-inf', now, 'LIMIT', 0, cap)) do
+    redis.call('ZREM', flying, member)
+    redis.call('ZADD', wait, now, member)
+  end
+  local room = cap - redis.call('ZCARD', flying)
+  local take = math.min(room, share)
+  local version = redis.call('HGET', prefix .. 'sub:' .. subscription, 'v') or ''
+  if take > 0 then
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', wait, '-inf', now, 'LIMIT', 0, take)) do
+      redis.call('ZREM', wait, member)
+      redis.call('ZADD', flying, token, member)
+      room = room - 1
+      local slash = string.find(member, '/', 1, true)
+      local key, sequence = prefix .. 'po:' .. string.sub(member, 1, slash - 1), string.sub(member, slash + 1)
+      local body = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence)
+      local leased = redis.call('HINCRBY', key, 'l:' .. subscription, 1)
+      out[#out + 1] = { subscription, version, member, token, leased, body[1] or '', body[2] or '' }
+    end
+  end
+  -- The next turn: when something is due and there is room, behind those not yet served; else when a lease ends (an acknowledgement comes earlier).
+  local head = redis.call('ZRANGE', wait, 0, 0, 'WITHSCORES')[2]
+  local lease = redis.call('ZRANGE', flying, 0, 0, 'WITHSCORES')[2]
+  if room > 0 and head then
+    local turn = math.max(tonumber(head), fine)
+    if lease then turn = math.min(turn, tonumber(lease)) end
+    redis.call('ZADD', KEYS[1], string.format('%.3f', turn), subscription)
+  elseif lease then
+    redis.call('ZADD', KEYS[1], lease, subscription)
+  else
+    redis.call('ZREM', KEYS[1], subscription)
+  end
+end
+local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if head[2] then out[2] = math.floor(tonumber(head[2])) end
+return out

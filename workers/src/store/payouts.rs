@@ -1,0 +1,393 @@
+//! Payouts in the store: the commit, and the ways to read them.
+
+use domain::delivery::Delivery;
+use domain::destination::Beneficiary;
+use domain::event::Event;
+use domain::id::{EventId, Mode, PartyId, PayoutId, SubscriptionId};
+use domain::payout::{Observation, Payout, Step};
+use domain::work::Next;
+use jiff::Timestamp;
+use redis::Value;
+
+use super::lanes::Token;
+use super::{Store, StoreError, from_json, from_value, to_json};
+
+/// How the opening of a payout went.
+#[derive(Debug)]
+pub enum Opened {
+    New,
+    /// The key was used before, for the same request. The payout as it is now.
+    Exists(Box<Payout>),
+    /// The key was used before, for the same request, so long ago that only the memory of the key is left.
+    Archived,
+    /// The key was used before, for another request.
+    Conflict,
+}
+
+/// How a commit went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// Written, now or by an earlier try of the same commit.
+    Done,
+    /// Somebody else committed first: load, decide again, commit again.
+    Stale,
+    /// There is no such payout.
+    Missing,
+}
+
+/// Whether a dispatch may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permitted {
+    /// The intent is on disk. `epoch` grows with every dispatch of this store. `look_first`: the store has lost writes before, so the provider
+    /// may know this attempt already.
+    Yes { epoch: u64, look_first: bool },
+    Stale,
+    Missing,
+    /// The lease has gone to somebody else.
+    LeaseLost,
+    /// Dispatch is frozen.
+    Frozen,
+}
+
+/// What permits a dispatch: the lease of the work that it is done for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    Execute(Token),
+    Poll(Token),
+}
+
+/// What is stored about a payout besides the record.
+#[derive(Debug)]
+pub struct Timeline {
+    pub payout: Payout,
+    pub observations: Vec<Observation>,
+    pub events: Vec<StoredEvent>,
+    pub deliveries: Vec<ListedDelivery>,
+}
+
+/// An event as it is kept: what the relay needs besides the body stands in a line of its own before it.
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    pub id: EventId,
+    pub kind: String,
+    pub at: Timestamp,
+    /// W3C `traceparent` of the request that asked for the payout.
+    pub trace: Option<String>,
+    /// The exact bytes to sign and send.
+    pub body: String,
+}
+
+/// A delivery of a payout's timeline. `delivery` is `None` until it was tried.
+#[derive(Clone, Debug)]
+pub struct ListedDelivery {
+    pub subscription: SubscriptionId,
+    pub sequence: u32,
+    pub delivery: Option<Delivery>,
+}
+
+/// A page of a list, newest first.
+#[derive(Debug)]
+pub struct Page {
+    pub payouts: Vec<Payout>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Position>,
+}
+
+/// A place in a list: behind this payout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub at_ms: i64,
+    pub id: PayoutId,
+}
+
+/// How many records one page of a list looks at, at most, when a filter drops most of them.
+const LOOKED_AT_MAX: usize = 1_000;
+
+impl Store {
+    /// Opens a payout: claims the caller's key and writes the first step, atomically. Concurrent first calls make one payout.
+    ///
+    /// # Errors
+    /// As every call. A repeat is safe.
+    pub async fn open_payout(&self, step: &Step, beneficiary: &Beneficiary, fingerprint: &str) -> Result<Opened, StoreError> {
+        let owner = beneficiary_owner(step.payout.id);
+        let sealed = self.shared.vault.seal(&owner, to_json(beneficiary).as_bytes());
+        let answer = self.commit_step(step, None, fingerprint, &sealed, &[]).await?;
+        match answer_of(&answer)? {
+            "committed" | "done" => Ok(Opened::New),
+            "conflict" => Ok(Opened::Conflict),
+            "exists" => {
+                let (_, record): (String, Vec<u8>) = from_value(answer)?;
+                if record.is_empty() { Ok(Opened::Archived) } else { Ok(Opened::Exists(Box::new(from_json("payout", &record)?))) }
+            }
+            other => Err(unknown_answer(other)),
+        }
+    }
+
+    /// Commits a step on the version that it was decided on.
+    ///
+    /// # Errors
+    /// As every call. A repeat of the same call is safe: an applied commit answers [`Committed::Done`] again.
+    pub async fn commit(&self, step: &Step) -> Result<Committed, StoreError> {
+        let answer = self.commit_step(step, None, "", &[], &[]).await?;
+        match answer_of(&answer)? {
+            "committed" | "done" => Ok(Committed::Done),
+            "stale" => Ok(Committed::Stale),
+            "missing" => Ok(Committed::Missing),
+            other => Err(unknown_answer(other)),
+        }
+    }
+
+    /// Commits the intent to send, with the exact bytes of the request where they are new. Only the holder of the lease is permitted, and nobody
+    /// while dispatch is frozen.
+    ///
+    /// # Errors
+    /// As every call. **After an error nothing must be sent**: the lease ends, and whoever comes next sees what was written.
+    pub async fn commit_intent(&self, step: &Step, lease: Permit, request: Option<&[u8]>) -> Result<Permitted, StoreError> {
+        let sealed = request.map(|request| self.shared.vault.seal(&request_owner(step.payout.id), request)).unwrap_or_default();
+        let answer = self.commit_step(step, Some(lease), "", &[], &sealed).await?;
+        match answer_of(&answer)? {
+            "committed" => {
+                let (_, epoch, look_first): (String, u64, u8) = from_value(answer)?;
+                Ok(Permitted::Yes { epoch, look_first: look_first == 1 })
+            }
+            // Written by a try of this very call whose answer was lost. The epoch was counted then, and is at most the present one.
+            "done" => Ok(Permitted::Yes { epoch: self.epoch(step.payout.id.shard()).await?, look_first: true }),
+            "stale" => Ok(Permitted::Stale),
+            "missing" => Ok(Permitted::Missing),
+            "lost" => Ok(Permitted::LeaseLost),
+            "frozen" => Ok(Permitted::Frozen),
+            other => Err(unknown_answer(other)),
+        }
+    }
+
+    async fn commit_step(&self, step: &Step, permit: Option<Permit>, fingerprint: &str, sealed: &[u8], request: &[u8]) -> Result<Value, StoreError> {
+        let payout = &step.payout;
+        let names = &self.shared.names;
+        let shard = payout.id.shard();
+        let account = format!("{}:{}", names.party(shard, "acct", &payout.party, payout.mode), payout.money.currency().code());
+        let keys = [
+            names.payout(payout.id),
+            names.of(shard, "due:execute"),
+            names.of(shard, "due:poll"),
+            names.party(shard, "subs", &payout.party, payout.mode),
+            names.of(shard, "lanes"),
+            account,
+            names.party(shard, "list", &payout.party, payout.mode),
+            names.of(shard, "open"),
+            names.of(shard, "frozen"),
+            names.of(shard, "epoch"),
+            names.of(shard, "clock"),
+            names.of(shard, "ended"),
+            names.of(shard, "look-first"),
+        ];
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let (next, due) = match step.next {
+            Next::Execute(at) => ("x", at.as_millisecond()),
+            Next::Poll(at) => ("p", at.as_millisecond()),
+            Next::Keep => ("k", 0),
+            Next::Nothing => ("n", 0),
+        };
+        let is_open = !payout.state.name().is_final();
+        self.run(&self.shared.scripts.commit, &keys, |command| {
+            command.arg(payout.version.saturating_sub(1)).arg(random_token()).arg(to_json(payout)).arg(to_json(&step.observation));
+            command.arg(match permit {
+                None => String::new(),
+                Some(Permit::Execute(token)) => format!("x{}", token.0),
+                Some(Permit::Poll(token)) => format!("p{}", token.0),
+            });
+            command.arg(next).arg(due).arg(fingerprint).arg(sealed).arg(request);
+            command.arg(payout.id.to_string()).arg(names.shard(shard)).arg(step.observation.at.as_millisecond());
+            command.arg(if is_open { "1" } else { "0" }).arg(payout.version);
+            command.arg(step.entries.len());
+            for entry in &step.entries {
+                command.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
+            }
+            command.arg(step.events.len());
+            for event in &step.events {
+                command.arg(event.id.sequence()).arg(event.kind.name()).arg(stored(event, payout.trace.as_deref()));
+            }
+        })
+        .await
+    }
+
+    /// The record of a payout, if there is one.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn load(&self, id: PayoutId) -> Result<Option<Payout>, StoreError> {
+        let record: Option<Vec<u8>> = self.field(id, "rec").await?;
+        record.map(|record| from_json("payout", &record)).transpose()
+    }
+
+    /// The beneficiary of a payout, decrypted.
+    ///
+    /// # Errors
+    /// As every call; a missing or unreadable text is [`StoreError::Corrupt`] or [`StoreError::Vault`].
+    pub async fn beneficiary(&self, id: PayoutId) -> Result<Beneficiary, StoreError> {
+        let sealed: Option<Vec<u8>> = self.field(id, "sec").await?;
+        let sealed = sealed.ok_or_else(|| StoreError::Corrupt(format!("{id} has no beneficiary")))?;
+        self.open_beneficiary(id, &sealed)
+    }
+
+    pub(crate) fn open_beneficiary(&self, id: PayoutId, sealed: &[u8]) -> Result<Beneficiary, StoreError> {
+        from_json("beneficiary", &self.shared.vault.open(&beneficiary_owner(id), sealed)?)
+    }
+
+    /// The exact bytes that were, or may have been, sent for the latest attempt. `None` before the first intent.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn request(&self, id: PayoutId) -> Result<Option<Vec<u8>>, StoreError> {
+        let sealed: Option<Vec<u8>> = self.field(id, "req").await?;
+        Ok(sealed.map(|sealed| self.shared.vault.open(&request_owner(id), &sealed)).transpose()?)
+    }
+
+    async fn field<T: redis::FromRedisValue>(&self, id: PayoutId, field: &str) -> Result<T, StoreError> {
+        from_value(self.query(redis::cmd("HGET").arg(self.shared.names.payout(id)).arg(field).to_owned()).await?)
+    }
+
+    /// Everything that is known about a payout, if there is one.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn timeline(&self, id: PayoutId) -> Result<Option<Timeline>, StoreError> {
+        let fields: Vec<(String, Vec<u8>)> = from_value(self.query(redis::cmd("HGETALL").arg(self.shared.names.payout(id)).to_owned()).await?)?;
+        let mut payout = None;
+        let (mut observations, mut events, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, value) in &fields {
+            match name.split_once(':') {
+                None if name == "rec" => payout = Some(from_json("payout", value)?),
+                Some(("o", _)) => observations.push(from_json::<Observation>("observation", value)?),
+                Some(("e", sequence)) => events.push(StoredEvent::read(EventId::new(id, number(sequence)?), value)?),
+                Some(("d", rest)) => {
+                    let (subscription, sequence) = rest.split_once(':').ok_or_else(|| unknown_answer(name))?;
+                    let subscription = subscription.parse().map_err(|_| unknown_answer(name))?;
+                    deliveries.push(ListedDelivery { subscription, sequence: number(sequence)?, delivery: Some(from_json("delivery", value)?) });
+                }
+                _ => {}
+            }
+        }
+        for (name, value) in &fields {
+            let Some(("q", subscription)) = name.split_once(':') else { continue };
+            let subscription: SubscriptionId = subscription.parse().map_err(|_| unknown_answer(name))?;
+            for sequence in String::from_utf8_lossy(value).split(',') {
+                let sequence = number(sequence)?;
+                if !deliveries.iter().any(|listed| listed.subscription == subscription && listed.sequence == sequence) {
+                    deliveries.push(ListedDelivery { subscription, sequence, delivery: None });
+                }
+            }
+        }
+        observations.sort_by_key(|observation| observation.version);
+        events.sort_by_key(|event| event.id.sequence());
+        deliveries.sort_by_key(|listed| (listed.sequence, listed.subscription));
+        Ok(payout.map(|payout| Timeline { payout, observations, events, deliveries }))
+    }
+
+    /// Payouts of a party from `from` (inclusive) to `to` (exclusive) that `keep` keeps, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn list(
+        &self,
+        party: &PartyId,
+        mode: Mode,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Position>,
+        limit: usize,
+        keep: impl Fn(&Payout) -> bool,
+    ) -> Result<Page, StoreError> {
+        let shard = self.shared.shards.of(party, mode);
+        let key = self.shared.names.party(shard, "list", party, mode);
+        let newest = after.map_or_else(|| format!("({}", to.as_millisecond()), |position| position.at_ms.min(to.as_millisecond()).to_string());
+        let mut payouts = Vec::new();
+        let (mut offset, mut looked_at, mut last) = (0, 0, after);
+        while looked_at < LOOKED_AT_MAX {
+            const CHUNK: usize = 100;
+            let mut command = redis::cmd("ZREVRANGEBYSCORE");
+            command.arg(&key).arg(&newest).arg(from.as_millisecond()).arg("WITHSCORES").arg("LIMIT").arg(offset).arg(CHUNK);
+            let chunk: Vec<(PayoutIdText, f64)> = from_value(self.query(command).await?)?;
+            let got = chunk.len();
+            offset += got;
+            looked_at += got;
+            #[expect(clippy::cast_possible_truncation, reason = "scores are whole milliseconds, far below 2^53")]
+            let places = chunk.into_iter().map(|(PayoutIdText(id), at)| Position { at_ms: at as i64, id });
+            let places: Vec<Position> = places.filter(|place| after.is_none_or(|after| (place.at_ms, place.id) < (after.at_ms, after.id))).collect();
+            let records = futures_util::future::try_join_all(places.iter().map(|place| self.load(place.id))).await?;
+            for (place, payout) in places.iter().zip(records) {
+                if payouts.len() == limit {
+                    return Ok(Page { payouts, next: last });
+                }
+                last = Some(*place);
+                payouts.extend(payout.filter(&keep));
+            }
+            if got < CHUNK {
+                return Ok(Page { payouts, next: None });
+            }
+        }
+        Ok(Page { payouts, next: last })
+    }
+}
+
+struct PayoutIdText(PayoutId);
+
+impl redis::FromRedisValue for PayoutIdText {
+    fn from_redis_value(value: Value) -> Result<Self, redis::ParsingError> {
+        let text = String::from_redis_value(value)?;
+        text.parse().map(Self).map_err(|_| redis::ParsingError::from("not a payout id".to_owned()))
+    }
+}
+
+// === impl StoredEvent ===
+
+impl StoredEvent {
+    pub(crate) fn read(id: EventId, stored: &[u8]) -> Result<Self, StoreError> {
+        let corrupt = || StoreError::Corrupt(format!("event {id}"));
+        let text = std::str::from_utf8(stored).map_err(|_| corrupt())?;
+        let (head, body) = text.split_once('\n').ok_or_else(corrupt)?;
+        let mut words = head.split(' ');
+        let kind = words.next().ok_or_else(corrupt)?.to_owned();
+        let at = words.next().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok()).ok_or_else(corrupt)?;
+        Ok(Self { id, kind, at, trace: words.next().map(str::to_owned), body: body.to_owned() })
+    }
+}
+
+fn stored(event: &Event, trace: Option<&str>) -> String {
+    let space = if trace.is_some() { " " } else { "" };
+    format!("{} {}{space}{}\n{}", event.kind.name(), event.at.as_millisecond(), trace.unwrap_or_default(), event.body)
+}
+
+fn beneficiary_owner(id: PayoutId) -> String {
+    format!("{id}/beneficiary")
+}
+
+fn request_owner(id: PayoutId) -> String {
+    format!("{id}/request")
+}
+
+pub(super) fn random_token() -> String {
+    let mut bytes = [0_u8; 8];
+    getrandom::fill(&mut bytes).expect("the operating system's random source works");
+    format!("{:016x}", u64::from_ne_bytes(bytes))
+}
+
+fn number(text: &str) -> Result<u32, StoreError> {
+    text.parse().map_err(|_| StoreError::Corrupt(format!("`{text}` is not a number")))
+}
+
+/// The first word of a script's answer.
+pub(super) fn answer_of(value: &Value) -> Result<&str, StoreError> {
+    let word = match value {
+        Value::Array(items) => items.first(),
+        other => Some(other),
+    };
+    match word {
+        Some(Value::BulkString(bytes)) => std::str::from_utf8(bytes).map_err(|_| unknown_answer("bytes")),
+        Some(Value::SimpleString(text)) => Ok(text),
+        _ => Err(unknown_answer("nothing")),
+    }
+}
+
+pub(super) fn unknown_answer(answer: &str) -> StoreError {
+    StoreError::Corrupt(format!("unexpected `{answer}`"))
+}

@@ -1,0 +1,135 @@
+//! The numbers that say whether the system is well, and the repair of work that was lost.
+
+use domain::id::{PayoutId, Shard};
+use domain::payout::state::StateName;
+
+use super::{Store, StoreError, from_value};
+
+/// Open payouts that one round of [`Store::look_over`] reads, at most.
+const LOOKED_OVER: usize = 500;
+
+/// One shard at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Vitals {
+    pub lanes: Vec<LaneVitals>,
+    /// Payouts that have not ended.
+    pub open: u64,
+    /// Deliveries that were given up and not replayed.
+    pub abandoned: u64,
+    /// Notices whose payout never came.
+    pub orphans: u64,
+    pub frozen: bool,
+    /// Server memory in use, bytes.
+    pub memory_bytes: u64,
+}
+
+/// Work of one kind.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneVitals {
+    pub lane: &'static str,
+    /// Entries, leased and waiting. For the relay: subscriptions with deliveries.
+    pub entries: u64,
+    /// How long the oldest due entry has been due. Zero when nothing is due.
+    pub oldest_due_ms: u64,
+}
+
+/// What a look at open payouts found.
+#[derive(Clone, Debug, Default)]
+pub struct LookedOver {
+    /// Where the next round goes on; 0 at the end.
+    pub next: usize,
+    /// Open payouts by state, with the age of the oldest in ms.
+    pub states: Vec<(StateName, u64, u64)>,
+    /// Payouts that had no work although their state needs it. The work was put back.
+    pub repaired: Vec<PayoutId>,
+}
+
+impl Store {
+    /// The state of one shard.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn vitals(&self, shard: Shard) -> Result<Vitals, StoreError> {
+        let names = &self.shared.names;
+        let now = self.clock().now().as_millisecond();
+        let mut vitals = Vitals::default();
+        for (lane, key) in [("execute", "due:execute"), ("poll", "due:poll"), ("settle", "due:settle"), ("relay", "lanes")] {
+            let key = names.of(shard, key);
+            let entries = self.cardinality(&key).await?;
+            let head: Vec<(String, f64)> = from_value(self.query(redis::cmd("ZRANGE").arg(&key).arg(0).arg(0).arg("WITHSCORES").to_owned()).await?)?;
+            #[expect(clippy::cast_possible_truncation, reason = "scores are milliseconds, far below 2^53")]
+            let oldest_due_ms = head.first().map_or(0, |(_, due)| u64::try_from(now - *due as i64).unwrap_or(0));
+            vitals.lanes.push(LaneVitals { lane, entries, oldest_due_ms });
+        }
+        vitals.open = self.cardinality(&names.of(shard, "open")).await?;
+        vitals.abandoned = self.cardinality(&names.of(shard, "abandoned")).await?;
+        vitals.orphans = self.cardinality(&names.of(shard, "orphans")).await?;
+        vitals.frozen = self.frozen(shard).await?.is_some();
+        let info: String = from_value(self.query(redis::cmd("INFO").arg("memory").to_owned()).await?)?;
+        vitals.memory_bytes = info.lines().find_map(|line| line.strip_prefix("used_memory:")).and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0);
+        Ok(vitals)
+    }
+
+    async fn cardinality(&self, key: &str) -> Result<u64, StoreError> {
+        from_value(self.query(redis::cmd("ZCARD").arg(key).to_owned()).await?)
+    }
+
+    /// The ledger's imbalance in a party's account: the sum over its accounts, which is 0 unless something is broken.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn imbalance(&self, shard: Shard) -> Result<i64, StoreError> {
+        let pattern = format!("{}acct:*", self.shared.names.shard(shard).replace(['{', '}'], "?"));
+        let mut cursor = 0_u64;
+        let mut sum = 0_i64;
+        loop {
+            let command = redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(500).to_owned();
+            let (next, keys): (u64, Vec<String>) = from_value(self.query(command).await?)?;
+            for key in keys {
+                let balances: Vec<i64> = from_value(self.query(redis::cmd("HVALS").arg(&key).to_owned()).await?)?;
+                sum = sum.saturating_add(balances.iter().sum::<i64>().saturating_abs());
+            }
+            if next == 0 {
+                return Ok(sum);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Reads a page of the open payouts, oldest first, and puts back work that is missing. In a sound store it never is: this is the net below.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn look_over(&self, shard: Shard, from: usize) -> Result<LookedOver, StoreError> {
+        let names = &self.shared.names;
+        let command = redis::cmd("ZRANGE").arg(names.of(shard, "open")).arg(from).arg(from + LOOKED_OVER - 1).to_owned();
+        let ids: Vec<String> = from_value(self.query(command).await?)?;
+        let mut found = LookedOver { next: if ids.len() < LOOKED_OVER { 0 } else { from + LOOKED_OVER }, ..LookedOver::default() };
+        let now = self.clock().now();
+        for id in ids.iter().filter_map(|id| id.parse::<PayoutId>().ok()) {
+            let Some(payout) = self.load(id).await? else { continue };
+            let state = payout.state.name();
+            let age = u64::try_from(now.duration_since(payout.since).as_millis()).unwrap_or(0);
+            match found.states.iter_mut().find(|(known, _, _)| *known == state) {
+                Some((_, count, oldest)) => (*count, *oldest) = (*count + 1, (*oldest).max(age)),
+                None => found.states.push((state, 1, age)),
+            }
+            let lane = match state {
+                StateName::Requested | StateName::Scheduled | StateName::Initiated => "due:execute",
+                StateName::Inconclusive | StateName::Authorised | StateName::Submitted => "due:poll",
+                _ => continue,
+            };
+            let missing = from_value::<Option<f64>>(self.query(redis::cmd("ZSCORE").arg(names.of(shard, "due:execute")).arg(id.to_string()).to_owned()).await?)?
+                .is_none()
+                && from_value::<Option<f64>>(self.query(redis::cmd("ZSCORE").arg(names.of(shard, "due:poll")).arg(id.to_string()).to_owned()).await?)?.is_none();
+            // A commit may have happened between the reads: only what still stands where it was read is repaired.
+            if missing && self.load(id).await?.is_some_and(|again| again.version == payout.version) {
+                let due = if let domain::payout::state::State::Scheduled { until } = payout.state { until.max(now) } else { now };
+                let command = redis::cmd("ZADD").arg(names.of(shard, lane)).arg("NX").arg(due.as_millisecond()).arg(id.to_string()).to_owned();
+                self.query(command).await?;
+                found.repaired.push(id);
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,63 @@
+//! The net below: looks over open payouts in pages, puts back work that is missing, and compares what cannot be compared elsewhere.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::execute::Payouts;
+use crate::store::freeze::Freeze;
+use crate::store::vitals::{LookedOver, Vitals};
+use crate::store::StoreError;
+
+/// What a round found in one shard.
+#[derive(Debug)]
+pub struct Swept {
+    pub vitals: Vitals,
+    pub looked_over: LookedOver,
+    pub imbalance: i64,
+}
+
+/// One round over one shard, beginning at place `from` of its open payouts.
+///
+/// # Errors
+/// As every call of the store.
+pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> Result<Swept, StoreError> {
+    let store = &context.recorder.store;
+    store.refresh_clock().await?;
+    let on_file = context.fence.passed(shard);
+    let found = store.epoch(shard).await?;
+    if found < on_file {
+        let reason = crate::fence::RolledBack { found, on_file }.to_string();
+        tracing::error!(%reason, "dispatch is frozen");
+        store.freeze(shard, &Freeze { reason, at_ms: store.clock().now().as_millisecond(), epoch_seen: on_file }).await?;
+    }
+    let looked_over = store.look_over(shard, from).await?;
+    for payout in &looked_over.repaired {
+        tracing::error!(payout.id = %payout, "a payout had no work although its state needs it; the work was put back");
+    }
+    let imbalance = store.imbalance(shard).await?;
+    if imbalance != 0 {
+        tracing::error!(imbalance, "the ledger does not balance");
+    }
+    Ok(Swept { vitals: store.vitals(shard).await?, looked_over, imbalance })
+}
+
+/// Sweeps every `interval` until `stop`, and hands what it found to `observe`.
+pub async fn run(context: &Payouts, interval: Duration, stop: CancellationToken, observe: impl Fn(&Swept)) {
+    let mut places = vec![0; usize::from(context.recorder.store.shards().count())];
+    loop {
+        for (shard, place) in context.recorder.store.shards().all().zip(&mut places) {
+            match sweep(context, shard, *place).await {
+                Ok(swept) => {
+                    *place = swept.looked_over.next;
+                    observe(&swept);
+                }
+                Err(error) => tracing::warn!(%error, "a sweep ended early; the next one goes on"),
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! One trace per payout: the request's `traceparent` travels in the record, and whatever is done for the payout later goes on with it.
+
+use std::collections::HashMap;
+
+use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+const TRACEPARENT: &str = "traceparent";
+
+/// Makes a span part of the trace that a W3C `traceparent` names. Costs nothing where spans are not recorded.
+pub fn continues(span: &Span, traceparent: Option<&str>) {
+    let Some(traceparent) = traceparent.filter(|_| !span.is_disabled()) else { return };
+    let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
+    let context = TraceContextPropagator::new().extract(&carrier);
+    if context.span().span_context().is_valid() {
+        // Fails only where no OpenTelemetry layer is installed, and then there is no trace to be part of.
+        let _ = span.set_parent(context);
+    }
+}
+
+/// The `traceparent` of a span, if it is recorded.
+#[must_use]
+pub fn traceparent(span: &Span) -> Option<String> {
+    let context = span.context();
+    if !context.span().span_context().is_valid() {
+        return None;
+    }
+    let mut carrier = HashMap::new();
+    TraceContextPropagator::new().inject_context(&context, &mut carrier);
+    carrier.remove(TRACEPARENT)
+}

@@ -1,0 +1,24 @@
+//! Waits between tries inside one process, such as taking up a lost connection again. The one file that uses the `backoff` crate; what has to
+//! survive a restart waits in the due index instead.
+
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+
+/// From 50 ms to 2 s, with jitter, for ever: the caller ends it.
+#[must_use]
+pub fn reconnect() -> ExponentialBackoff {
+    ExponentialBackoff {
+        initial_interval: Duration::from_millis(50),
+        current_interval: Duration::from_millis(50),
+        max_interval: Duration::from_secs(2),
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    }
+}
+
+/// Waits for the next interval.
+pub async fn pause(waits: &mut ExponentialBackoff) {
+    tokio::time::sleep(waits.next_backoff().unwrap_or(Duration::from_secs(2))).await;
+}
