@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use domain::fact::{Source, Told};
+use domain::fact::{Provider, Source, Told};
+use domain::id::Mode;
 use domain::payout::{Fact, What};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ const ORPHAN_AFTER: SignedDuration = SignedDuration::from_hours(24);
 pub struct StoredNotice {
     /// The version of this form.
     pub v: u8,
+    pub provider: Provider,
+    /// Whose keys verified it. A notice of the provider's test environment says nothing about a live payout.
+    pub mode: Mode,
     pub told: Told,
 }
 
@@ -48,7 +52,7 @@ impl Payouts {
         let notice: StoredNotice = serde_json::from_slice(&work.body).map_err(|error| StoreError::Corrupt(format!("notice {}: {error}", work.id)))?;
         let here = notice.told.key.payout_and_attempt().filter(|(payout, _)| store.shards().contains(payout.shard()));
         let found = match here {
-            Some((id, attempt)) => store.load(id).await?.map(|payout| (payout, attempt)),
+            Some((id, attempt)) => store.load(id).await?.filter(|payout| payout.mode == notice.mode).map(|payout| (payout, attempt)),
             None => None,
         };
         let outcome = if let Some((payout, attempt)) = found {

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod lanes;
 pub mod notices;
 pub mod payouts;
+pub mod private_server;
 pub mod subscriptions;
 pub mod vault;
 pub mod vitals;

@@ -1,0 +1,264 @@
+//! The store against a real server: what the scripts promise, one story each.
+
+use std::collections::BTreeMap;
+
+use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, StatementReference};
+use domain::event::EventType;
+use domain::fact::{Provider, Reason, Source};
+use domain::id::{Mode, PartyId, PayoutId, Shard, SubscriptionId};
+use domain::money::{Currency, Money};
+use domain::payout::state::StateName;
+use domain::payout::{Fact, Order, Payout, Plan, Step, Verdict, What};
+use domain::schedule::{Backoff, Polling};
+use domain::signature::Secret;
+use domain::subscription::{EventTypes, Secrets, Status, Subscription};
+use jiff::SignedDuration;
+use std::time::Duration;
+use workers::queue::Source as _;
+use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, Token};
+use workers::store::payouts::{Committed, Opened, Permit, Permitted};
+use workers::store::private_server::{Fsync, PrivateServer};
+use workers::store::vault::Vault;
+use workers::store::{Settings, Store};
+
+struct Installation {
+    store: Store,
+    server: PrivateServer,
+    _folder: tempfile::TempDir,
+}
+
+async fn installation() -> Installation {
+    let folder = tempfile::tempdir().unwrap();
+    let server = PrivateServer::start(folder.path(), Fsync::Always).unwrap();
+    let settings = Settings { url: server.url(), prefix: "t:".to_owned(), shards: 1, connections: 4, deadline_ms: 2_000 };
+    let keys = BTreeMap::from([(1, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".into())]);
+    let store = Store::open(&settings, Vault::new(&keys, 1).unwrap()).await.unwrap();
+    Installation { store, server, _folder: folder }
+}
+
+fn party() -> PartyId {
+    PartyId::parse("acme").unwrap()
+}
+
+fn order(store: &Store, key: &str) -> Step {
+    let id = PayoutId::derive(&party(), Mode::Test, key, store.shards());
+    let order = Order {
+        id,
+        party: party(),
+        mode: Mode::Test,
+        transaction_id: key.to_owned(),
+        money: Money::new(10_000, Currency::GBP).unwrap(),
+        context_code: "withdrawal".to_owned(),
+        metadata: BTreeMap::new(),
+        scheduled_for: None,
+        route: vec![Provider::Truelayer],
+        maker: "ops".to_owned(),
+        needs_approval: false,
+        trace: None,
+    };
+    Payout::open(order, store.clock().now())
+}
+
+fn beneficiary() -> Beneficiary {
+    Beneficiary {
+        name: BeneficiaryName::parse("John Smith", 18).unwrap(),
+        reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
+        destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        polling: Polling { waits: vec![SignedDuration::from_secs(1)], bound: SignedDuration::from_hours(72) },
+        redispatch: Backoff { first: SignedDuration::from_secs(1), factor: 2, cap: SignedDuration::from_mins(5) },
+        dispatch_bound: SignedDuration::from_hours(24),
+    }
+}
+
+fn lane(store: &Store) -> Lane {
+    Lane { store: store.clone(), shard: Shard::new(0), lease: Duration::from_secs(30) }
+}
+
+fn decide(payout: &Payout, store: &Store, what: What) -> Step {
+    let verdict = payout.apply(&Fact::new(Source::Worker, what), &plan(), store.clock().now());
+    let Verdict::Moved(step) = verdict else { panic!("{verdict:?}") };
+    step
+}
+
+async fn subscription(store: &Store, event_types: EventTypes) -> SubscriptionId {
+    let mut random = [0; 11];
+    getrandom::fill(&mut random).unwrap();
+    let id = SubscriptionId::new(store.shards().of(&party(), Mode::Test), random);
+    let subscription = Subscription {
+        id,
+        party: party(),
+        mode: Mode::Test,
+        name: None,
+        url: "https://merchant.example/hooks".to_owned(),
+        event_types,
+        created_at: store.clock().now(),
+        status: Status::Enabled,
+        version: 1,
+    };
+    store.subscribe(&subscription, Some(&Secrets::new(Secret::from_bytes(&[7; 32]).unwrap()))).await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn the_same_key_makes_one_payout_and_other_content_is_a_conflict() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let step = order(store, "k1");
+    assert!(matches!(store.open_payout(&step, &beneficiary(), "f1").await.unwrap(), Opened::New));
+    let Opened::Exists(found) = store.open_payout(&order(store, "k1"), &beneficiary(), "f1").await.unwrap() else { panic!() };
+    assert_eq!(*found, step.payout);
+    assert!(matches!(store.open_payout(&order(store, "k1"), &beneficiary(), "f2").await.unwrap(), Opened::Conflict));
+    assert_eq!(store.beneficiary(step.payout.id).await.unwrap(), beneficiary());
+    assert_eq!(store.imbalance(Shard::new(0)).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn fifty_at_once_make_one_payout() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let beneficiary = beneficiary();
+    let calls = (0..50).map(|_| async { store.open_payout(&order(store, "k1"), &beneficiary, "f1").await.unwrap() });
+    let answers = futures_util::future::join_all(calls).await;
+    assert_eq!(answers.iter().filter(|answer| matches!(answer, Opened::New)).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| matches!(answer, Opened::Exists(_))).count(), 49);
+}
+
+#[tokio::test]
+async fn a_commit_is_repeatable_and_stale_ones_are_told() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let opened = order(store, "k1");
+    store.open_payout(&opened, &beneficiary(), "f1").await.unwrap();
+    let canceled = decide(&opened.payout, store, What::Cancel { reason: Reason::new("asked") });
+    let other = decide(&opened.payout, store, What::Decline { reason: Reason::new("limit") });
+    assert_eq!(store.commit(&canceled).await.unwrap(), Committed::Done);
+    assert_eq!(store.commit(&other).await.unwrap(), Committed::Stale);
+    assert_eq!(store.load(opened.payout.id).await.unwrap().unwrap().state.name(), StateName::Canceled);
+    assert!(ExecuteLane(lane(store)).lease(10).await.unwrap().items.is_empty(), "a canceled payout has no work");
+    let timeline = store.timeline(opened.payout.id).await.unwrap().unwrap();
+    assert_eq!(timeline.events.iter().map(|event| event.id.sequence()).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(timeline.observations.len(), 2);
+}
+
+#[tokio::test]
+async fn only_the_holder_of_the_lease_may_dispatch() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let opened = order(store, "k1");
+    store.open_payout(&opened, &beneficiary(), "f1").await.unwrap();
+    let lane = ExecuteLane(lane(store));
+    let mut leased = lane.lease(10).await.unwrap().items;
+    assert_eq!(leased.len(), 1);
+    assert!(lane.lease(10).await.unwrap().items.is_empty(), "leased work is not due");
+    let (work, ticket) = leased.remove(0);
+    assert_eq!(work.payout, opened.payout);
+    let intent = decide(&work.payout, store, What::Initiate { send_by: store.clock().now() });
+
+    let stranger = Token(ticket.token.0 - 1);
+    assert_eq!(store.commit_intent(&intent, Permit::Execute(stranger), Some(b"{}")).await.unwrap(), Permitted::LeaseLost);
+    store.move_clock(Duration::from_secs(31)).await.unwrap();
+    let mut again = lane.lease(10).await.unwrap().items;
+    assert_eq!(again.len(), 1, "a lease that ended leads to the next");
+    assert_eq!(again[0].0.times_leased, 2);
+    assert_eq!(store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap(), Permitted::LeaseLost);
+    let (_, ticket) = again.remove(0);
+    let permitted = store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap();
+    assert_eq!(permitted, Permitted::Yes { epoch: 1, look_first: false });
+    assert_eq!(store.request(opened.payout.id).await.unwrap().unwrap(), b"{}");
+    let settled = decide(&intent.payout, store, What::NoAnswer { attempt: 1, send: 1, why: Reason::new("timeout") });
+    assert_eq!(store.commit(&settled).await.unwrap(), Committed::Done);
+    store.move_clock(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(PollLane(self::lane(store)).lease(10).await.unwrap().items.len(), 1);
+    assert!(lane.lease(10).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn events_go_to_whom_they_concern_one_after_the_other() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let all = subscription(store, EventTypes::All).await;
+    let only = subscription(store, EventTypes::These([EventType::Canceled].into())).await;
+    let opened = order(store, "k1");
+    store.open_payout(&opened, &beneficiary(), "f1").await.unwrap();
+    let canceled = decide(&opened.payout, store, What::Cancel { reason: Reason::new("asked") });
+    store.commit(&canceled).await.unwrap();
+
+    let relay = RelayLanes { lane: lane(store), per_subscription: 8 };
+    let first = relay.lease(10).await.unwrap();
+    let mut found: Vec<_> = first.items.iter().map(|(work, _)| (work.subscription, work.event.kind.clone())).collect();
+    let mut expected = vec![(all, "payout.requested".to_owned()), (only, "payout.canceled".to_owned())];
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected, "the second event waits for the first");
+    assert!(relay.lease(10).await.unwrap().items.is_empty());
+
+    let (work, ticket) = first.items.into_iter().find(|(work, _)| work.subscription == all).unwrap();
+    let mut delivery = domain::delivery::Delivery::new(domain::id::DeliveryId::derive(work.event.id, all), store.clock().now());
+    let attempt = domain::delivery::Attempt { at: store.clock().now(), latency_ms: 1, result: domain::delivery::Attempted::Acknowledged { status: 200 } };
+    let decision = delivery.record(attempt, &domain::schedule::Retry::three_days(), SignedDuration::ZERO, store.clock().now());
+    let relayed = store.relayed(&ticket, &delivery, decision).await.unwrap();
+    assert_eq!(relayed, workers::store::subscriptions::Relayed::Done { more: true });
+    assert_eq!(store.relayed(&ticket, &delivery, decision).await.unwrap(), workers::store::subscriptions::Relayed::LeaseLost);
+    let next = relay.lease(10).await.unwrap().items;
+    assert_eq!(next.len(), 1);
+    assert_eq!(next[0].0.event.kind, "payout.canceled");
+    let timeline = store.timeline(opened.payout.id).await.unwrap().unwrap();
+    assert_eq!(timeline.deliveries.len(), 3);
+    assert_eq!(timeline.deliveries.iter().filter(|listed| listed.delivery.is_some()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_black_hole_uses_only_its_share() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let hole = subscription(store, EventTypes::All).await;
+    for n in 0..20 {
+        store.open_payout(&order(store, &format!("k{n}")), &beneficiary(), "f").await.unwrap();
+    }
+    let relay = RelayLanes { lane: lane(store), per_subscription: 4 };
+    let leased = relay.lease(100).await.unwrap();
+    assert_eq!(leased.items.len(), 4, "the cap of a lane holds");
+    assert!(relay.lease(100).await.unwrap().items.is_empty());
+    let healthy = subscription(store, EventTypes::All).await;
+    store.open_payout(&order(store, "x"), &beneficiary(), "f").await.unwrap();
+    let leased = relay.lease(100).await.unwrap().items;
+    assert_eq!(leased.len(), 1);
+    assert_eq!(leased[0].0.subscription, healthy);
+    let tickets = leased.into_iter().map(|(_, ticket)| ticket).collect();
+    relay.give_back(tickets, Duration::ZERO).await.unwrap();
+    assert_eq!(relay.lease(100).await.unwrap().items.len(), 1, "what is given back is due again");
+    store.move_clock(Duration::from_secs(31)).await.unwrap();
+    let again = relay.lease(100).await.unwrap().items;
+    assert_eq!(again.iter().filter(|(work, _)| work.subscription == hole).count(), 4, "leases of a lost worker come back");
+}
+
+#[tokio::test]
+async fn the_store_comes_back_after_a_restart_of_its_server() {
+    let mut installation = installation().await;
+    let store = installation.store.clone();
+    let opened = order(&store, "k1");
+    store.open_payout(&opened, &beneficiary(), "f1").await.unwrap();
+    installation.server.kill();
+    assert!(store.load(opened.payout.id).await.is_err());
+    assert!(!store.is_healthy());
+    installation.server.resume().unwrap();
+    assert_eq!(store.load(opened.payout.id).await.unwrap().unwrap(), opened.payout, "what was acknowledged is there");
+    let canceled = decide(&opened.payout, &store, What::Cancel { reason: Reason::new("asked") });
+    assert_eq!(store.commit(&canceled).await.unwrap(), Committed::Done, "scripts are loaded again");
+    assert!(store.durability().await.unwrap().iter().all(|check| check.ok));
+}
+
+#[tokio::test]
+async fn a_frozen_store_permits_nothing_and_looks_first_afterwards() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let opened = order(store, "k1");
+    store.open_payout(&opened, &beneficiary(), "f1").await.unwrap();
+    let lane = ExecuteLane(lane(store));
+    let (work, ticket) = lane.lease(1).await.unwrap().items.remove(0);
+    let intent = decide(&work.payout, store, What::Initiate { send_by: store.clock().now() });
+    let freeze = workers::store::freeze::Freeze { reason: "test".to_owned(), at_ms: 0, epoch_seen: 41 };
+    store.freeze(Shard::new(0), &freeze).await.unwrap();
+    assert_eq!(store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap(), Permitted::Frozen);
+    store.thaw(Shard::new(0), Duration::from_secs(60)).await.unwrap();
+    let permitted = store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap();
+    assert_eq!(permitted, Permitted::Yes { epoch: 42, look_first: true });
+}
