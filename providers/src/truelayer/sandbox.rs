@@ -1,0 +1,784 @@
+//! A server that speaks TrueLayer's Payouts API v1, moves imaginary money, and can misbehave on purpose.
+//!
+//! It is as strict as the provider is documented to be: tokens expire, signatures are verified against registered public keys, unknown fields are refused.
+//! What it does with a payout is decided by a [`Mood`]. What moved is kept in a [`Ledger`] of its own, against which "at most one movement per
+//! payout" is checked. Shapes follow the documentation; what that leaves open is marked ASSUMED in [`super::wire`] and here.
+//!
+//! | route | what it is |
+//! |---|---|
+//! | `POST /connect/token` | tokens |
+//! | `POST /v1/payouts`, `GET /v1/payouts/{transaction_id}` | payouts |
+//! | `GET /v1/transactions`, `GET /v1/balances`, `POST /v1/test` | the rest of the API |
+//! | `GET /.well-known/jwks` | the keys of its webhooks |
+//! | `GET /sandbox/ledger` | movements, and how many were double |
+//! | `GET /sandbox/payouts/{transaction_id}` | the calls that it got and the notices that it sent |
+//! | `POST /sandbox/payouts/{transaction_id}/advance` | `{"to": "settled"}`: moves a payout by hand |
+//! | `GET`, `POST /sandbox/moods` | the list; `{"next": 3, "mood": "fail"}` or `{"fault_percent": 20, "seed": 7}` |
+//! | `POST /sandbox/topups` | `{"currency": "GBP", "amount_in_minor": 500}` |
+//! | `POST /sandbox/tokens/revoke` | every token is refused from now on |
+//!
+//! The `/sandbox` routes have no authentication: the listener belongs on an address that only testers reach.
+
+pub mod book;
+mod line;
+pub mod mood;
+pub mod notices;
+
+use std::collections::HashMap;
+use std::future::IntoFuture as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use domain::destination::Iban;
+use domain::money::Currency;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::book::{Account, Book, Created, Ledger, Movement, Rules, Stage, View};
+use self::line::{Cut, Lines};
+use self::mood::{Distribution, Mood};
+use self::notices::{Keys, NoticeSignature, Sender};
+use super::wire::{CONTEXT_CODES, CreatePayout, ErrorBody, MAX_TEXT, Many, Moment, One, Token, TopUp, Transaction};
+use super::{BODY_SIGNATURE, REQUEST_SIGNATURE};
+use crate::clock;
+use crate::http::{Client, ClientError, Limits};
+use crate::jws::{self, Jwks, KeyError, VerifyingKey};
+
+/// Largest request body that is read, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+const MAX_TOKENS: usize = 10_000;
+
+/// A client's public key, under the id that its signatures name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientKey {
+    pub kid: String,
+    /// SPKI PEM.
+    pub public_key_pem: String,
+}
+
+/// What a sandbox is like. Everything has a default except the client's credentials.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub client_id: String,
+    pub client_secret: SecretString,
+    /// The keys that requests may be signed with.
+    pub client_keys: Vec<ClientKey>,
+    /// Where notices go; none are sent without it.
+    #[serde(default)]
+    pub notice_url: Option<String>,
+    /// The address under which others reach the sandbox; by default that of the listener. Webhooks name it as the source of keys.
+    #[serde(default)]
+    pub public_url: Option<String>,
+    #[serde(default)]
+    pub notice_signature: NoticeSignature,
+    /// Deliveries of one notice until a 2xx.
+    #[serde(default = "defaults::notice_attempts")]
+    pub notice_attempts: u32,
+    /// The wait before the second; later waits grow, up to 30 s.
+    #[serde(default = "defaults::notice_wait_ms")]
+    pub notice_wait_ms: u64,
+    #[serde(default = "defaults::stage_ms")]
+    pub authorise_after_ms: u64,
+    #[serde(default = "defaults::stage_ms")]
+    pub submit_after_ms: u64,
+    #[serde(default = "defaults::stage_ms")]
+    pub settle_after_ms: u64,
+    /// For the mood `return`: from settled to returned.
+    #[serde(default = "defaults::stage_ms")]
+    pub return_after_ms: u64,
+    #[serde(default = "defaults::slow_answer_ms")]
+    pub slow_answer_ms: u64,
+    #[serde(default = "defaults::late_appear_ms")]
+    pub late_appear_ms: u64,
+    /// In whole seconds, for the mood `rate-limit`.
+    #[serde(default = "defaults::retry_after_s")]
+    pub retry_after_s: u64,
+    #[serde(default = "defaults::token_life_s")]
+    pub token_life_s: u64,
+    /// Whether a second create is answered with 409 `duplicate_transaction_id` instead of 202. Both are ASSUMED; the first content wins either way [H].
+    #[serde(default)]
+    pub duplicates_conflict: bool,
+    /// Whether amounts and references choose moods.
+    #[serde(default = "defaults::magic")]
+    pub magic: bool,
+    /// Random moods for payouts that chose none.
+    #[serde(default)]
+    pub random: Option<Distribution>,
+    #[serde(default = "defaults::accounts")]
+    pub accounts: Vec<Account>,
+    /// A file, appended to, from which payouts and movements are read again at the next start. Holds names and IBANs.
+    #[serde(default)]
+    pub journal: Option<PathBuf>,
+    /// Above this many, creates are answered with 503.
+    #[serde(default = "defaults::max_payouts")]
+    pub max_payouts: usize,
+}
+
+mod defaults {
+    use super::book::Account;
+
+    pub(super) const fn notice_attempts() -> u32 {
+        10
+    }
+    pub(super) const fn notice_wait_ms() -> u64 {
+        200
+    }
+    pub(super) const fn stage_ms() -> u64 {
+        200
+    }
+    pub(super) const fn slow_answer_ms() -> u64 {
+        30_000
+    }
+    pub(super) const fn late_appear_ms() -> u64 {
+        10_000
+    }
+    pub(super) const fn retry_after_s() -> u64 {
+        1
+    }
+    pub(super) const fn token_life_s() -> u64 {
+        3600
+    }
+    pub(super) const fn magic() -> bool {
+        true
+    }
+    pub(super) const fn max_payouts() -> usize {
+        1_000_000
+    }
+    pub(super) fn accounts() -> Vec<Account> {
+        let account = |currency: &str, iban: &str| Account {
+            currency: currency.to_owned(),
+            iban: iban.to_owned(),
+            balance_in_minor: 1_000_000_000_000,
+            account_owner: "Sandbox Platform".to_owned(),
+        };
+        vec![account("GBP", "GB29NWBK60161331926819"), account("EUR", "DE89370400440532013000")]
+    }
+}
+
+impl Settings {
+    /// The defaults for a client with these credentials.
+    #[must_use]
+    pub fn new(client_id: impl Into<String>, client_secret: SecretString, client_keys: Vec<ClientKey>) -> Self {
+        Self {
+            client_id: client_id.into(),
+            client_secret,
+            client_keys,
+            notice_url: None,
+            public_url: None,
+            notice_signature: NoticeSignature::default(),
+            notice_attempts: defaults::notice_attempts(),
+            notice_wait_ms: defaults::notice_wait_ms(),
+            authorise_after_ms: defaults::stage_ms(),
+            submit_after_ms: defaults::stage_ms(),
+            settle_after_ms: defaults::stage_ms(),
+            return_after_ms: defaults::stage_ms(),
+            slow_answer_ms: defaults::slow_answer_ms(),
+            late_appear_ms: defaults::late_appear_ms(),
+            retry_after_s: defaults::retry_after_s(),
+            token_life_s: defaults::token_life_s(),
+            duplicates_conflict: false,
+            magic: defaults::magic(),
+            random: None,
+            accounts: defaults::accounts(),
+            journal: None,
+            max_payouts: defaults::max_payouts(),
+        }
+    }
+}
+
+/// Why a sandbox could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("client_keys: {kid}")]
+    ClientKey { kid: String, source: KeyError },
+    #[error("notice_url")]
+    NoticeUrl(#[source] ClientError),
+    #[error("the sandbox's keys")]
+    Keys(#[source] KeyError),
+    #[error("journal")]
+    Journal(#[source] std::io::Error),
+}
+
+/// A sandbox. Cloning shares it.
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("jku", &self.jku()).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    settings: Settings,
+    client_keys: HashMap<String, Arc<VerifyingKey>>,
+    keys: Arc<Keys>,
+    book: Arc<Book>,
+    sender: Arc<Sender>,
+    tokens: Mutex<HashMap<String, Instant>>,
+    public_url: RwLock<String>,
+    stopped: CancellationToken,
+}
+
+impl Sandbox {
+    /// Opens a sandbox, with the payouts of its journal if it has one. Sends and serves nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] names the setting.
+    pub fn new(settings: Settings) -> Result<Self, OpenError> {
+        let client_key = |key: &ClientKey| match VerifyingKey::from_pem(&key.public_key_pem) {
+            Ok(public) => Ok((key.kid.clone(), Arc::new(public))),
+            Err(source) => Err(OpenError::ClientKey { kid: key.kid.clone(), source }),
+        };
+        let client_keys = settings.client_keys.iter().map(client_key).collect::<Result<_, _>>()?;
+        let receiver = settings.notice_url.as_deref().map(|url| Client::new(url, false, Limits::default()));
+        let rules = Rules {
+            accounts: settings.accounts.clone(),
+            magic: settings.magic,
+            max_payouts: settings.max_payouts,
+            late_appear: SignedDuration::from_millis(i64::try_from(settings.late_appear_ms).unwrap_or(i64::MAX)),
+            distribution: settings.random.clone(),
+        };
+        let keys = Arc::new(Keys::generate().map_err(OpenError::Keys)?);
+        let stopped = CancellationToken::new();
+        let sender = Sender {
+            keys: Arc::clone(&keys),
+            signature: settings.notice_signature,
+            receiver: receiver.transpose().map_err(OpenError::NoticeUrl)?,
+            attempts: settings.notice_attempts.max(1),
+            first_wait: Duration::from_millis(settings.notice_wait_ms),
+            permits: Sender::permits(),
+            stopped: stopped.clone(),
+        };
+        let shared = Shared {
+            client_keys,
+            keys,
+            book: Arc::new(Book::open(rules, settings.journal.as_deref()).map_err(OpenError::Journal)?),
+            sender: Arc::new(sender),
+            tokens: Mutex::default(),
+            public_url: RwLock::new(settings.public_url.clone().unwrap_or_default()),
+            stopped,
+            settings,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The public keys of its webhooks.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Failed`] if they could not be made.
+    pub fn keys(&self) -> Result<Jwks, KeyError> {
+        self.shared.keys.public(self.shared.settings.notice_signature)
+    }
+
+    /// The address of [`Sandbox::keys`], as its webhooks name it. Complete once it is served, or with `public_url`.
+    #[must_use]
+    pub fn jku(&self) -> String {
+        format!("{}/.well-known/jwks", self.shared.public_url.read().unwrap_or_else(PoisonError::into_inner).trim_end_matches('/'))
+    }
+
+    /// The auditor's report.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.shared.book.ledger()
+    }
+
+    /// Every movement of money, oldest first.
+    #[must_use]
+    pub fn movements(&self) -> Vec<Movement> {
+        self.ledger().movements
+    }
+
+    /// Everything about one `transaction_id`, if it was ever seen.
+    #[must_use]
+    pub fn payout(&self, transaction_id: Uuid) -> Option<View> {
+        self.shared.book.view(transaction_id)
+    }
+
+    /// The next `count` new payouts get that mood, unless they choose one by amount or reference.
+    pub fn set_mood(&self, count: u32, mood: Mood) {
+        self.shared.book.set_mood(count, mood);
+    }
+
+    /// Random moods for payouts that get none otherwise; `None` for plain.
+    pub fn set_random(&self, distribution: Option<Distribution>) {
+        self.shared.book.set_distribution(distribution);
+    }
+
+    /// Refuses every token that was given out.
+    pub fn revoke_tokens(&self) {
+        self.tokens().clear();
+    }
+
+    /// Moves a payout by hand and sends the notice, as for one in the mood `stuck`. Must be called inside a tokio runtime.
+    ///
+    /// False if there is no such payout or it cannot go there from where it is.
+    pub fn advance(&self, transaction_id: Uuid, stage: Stage) -> bool {
+        let Some(moved) = self.shared.book.advance(transaction_id, stage, clock::now()) else { return false };
+        let (moves, receiver) = mpsc::unbounded_channel();
+        let sent = moves.send(moved).is_ok();
+        let shared = &self.shared;
+        tokio::spawn(Arc::clone(&shared.sender).run(Arc::clone(&shared.book), self.jku(), Mood::Plain, receiver));
+        sent
+    }
+
+    /// All routes. Dropping a connection (moods `lost-answer`, `late-appear`) needs [`Sandbox::serve`]; elsewhere the answer is a 500.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/connect/token", post(token))
+            .route("/v1/payouts", post(create_payout))
+            .route("/v1/payouts/{transaction_id}", get(get_payout))
+            .route("/v1/transactions", get(transactions))
+            .route("/v1/balances", get(balances))
+            .route("/v1/test", post(test_signature))
+            .route("/.well-known/jwks", get(jwks))
+            .route("/sandbox/ledger", get(ledger))
+            .route("/sandbox/payouts/{transaction_id}", get(view))
+            .route("/sandbox/payouts/{transaction_id}/advance", post(advance))
+            .route("/sandbox/moods", get(list_moods).post(set_moods))
+            .route("/sandbox/topups", post(top_up))
+            .route("/sandbox/tokens/revoke", post(revoke))
+            .fallback(|| async { not_found() })
+            .with_state(self.clone())
+    }
+
+    /// Serves until `shutdown`, then cuts every connection and stops sending notices, as a process that ends would.
+    /// Payouts of the journal that have not ended go on.
+    ///
+    /// # Errors
+    ///
+    /// If the listener has no address.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+        if self.shared.settings.public_url.is_none() {
+            let address = listener.local_addr()?;
+            *self.shared.public_url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{address}");
+        }
+        for (transaction_id, mood) in self.shared.book.unfinished() {
+            self.progress(transaction_id, mood);
+        }
+        let stopped = self.shared.stopped.clone();
+        let service = self.router().into_make_service_with_connect_info::<Cut>();
+        let served = axum::serve(Lines { listener, stopped: stopped.clone() }, service).into_future();
+        tokio::select! {
+            served = served => served?,
+            () = shutdown.cancelled() => {}
+        }
+        stopped.cancel();
+        Ok(())
+    }
+
+    /// Moves a payout on, stage by stage, in a task of its own.
+    fn progress(&self, transaction_id: Uuid, mood: Mood) {
+        let settings = &self.shared.settings;
+        let mut plan = vec![(settings.authorise_after_ms, Stage::Authorised), (settings.submit_after_ms, Stage::Submitted)];
+        match mood {
+            Mood::Reject => plan = vec![(settings.authorise_after_ms, Stage::Rejected)],
+            Mood::Fail => plan.push((settings.settle_after_ms, Stage::Failed)),
+            Mood::Stuck => {}
+            Mood::Return => plan.extend([(settings.settle_after_ms, Stage::Settled), (settings.return_after_ms, Stage::Returned)]),
+            _ => plan.push((settings.settle_after_ms, Stage::Settled)),
+        }
+        let (moves, receiver) = mpsc::unbounded_channel();
+        let (sender, book, stopped) = (Arc::clone(&self.shared.sender), Arc::clone(&self.shared.book), self.shared.stopped.clone());
+        tokio::spawn(sender.run(Arc::clone(&book), self.jku(), mood, receiver));
+        tokio::spawn(async move {
+            for (wait, stage) in plan {
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(wait)) => {}
+                    () = stopped.cancelled() => return,
+                }
+                // After a restart the first stages are behind it: not a move, and no notice.
+                if let Some(moved) = book.advance(transaction_id, stage, clock::now())
+                    && moves.send(moved).is_err()
+                {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+        self.shared.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn authorised(&self, headers: &HeaderMap) -> bool {
+        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+        token.is_some_and(|token| self.tokens().get(token).is_some_and(|until| Instant::now() < *until))
+    }
+
+    /// Whether at least one signature is there, and every one that is there verifies.
+    fn signed(&self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> bool {
+        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+        let key = |kid: &str| self.shared.client_keys.get(kid).cloned();
+        let request = jws::Request { method, path, headers, body };
+        let over_request = text(REQUEST_SIGNATURE).map(|value| jws::verify_request(key, value, &request, &[]).is_ok());
+        let over_body = text(BODY_SIGNATURE).map(|value| jws::verify_body(key, jws::Algorithm::Es512, value, body).is_ok());
+        (over_request.is_some() || over_body.is_some()) && over_request.unwrap_or(true) && over_body.unwrap_or(true)
+    }
+}
+
+pub(super) fn random_uuid() -> Uuid {
+    let mut bytes = [0; 16];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        tracing::error!("no random numbers: ids of the sandbox are not random");
+    }
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+/// An error in the provider's shape.
+fn error(status: StatusCode, code: &str, description: Option<String>) -> Response {
+    (status, Json(ErrorBody { error: code.to_owned(), error_description: description, error_details: None })).into_response()
+}
+
+fn not_found() -> Response {
+    error(StatusCode::NOT_FOUND, "not_found", None)
+}
+
+fn unauthorized() -> Response {
+    error(StatusCode::UNAUTHORIZED, "unauthorized", None)
+}
+
+fn invalid_field(field: &str, message: &str) -> Response {
+    let details = serde_json::json!({"parameters": {field: [message]}});
+    let body = ErrorBody {
+        error: "validation_error".to_owned(),
+        error_description: Some("The request is not valid.".to_owned()),
+        error_details: Some(details),
+    };
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
+}
+
+/// The parts of a request, with its raw body.
+async fn taken_apart(request: Request) -> Result<(http::request::Parts, Bytes), Response> {
+    let (parts, body) = request.into_parts();
+    match axum::body::to_bytes(body, MAX_BODY).await {
+        Ok(body) => Ok((parts, body)),
+        Err(_) => Err(error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", None)),
+    }
+}
+
+/// A JSON body of the admin routes.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
+    serde_json::from_slice(body).map_err(|problem| Box::new(error(StatusCode::BAD_REQUEST, "invalid_request", Some(problem.to_string()))))
+}
+
+#[derive(Deserialize)]
+struct TokenForm {
+    grant_type: String,
+    client_id: String,
+    client_secret: String,
+    scope: String,
+}
+
+async fn token(State(sandbox): State<Sandbox>, request: Request) -> Response {
+    let body = match taken_apart(request).await {
+        Ok((_, body)) => body,
+        Err(response) => return response,
+    };
+    let pairs: HashMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
+    let form = serde_json::to_value(pairs).and_then(serde_json::from_value::<TokenForm>);
+    let settings = &sandbox.shared.settings;
+    let Ok(form) = form else { return error(StatusCode::BAD_REQUEST, "invalid_request", None) };
+    let secret = settings.client_secret.expose_secret().as_bytes();
+    let known =
+        form.client_id == settings.client_id && aws_lc_rs::constant_time::verify_slices_are_equal(form.client_secret.as_bytes(), secret).is_ok();
+    if !known {
+        return error(StatusCode::BAD_REQUEST, "invalid_client", None);
+    }
+    if form.grant_type != "client_credentials" {
+        return error(StatusCode::BAD_REQUEST, "unsupported_grant_type", None);
+    }
+    if !form.scope.split(' ').any(|scope| scope == "payouts") {
+        return error(StatusCode::BAD_REQUEST, "invalid_scope", None);
+    }
+    let token = Token {
+        access_token: format!("sandbox-{}", random_uuid().simple()),
+        expires_in: settings.token_life_s,
+        token_type: "Bearer".to_owned(),
+        scope: form.scope,
+    };
+    let mut tokens = sandbox.tokens();
+    let now = Instant::now();
+    if tokens.len() >= MAX_TOKENS {
+        tokens.retain(|_, until| now < *until);
+    }
+    tokens.insert(token.access_token.clone(), now + Duration::from_secs(settings.token_life_s));
+    Json(token).into_response()
+}
+
+async fn create_payout(State(sandbox): State<Sandbox>, request: Request) -> Response {
+    let (parts, body) = match taken_apart(request).await {
+        Ok(taken) => taken,
+        Err(response) => return response,
+    };
+    if !sandbox.authorised(&parts.headers) {
+        return unauthorized();
+    }
+    if !sandbox.signed(&parts.method, parts.uri.path(), &parts.headers, &body) {
+        return error(StatusCode::UNAUTHORIZED, "invalid_signature", None);
+    }
+    let create = match valid_create(&sandbox, &body) {
+        Ok(create) => create,
+        Err(response) => return *response,
+    };
+    let (settings, book) = (&sandbox.shared.settings, &sandbox.shared.book);
+    let id = create.transaction_id;
+    let Some(created) = book.create(&create, clock::now()) else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "internal_server_error", None);
+    };
+    let accepted = || (StatusCode::ACCEPTED, Json(serde_json::json!({}))).into_response();
+    let broken = || error(StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error", None);
+    let response = match created {
+        Created::Known { .. } if settings.duplicates_conflict => error(StatusCode::CONFLICT, "duplicate_transaction_id", None),
+        Created::Known { same } => {
+            tracing::debug!(same, "the sandbox got a transaction_id again");
+            accepted()
+        }
+        Created::Refused(Mood::RateLimit) => {
+            let mut response = error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", None);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(settings.retry_after_s));
+            response
+        }
+        Created::Refused(Mood::Refuse) => invalid_field("beneficiary_name", "does not match the account"),
+        Created::Refused(_) => broken(),
+        Created::New(mood) => {
+            sandbox.progress(id, mood);
+            match mood {
+                Mood::LostAnswer | Mood::LateAppear => {
+                    book.answered(id, "dropped".to_owned());
+                    if let Some(ConnectInfo(Cut(cut))) = parts.extensions.get::<ConnectInfo<Cut>>() {
+                        cut.cancel();
+                    }
+                    return broken();
+                }
+                Mood::SlowAnswer => {
+                    // Noted before the wait: the caller may be gone by then.
+                    book.answered(id, "202".to_owned());
+                    tokio::time::sleep(Duration::from_millis(settings.slow_answer_ms)).await;
+                    return accepted();
+                }
+                Mood::ErrorAfter => broken(),
+                _ => accepted(),
+            }
+        }
+    };
+    book.answered(id, response.status().as_u16().to_string());
+    response
+}
+
+/// Reads a create request as strictly as the provider documents it.
+fn valid_create(sandbox: &Sandbox, body: &[u8]) -> Result<CreatePayout, Box<Response>> {
+    let refuse = |field: &str, message: &str| Err(Box::new(invalid_field(field, message)));
+    let create: CreatePayout = read(body)?;
+    for (field, text) in [("beneficiary_name", &create.beneficiary_name), ("beneficiary_reference", &create.beneficiary_reference)] {
+        if !(1..=MAX_TEXT).contains(&text.chars().count()) || text.chars().any(char::is_control) {
+            return refuse(field, "must be 1 to 18 characters");
+        }
+    }
+    if Iban::parse(&create.beneficiary_iban).is_err() {
+        return refuse("beneficiary_iban", "is not an IBAN");
+    }
+    if Currency::parse(&create.currency).is_err() || !sandbox.shared.book.pays_in(&create.currency) {
+        return refuse("currency", "is not the currency of an account");
+    }
+    if create.amount_in_minor < 1 {
+        return refuse("amount_in_minor", "must be positive");
+    }
+    if !CONTEXT_CODES.contains(&create.context_code.as_str()) {
+        return refuse("context_code", "is not one of the codes");
+    }
+    Ok(create)
+}
+
+async fn get_payout(State(sandbox): State<Sandbox>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    if !sandbox.authorised(&headers) {
+        return unauthorized();
+    }
+    let payout = id.parse().ok().and_then(|id| sandbox.shared.book.get(id, clock::now()));
+    payout.map_or_else(not_found, |result| Json(One { result }).into_response())
+}
+
+async fn transactions(State(sandbox): State<Sandbox>, Query(query): Query<HashMap<String, String>>, headers: HeaderMap) -> Response {
+    if !sandbox.authorised(&headers) {
+        return unauthorized();
+    }
+    // The documentation's own example puts the values into quotes and writes "Payout".
+    let value = |name: &str| query.get(name).map(|value| value.trim_matches('"').to_owned());
+    let time = |name| value(name).and_then(|value| value.parse::<Timestamp>().ok());
+    let (Some(from), Some(to)) = (time("from"), time("to")) else {
+        return error(StatusCode::BAD_REQUEST, "invalid_request", Some("from and to are required timestamps".to_owned()));
+    };
+    let kind = value("type").map(|kind| kind.to_ascii_lowercase());
+    if kind.as_deref().is_some_and(|kind| kind != "payout" && kind != "topup") {
+        return error(StatusCode::BAD_REQUEST, "invalid_request", Some("type is payout or topup".to_owned()));
+    }
+    let currency = value("currency");
+    let wanted = |transaction: &Transaction| {
+        let (is, in_currency) = match transaction {
+            Transaction::Payout(payout) => ("payout", &payout.currency),
+            Transaction::TopUp(top_up) => ("topup", &top_up.currency),
+            Transaction::Other => return false,
+        };
+        kind.as_deref().is_none_or(|kind| kind == is) && currency.as_ref().is_none_or(|currency| currency == in_currency)
+    };
+    let mut results = sandbox.shared.book.transactions(from, to, clock::now());
+    results.retain(wanted);
+    Json(Many { results }).into_response()
+}
+
+async fn balances(State(sandbox): State<Sandbox>, headers: HeaderMap) -> Response {
+    if !sandbox.authorised(&headers) {
+        return unauthorized();
+    }
+    Json(Many { results: sandbox.shared.book.balances() }).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nonce {
+    #[serde(rename = "nonce")]
+    _nonce: Uuid,
+}
+
+async fn test_signature(State(sandbox): State<Sandbox>, request: Request) -> Response {
+    let (parts, body) = match taken_apart(request).await {
+        Ok(taken) => taken,
+        Err(response) => return response,
+    };
+    if !sandbox.authorised(&parts.headers) {
+        return unauthorized();
+    }
+    if !sandbox.signed(&parts.method, parts.uri.path(), &parts.headers, &body) {
+        return error(StatusCode::UNAUTHORIZED, "invalid_signature", None);
+    }
+    read::<Nonce>(&body).map_or_else(|response| *response, |_| StatusCode::NO_CONTENT.into_response())
+}
+
+async fn jwks(State(sandbox): State<Sandbox>) -> Response {
+    // The first call may have to make an RSA key.
+    match tokio::task::spawn_blocking(move || sandbox.keys()).await {
+        Ok(Ok(keys)) => ([(header::CACHE_CONTROL, "max-age=300")], Json(keys)).into_response(),
+        Ok(Err(_)) | Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error", None),
+    }
+}
+
+async fn ledger(State(sandbox): State<Sandbox>) -> Response {
+    Json(sandbox.ledger()).into_response()
+}
+
+async fn view(State(sandbox): State<Sandbox>, Path(id): Path<String>) -> Response {
+    let view = id.parse().ok().and_then(|id| sandbox.payout(id));
+    view.map_or_else(not_found, |view| Json(view).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Advance {
+    to: Stage,
+}
+
+async fn advance(State(sandbox): State<Sandbox>, Path(id): Path<String>, body: Bytes) -> Response {
+    let (id, to) = match (id.parse(), read::<Advance>(&body)) {
+        (Ok(id), Ok(Advance { to })) => (id, to),
+        (Err(_), _) => return not_found(),
+        (_, Err(response)) => return *response,
+    };
+    if sandbox.advance(id, to) { StatusCode::NO_CONTENT.into_response() } else { error(StatusCode::CONFLICT, "invalid_state", None) }
+}
+
+async fn list_moods() -> Response {
+    let describe = |(amount, mood): (i64, Mood)| {
+        let reference: String = format!("MOOD {}", mood.name()).chars().take(MAX_TEXT).collect();
+        serde_json::json!({"mood": mood, "what": mood.sentence(), "amount_in_minor": amount, "beneficiary_reference": reference})
+    };
+    let moods = (Mood::FIRST_AMOUNT..).zip(Mood::ALL).map(describe).collect::<Vec<_>>();
+    Json(serde_json::json!({"moods": moods})).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SetMoods {
+    Next(NextMoods),
+    Random(Distribution),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NextMoods {
+    next: u32,
+    mood: Mood,
+}
+
+async fn set_moods(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
+    match read(&body) {
+        Ok(SetMoods::Next(NextMoods { next, mood })) => sandbox.set_mood(next, mood),
+        Ok(SetMoods::Random(distribution)) => sandbox.set_random(Some(distribution)),
+        Err(response) => return *response,
+    }
+    StatusCode::NO_CONTENT.into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTopUp {
+    currency: String,
+    amount_in_minor: i64,
+    #[serde(default)]
+    remitter_reference: Option<String>,
+}
+
+async fn top_up(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
+    let NewTopUp { currency, amount_in_minor, remitter_reference } = match read(&body) {
+        Ok(new) => new,
+        Err(response) => return *response,
+    };
+    if amount_in_minor < 1 || !sandbox.shared.book.pays_in(&currency) {
+        return invalid_field("amount_in_minor", "must be positive, in the currency of an account");
+    }
+    let transaction_id = random_uuid();
+    let received_at = Moment(clock::now());
+    let settled_at = Some(received_at);
+    let status = "settled".to_owned();
+    let top_up = TopUp { transaction_id, amount_in_minor, currency, settled_at, status, remitter_reference };
+    let event = super::wire::Event {
+        event_type: "topup_received".to_owned(),
+        event_id: random_uuid().to_string(),
+        event_schema_version: 1,
+        event_body: serde_json::json!({
+            "transaction_id": transaction_id,
+            "currency": top_up.currency,
+            "amount_in_minor": amount_in_minor,
+            "received_at": received_at,
+        }),
+    };
+    sandbox.shared.book.top_up(top_up.clone());
+    let (sender, book, jku) = (Arc::clone(&sandbox.shared.sender), Arc::clone(&sandbox.shared.book), sandbox.jku());
+    let attempts = sandbox.shared.settings.notice_attempts.max(1);
+    tokio::spawn(async move { sender.deliver(&book, &jku, transaction_id, &event, false, attempts).await });
+    (StatusCode::CREATED, Json(top_up)).into_response()
+}
+
+async fn revoke(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.revoke_tokens();
+    StatusCode::NO_CONTENT
+}

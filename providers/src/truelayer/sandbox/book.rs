@@ -1,0 +1,624 @@
+//! What the sandbox remembers: payouts, what was asked about them, and **its own ledger of money that moved**.
+//!
+//! The ledger is the auditor of "at most one movement per payout". It counts what left, not what was asked for, and groups it in two ways: by our payout,
+//! which the `transaction_id` can be turned back into, and by what a bank would see (amount, currency, beneficiary, reference).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use domain::id::ProviderKey;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::mood::{Distribution, Mood};
+use crate::truelayer::wire::{Balance, CreatePayout, Moment, Payout, TopUp, Transaction};
+
+/// Entries of each list about one payout.
+const MAX_CALLS: usize = 64;
+
+/// Money on its way out, or back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    Out,
+    Back,
+}
+
+/// One movement of money.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Movement {
+    pub transaction_id: Uuid,
+    pub direction: Direction,
+    pub amount_in_minor: i64,
+    pub currency: String,
+    /// A hash of name and IBAN, to tell beneficiaries apart without naming them.
+    pub beneficiary: String,
+    pub reference: String,
+    pub at: Timestamp,
+}
+
+impl Movement {
+    /// Our payout and attempt, if the `transaction_id` has the form of a key of ours.
+    #[must_use]
+    pub fn payout_and_attempt(&self) -> Option<(domain::id::PayoutId, u8)> {
+        ProviderKey::from_uuid(self.transaction_id).payout_and_attempt()
+    }
+}
+
+/// The auditor's report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ledger {
+    pub movements: Vec<Movement>,
+    /// Movements out while another one of the same payout of ours had not come back. **Must be 0.**
+    pub double_movements: u64,
+    /// The same by what a bank would see. Two payouts that are meant to look alike count here too.
+    pub same_to_the_bank: u64,
+}
+
+impl Ledger {
+    fn of(movements: Vec<Movement>) -> Self {
+        let by_payout = doubles(&movements, |movement| match movement.payout_and_attempt() {
+            Some((payout, _)) => payout.to_string(),
+            None => movement.transaction_id.to_string(),
+        });
+        let by_looks = doubles(&movements, |movement| {
+            (movement.amount_in_minor, movement.currency.clone(), movement.beneficiary.clone(), movement.reference.clone())
+        });
+        Self { movements, double_movements: by_payout, same_to_the_bank: by_looks }
+    }
+}
+
+fn doubles<K: Ord>(movements: &[Movement], group: impl Fn(&Movement) -> K) -> u64 {
+    let mut out: BTreeMap<K, i64> = BTreeMap::new();
+    let mut doubles = 0;
+    for movement in movements {
+        let count = out.entry(group(movement)).or_default();
+        match movement.direction {
+            Direction::Out => {
+                *count += 1;
+                doubles += u64::from(*count > 1);
+            }
+            Direction::Back => *count -= 1,
+        }
+    }
+    doubles
+}
+
+/// What was asked about one `transaction_id`, and what was answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Calls {
+    /// Creates that were received with a valid token and signature.
+    pub creates: u64,
+    pub gets: u64,
+    /// The answers to creates, oldest first: a status or `dropped`. At most the last 64.
+    pub answers: VecDeque<String>,
+    /// The notices sent, oldest first. At most the last 64.
+    pub notices: VecDeque<SentNotice>,
+}
+
+/// One try to deliver a notice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SentNotice {
+    pub event_id: String,
+    pub event_type: String,
+    pub at: Timestamp,
+    pub forged: bool,
+    /// The status of the receiver's answer; `None` if there was none.
+    pub status: Option<u16>,
+}
+
+/// Everything about one `transaction_id`, for the admin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct View {
+    pub mood: Mood,
+    /// `None` while no create was carried out.
+    pub payout: Option<Payout>,
+    pub calls: Calls,
+}
+
+#[derive(Default)]
+struct Entry {
+    mood: Mood,
+    /// Whether the mood's first answer has been given.
+    faulted: bool,
+    payout: Option<Stored>,
+    calls: Calls,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Stored {
+    payout: Payout,
+    mood: Mood,
+    created_at: Timestamp,
+    visible_at: Timestamp,
+}
+
+/// A state that a payout can be moved to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    Authorised,
+    Submitted,
+    Settled,
+    Rejected,
+    Failed,
+    Returned,
+}
+
+impl Stage {
+    /// The word in an event's type and in the name of its timestamp.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Authorised => "authorised",
+            Self::Submitted => "submitted",
+            Self::Settled => "settled",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Returned => "returned",
+        }
+    }
+}
+
+/// A move that was made: what a notice about it says.
+#[derive(Clone, Debug)]
+pub(super) struct Moved {
+    pub(super) transaction_id: Uuid,
+    pub(super) stage: Stage,
+    pub(super) at: Moment,
+    pub(super) reason: Option<&'static str>,
+}
+
+/// What a valid create comes to.
+pub(super) enum Created {
+    /// Carried out now.
+    New(Mood),
+    /// Known before; `same` if the content is the same.
+    Known { same: bool },
+    /// Not carried out, by mood.
+    Refused(Mood),
+}
+
+/// An account of the sandbox's own.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    pub currency: String,
+    pub iban: String,
+    pub balance_in_minor: i64,
+    #[serde(default = "Account::owner")]
+    pub account_owner: String,
+}
+
+impl Account {
+    fn owner() -> String {
+        "Sandbox Platform".to_owned()
+    }
+}
+
+pub(super) struct Book {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    entries: HashMap<Uuid, Entry>,
+    /// Carried out, oldest first.
+    order: Vec<Uuid>,
+    movements: Vec<Movement>,
+    /// By currency, what has left and not come back.
+    out: HashMap<String, i128>,
+    top_ups: Vec<TopUp>,
+    accounts: Vec<Account>,
+    next: VecDeque<(u32, Mood)>,
+    distribution: Option<Distribution>,
+    magic: bool,
+    max_payouts: usize,
+    late_appear: jiff::SignedDuration,
+    journal: Option<std::fs::File>,
+}
+
+/// A line of the journal.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    Payout(Box<Stored>),
+    Movement(Movement),
+    TopUp(TopUp),
+}
+
+/// What the book needs from the settings.
+pub(super) struct Rules {
+    pub(super) accounts: Vec<Account>,
+    pub(super) magic: bool,
+    pub(super) max_payouts: usize,
+    pub(super) late_appear: jiff::SignedDuration,
+    pub(super) distribution: Option<Distribution>,
+}
+
+impl Book {
+    /// Opens a book, with what the journal has kept. A last line that was cut short is dropped.
+    pub(super) fn open(rules: Rules, journal: Option<&Path>) -> std::io::Result<Self> {
+        let Rules { accounts, magic, max_payouts, late_appear, distribution } = rules;
+        let mut inner = Inner {
+            entries: HashMap::new(),
+            order: Vec::new(),
+            movements: Vec::new(),
+            out: HashMap::new(),
+            top_ups: Vec::new(),
+            accounts,
+            next: VecDeque::new(),
+            distribution,
+            magic,
+            max_payouts,
+            late_appear,
+            journal: None,
+        };
+        if let Some(path) = journal {
+            match std::fs::read_to_string(path) {
+                Ok(text) => inner.replay(&text),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+            // After a line that was cut short, begin a new one.
+            file.write_all(b"\n")?;
+            inner.journal = Some(file);
+        }
+        Ok(Self { inner: Mutex::new(inner) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a valid create and carries it out, unless its mood says otherwise. The first content of a `transaction_id` wins [H].
+    pub(super) fn create(&self, create: &CreatePayout, now: Timestamp) -> Option<Created> {
+        let mut inner = self.lock();
+        let full = inner.entries.len() >= inner.max_payouts;
+        let id = create.transaction_id;
+        if !inner.entries.contains_key(&id) {
+            if full {
+                return None;
+            }
+            let mood = inner.mood_for(create);
+            inner.entries.insert(id, Entry { mood, ..Entry::default() });
+        }
+        let late_appear = inner.late_appear;
+        let entry = inner.entries.get_mut(&id)?;
+        entry.calls.creates += 1;
+        if let Some(Stored { payout, .. }) = &entry.payout {
+            return Some(Created::Known { same: is_same(payout, create) });
+        }
+        let first = !std::mem::replace(&mut entry.faulted, true);
+        match entry.mood {
+            Mood::Refuse => return Some(Created::Refused(Mood::Refuse)),
+            mood @ (Mood::ErrorBefore | Mood::RateLimit) if first => return Some(Created::Refused(mood)),
+            _ => {}
+        }
+        let mood = entry.mood;
+        let visible_at = if mood == Mood::LateAppear { now.checked_add(late_appear).unwrap_or(now) } else { now };
+        let stored = Stored { payout: new_payout(create), mood, created_at: now, visible_at };
+        entry.payout = Some(stored.clone());
+        inner.order.push(id);
+        inner.write(&Line::Payout(Box::new(stored)));
+        Some(Created::New(mood))
+    }
+
+    pub(super) fn answered(&self, id: Uuid, answer: String) {
+        if let Some(entry) = self.lock().entries.get_mut(&id) {
+            push(&mut entry.calls.answers, answer);
+        }
+    }
+
+    pub(super) fn notified(&self, id: Uuid, notice: SentNotice) {
+        if let Some(entry) = self.lock().entries.get_mut(&id) {
+            push(&mut entry.calls.notices, notice);
+        }
+    }
+
+    /// The payout as the API shows it now, and a note that it was asked for.
+    pub(super) fn get(&self, id: Uuid, now: Timestamp) -> Option<Payout> {
+        let mut inner = self.lock();
+        let entry = inner.entries.get_mut(&id)?;
+        entry.calls.gets += 1;
+        entry.payout.as_ref().filter(|stored| stored.visible_at <= now).map(|stored| stored.payout.clone())
+    }
+
+    pub(super) fn view(&self, id: Uuid) -> Option<View> {
+        let inner = self.lock();
+        let entry = inner.entries.get(&id)?;
+        Some(View { mood: entry.mood, payout: entry.payout.as_ref().map(|stored| stored.payout.clone()), calls: entry.calls.clone() })
+    }
+
+    /// Payouts that have not ended, with mood and the moment from which they are visible: what a restart has to take up again.
+    pub(super) fn unfinished(&self) -> Vec<(Uuid, Mood)> {
+        let inner = self.lock();
+        let open = |id: &Uuid| {
+            let stored = inner.entries.get(id)?.payout.as_ref()?;
+            let status = stored.payout.status.as_str();
+            let ended = matches!(status, "failed" | "rejected") || (status == "settled" && stored.mood != Mood::Return);
+            (!ended).then_some((*id, stored.mood))
+        };
+        inner.order.iter().filter_map(open).collect()
+    }
+
+    pub(super) fn visible_at(&self, id: Uuid) -> Option<Timestamp> {
+        self.lock().entries.get(&id)?.payout.as_ref().map(|stored| stored.visible_at)
+    }
+
+    /// Moves a payout on, with the money that this moves; `None` if it is not there or cannot go there from where it is.
+    pub(super) fn advance(&self, id: Uuid, stage: Stage, now: Timestamp) -> Option<Moved> {
+        let mut inner = self.lock();
+        let stored = inner.entries.get(&id)?.payout.clone()?;
+        let Stored { mut payout, mood, created_at, visible_at } = stored;
+        let poor = stage == Stage::Authorised && inner.available(&payout.currency) < i128::from(payout.amount_in_minor);
+        let stage = if poor { Stage::Rejected } else { stage };
+        let status = payout.status.as_str();
+        let allowed = match stage {
+            Stage::Authorised | Stage::Rejected => status == "new",
+            Stage::Submitted => status == "authorised",
+            Stage::Settled => status == "submitted",
+            Stage::Failed => matches!(status, "authorised" | "submitted"),
+            Stage::Returned => matches!(status, "submitted" | "settled"),
+        };
+        if !allowed {
+            return None;
+        }
+        let at = Moment(now);
+        let mut reason = None;
+        match stage {
+            Stage::Authorised => payout.authorised_at = Some(at),
+            Stage::Submitted => payout.submitted_at = Some(at),
+            Stage::Settled => payout.settled_at = Some(at),
+            Stage::Rejected => {
+                payout.rejected_at = Some(at);
+                reason = Some("insufficient_funds");
+                payout.rejection_code = reason.map(str::to_owned);
+            }
+            Stage::Failed | Stage::Returned => {
+                payout.failed_at = Some(at);
+                reason = Some(if stage == Stage::Failed { "scheme_error" } else { "returned" });
+                payout.failure_code = reason.map(str::to_owned);
+            }
+        }
+        // A return is shown as a failure: ASSUMED.
+        payout.status = if stage == Stage::Returned { Stage::Failed.word() } else { stage.word() }.to_owned();
+        let direction = match stage {
+            Stage::Authorised => Some(Direction::Out),
+            Stage::Failed | Stage::Returned => Some(Direction::Back),
+            Stage::Submitted | Stage::Settled | Stage::Rejected => None,
+        };
+        if let Some(direction) = direction {
+            let movement = movement(&payout, direction, now);
+            inner.write(&Line::Movement(movement.clone()));
+            inner.record(movement);
+        }
+        let stored = Stored { payout, mood, created_at, visible_at };
+        inner.write(&Line::Payout(Box::new(stored.clone())));
+        inner.entries.get_mut(&id)?.payout = Some(stored);
+        Some(Moved { transaction_id: id, stage, at, reason })
+    }
+
+    pub(super) fn ledger(&self) -> Ledger {
+        let movements = self.lock().movements.clone();
+        Ledger::of(movements)
+    }
+
+    pub(super) fn transactions(&self, from: Timestamp, to: Timestamp, now: Timestamp) -> Vec<Transaction> {
+        let inner = self.lock();
+        let payouts = inner.order.iter().filter_map(|id| inner.entries.get(id)?.payout.as_ref());
+        let payouts = payouts
+            .filter(|stored| (from..=to).contains(&stored.created_at) && stored.visible_at <= now)
+            .map(|stored| Transaction::Payout(Box::new(stored.payout.clone())));
+        let top_ups = inner.top_ups.iter().filter(|top_up| top_up.settled_at.is_some_and(|at| (from..=to).contains(&at.0)));
+        payouts.chain(top_ups.cloned().map(Transaction::TopUp)).collect()
+    }
+
+    pub(super) fn balances(&self) -> Vec<Balance> {
+        let inner = self.lock();
+        let balance = |account: &Account| {
+            let whole = |amount: i128| i64::try_from(amount).unwrap_or(i64::MAX);
+            Balance {
+                currency: account.currency.clone(),
+                iban: account.iban.clone(),
+                status: "enabled".to_owned(),
+                current_balance_in_minor: whole(inner.current(&account.currency)),
+                available_balance_in_minor: whole(inner.available(&account.currency)),
+                account_owner: account.account_owner.clone(),
+            }
+        };
+        inner.accounts.iter().map(balance).collect()
+    }
+
+    pub(super) fn pays_in(&self, currency: &str) -> bool {
+        self.lock().accounts.iter().any(|account| account.currency == currency)
+    }
+
+    pub(super) fn top_up(&self, top_up: TopUp) {
+        let mut inner = self.lock();
+        inner.write(&Line::TopUp(top_up.clone()));
+        inner.top_ups.push(top_up);
+    }
+
+    /// The next `count` payouts that are new get that mood, after those of earlier calls.
+    pub(super) fn set_mood(&self, count: u32, mood: Mood) {
+        self.lock().next.push_back((count, mood));
+    }
+
+    pub(super) fn set_distribution(&self, distribution: Option<Distribution>) {
+        self.lock().distribution = distribution;
+    }
+}
+
+impl Inner {
+    fn mood_for(&mut self, create: &CreatePayout) -> Mood {
+        let magic = || Mood::of_reference(&create.beneficiary_reference).or_else(|| Mood::of_amount(create.amount_in_minor));
+        if let Some(mood) = self.magic.then(magic).flatten() {
+            return mood;
+        }
+        while let Some((count, mood)) = self.next.front_mut() {
+            let mood = *mood;
+            if let Some(rest) = count.checked_sub(1) {
+                *count = rest;
+                return mood;
+            }
+            self.next.pop_front();
+        }
+        self.distribution.as_ref().map_or(Mood::Plain, |distribution| distribution.draw(create.transaction_id))
+    }
+
+    /// What is in the account, with top-ups, less what has settled.
+    fn current(&self, currency: &str) -> i128 {
+        let settled = self.entries.values().filter_map(|entry| entry.payout.as_ref()).map(|stored| &stored.payout);
+        let settled =
+            settled.filter(|payout| payout.currency == currency && payout.status == "settled").map(|payout| i128::from(payout.amount_in_minor));
+        self.filled(currency) - settled.sum::<i128>()
+    }
+
+    /// What is in the account, with top-ups, less all that has left and not come back.
+    fn available(&self, currency: &str) -> i128 {
+        self.filled(currency) - self.out.get(currency).copied().unwrap_or_default()
+    }
+
+    fn record(&mut self, movement: Movement) {
+        let amount = i128::from(movement.amount_in_minor);
+        let out = self.out.entry(movement.currency.clone()).or_default();
+        *out += match movement.direction {
+            Direction::Out => amount,
+            Direction::Back => -amount,
+        };
+        self.movements.push(movement);
+    }
+
+    fn filled(&self, currency: &str) -> i128 {
+        let opening = self.accounts.iter().filter(|account| account.currency == currency).map(|account| i128::from(account.balance_in_minor));
+        let top_ups = self.top_ups.iter().filter(|top_up| top_up.currency == currency).map(|top_up| i128::from(top_up.amount_in_minor));
+        opening.chain(top_ups).sum()
+    }
+
+    fn write(&mut self, line: &Line) {
+        let Some(file) = &mut self.journal else { return };
+        let Ok(mut text) = serde_json::to_string(line) else { return };
+        text.push('\n');
+        if let Err(error) = file.write_all(text.as_bytes()) {
+            tracing::error!(%error, "the sandbox's journal could not be written");
+        }
+    }
+
+    fn replay(&mut self, text: &str) {
+        for line in text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()) {
+            match line {
+                Line::Payout(stored) => {
+                    let id = stored.payout.transaction_id;
+                    let entry = self.entries.entry(id).or_default();
+                    if entry.payout.is_none() {
+                        self.order.push(id);
+                    }
+                    entry.mood = stored.mood;
+                    entry.faulted = true;
+                    entry.payout = Some(*stored);
+                }
+                Line::Movement(movement) => self.record(movement),
+                Line::TopUp(top_up) => self.top_ups.push(top_up),
+            }
+        }
+    }
+}
+
+fn push<T>(list: &mut VecDeque<T>, item: T) {
+    if list.len() == MAX_CALLS {
+        list.pop_front();
+    }
+    list.push_back(item);
+}
+
+fn new_payout(create: &CreatePayout) -> Payout {
+    let CreatePayout { transaction_id, beneficiary_name, beneficiary_iban, beneficiary_reference, currency, amount_in_minor, context_code } =
+        create.clone();
+    Payout {
+        transaction_id,
+        authorised_at: None,
+        submitted_at: None,
+        settled_at: None,
+        failed_at: None,
+        rejected_at: None,
+        beneficiary_name,
+        beneficiary_iban,
+        beneficiary_reference,
+        amount_in_minor,
+        currency,
+        context_code,
+        status: "new".to_owned(),
+        rejection_code: None,
+        failure_code: None,
+    }
+}
+
+fn is_same(payout: &Payout, create: &CreatePayout) -> bool {
+    let of = |payout: &Payout| CreatePayout {
+        transaction_id: payout.transaction_id,
+        beneficiary_name: payout.beneficiary_name.clone(),
+        beneficiary_iban: payout.beneficiary_iban.clone(),
+        beneficiary_reference: payout.beneficiary_reference.clone(),
+        currency: payout.currency.clone(),
+        amount_in_minor: payout.amount_in_minor,
+        context_code: payout.context_code.clone(),
+    };
+    of(payout) == *create
+}
+
+fn movement(payout: &Payout, direction: Direction, at: Timestamp) -> Movement {
+    let digest = Sha256::new().chain_update(&payout.beneficiary_iban).chain_update([0]).chain_update(&payout.beneficiary_name).finalize();
+    Movement {
+        transaction_id: payout.transaction_id,
+        direction,
+        amount_in_minor: payout.amount_in_minor,
+        currency: payout.currency.clone(),
+        beneficiary: digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
+        reference: payout.beneficiary_reference.clone(),
+        at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::id::{Mode, PartyId, PayoutId, Shards};
+
+    use super::*;
+
+    fn movement(key: ProviderKey, direction: Direction, reference: &str) -> Movement {
+        Movement {
+            transaction_id: key.as_uuid(),
+            direction,
+            amount_in_minor: 1,
+            currency: "GBP".to_owned(),
+            beneficiary: "b".to_owned(),
+            reference: reference.to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    /// The auditor finds a payout that was paid under two keys, and does not mistake a second try after a failure for that.
+    #[test]
+    fn doubles_are_found_across_attempts() {
+        let payout = |key| PayoutId::derive(&PartyId::parse("acme").expect("a party"), Mode::Test, key, Shards::ONE);
+        let (a, b) = (payout("a"), payout("b"));
+        let (first, second) = (ProviderKey::derive(a, 1), ProviderKey::derive(a, 2));
+        use Direction::{Back, Out};
+        let ledger = |movements: Vec<Movement>| {
+            let ledger = Ledger::of(movements);
+            (ledger.double_movements, ledger.same_to_the_bank)
+        };
+        assert_eq!(ledger(vec![movement(first, Out, "x"), movement(ProviderKey::derive(b, 1), Out, "y")]), (0, 0));
+        assert_eq!(ledger(vec![movement(first, Out, "x"), movement(second, Out, "y")]), (1, 0));
+        assert_eq!(ledger(vec![movement(first, Out, "x"), movement(first, Back, "x"), movement(second, Out, "x")]), (0, 0));
+        assert_eq!(ledger(vec![movement(first, Out, "x"), movement(ProviderKey::derive(b, 1), Out, "x")]), (0, 1));
+        assert_eq!(ledger(vec![movement(first, Out, "x"), movement(first, Out, "x"), movement(first, Out, "x")]), (2, 2));
+        // A key that is not ours stands for itself.
+        let strange = ProviderKey::from_uuid(Uuid::nil());
+        assert_eq!(ledger(vec![movement(strange, Out, "x"), movement(strange, Out, "y")]), (1, 0));
+    }
+}

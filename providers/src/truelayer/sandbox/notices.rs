@@ -1,0 +1,187 @@
+//! The sandbox's webhooks: really signed, over real HTTP, tried again a bounded number of times.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method};
+use jiff::SignedDuration;
+use serde::Deserialize;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::book::{Book, Moved, SentNotice, Stage};
+use super::mood::Mood;
+use super::random_uuid;
+use crate::clock;
+use crate::http::{Call, Client, Waits};
+use crate::jws::{Algorithm, Jwks, KeyError, SigningKey};
+use crate::truelayer::{BODY_SIGNATURE, REQUEST_SIGNATURE, wire};
+
+/// Deliveries at the same time.
+const CONCURRENT: usize = 128;
+/// How long a receiver may take [ASSUMED].
+const RECEIVER: Duration = Duration::from_secs(10);
+
+/// Which signatures a notice carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticeSignature {
+    /// `Tl-Signature` and `X-TL-Signature`.
+    #[default]
+    Both,
+    /// `Tl-Signature` only: ES512 over the request.
+    Request,
+    /// `X-TL-Signature` only: RS512 over the body.
+    Legacy,
+}
+
+/// The sandbox's own keys. The RSA key takes a while to make, so it is made when it is needed.
+pub(super) struct Keys {
+    request: SigningKey,
+    legacy: OnceLock<Result<SigningKey, KeyError>>,
+    /// Known to nobody: for forgeries.
+    forger: SigningKey,
+}
+
+impl Keys {
+    pub(super) fn generate() -> Result<Self, KeyError> {
+        let request = SigningKey::generate(random_uuid().to_string(), Algorithm::Es512)?;
+        // A forger claims a kid that exists.
+        let forger = SigningKey::generate(request.kid(), Algorithm::Es512)?;
+        Ok(Self { request, legacy: OnceLock::new(), forger })
+    }
+
+    fn legacy(&self) -> Result<&SigningKey, KeyError> {
+        let key = self.legacy.get_or_init(|| SigningKey::generate(random_uuid().to_string(), Algorithm::Rs512));
+        key.as_ref().map_err(|error| *error)
+    }
+
+    /// The set at `/.well-known/jwks`.
+    pub(super) fn public(&self, signature: NoticeSignature) -> Result<Jwks, KeyError> {
+        let mut keys = vec![self.request.verifying_key()?.to_jwk(self.request.kid())];
+        if signature != NoticeSignature::Request {
+            let legacy = self.legacy()?;
+            keys.insert(0, legacy.verifying_key()?.to_jwk(legacy.kid()));
+        }
+        Ok(Jwks { keys })
+    }
+}
+
+/// Where notices go, and how.
+pub(super) struct Sender {
+    pub(super) keys: Arc<Keys>,
+    pub(super) signature: NoticeSignature,
+    /// The whole path of the receiver, and a client for its origin.
+    pub(super) receiver: Option<Client>,
+    pub(super) attempts: u32,
+    pub(super) first_wait: Duration,
+    pub(super) permits: Semaphore,
+    pub(super) stopped: CancellationToken,
+}
+
+impl Sender {
+    pub(super) fn permits() -> Semaphore {
+        Semaphore::new(CONCURRENT)
+    }
+
+    /// Takes the moves of one payout and sends a notice about each, one after the other, until there are no more.
+    pub(super) async fn run(self: Arc<Self>, book: Arc<Book>, jku: String, mood: Mood, mut moves: mpsc::UnboundedReceiver<Moved>) {
+        let mut held = Vec::new();
+        while let Some(moved) = moves.recv().await {
+            match mood {
+                Mood::NoNotices => {}
+                Mood::ShuffledNotices => held.push(moved),
+                _ => self.send(&book, &jku, mood, &moved).await,
+            }
+        }
+        for moved in held.iter().rev() {
+            self.send(&book, &jku, mood, moved).await;
+        }
+    }
+
+    async fn send(&self, book: &Book, jku: &str, mood: Mood, moved: &Moved) {
+        if let Some(visible_at) = book.visible_at(moved.transaction_id) {
+            let wait = visible_at.duration_since(clock::now()).max(SignedDuration::ZERO);
+            tokio::time::sleep(wait.unsigned_abs()).await;
+        }
+        if mood == Mood::BadSignature {
+            let lie = Moved { stage: Stage::Failed, reason: Some("scheme_error"), ..moved.clone() };
+            self.deliver(book, jku, moved.transaction_id, &event(&lie), true, 1).await;
+        }
+        let event = event(moved);
+        let copies = if mood == Mood::DuplicateNotices { 2 } else { 1 };
+        for _ in 0..copies {
+            self.deliver(book, jku, moved.transaction_id, &event, false, self.attempts).await;
+        }
+    }
+
+    /// Delivers one event, trying until a 2xx or until the tries are used up.
+    pub(super) async fn deliver(&self, book: &Book, jku: &str, id: Uuid, event: &wire::Event, forged: bool, attempts: u32) {
+        let Some(client) = &self.receiver else { return };
+        let Ok(body) = serde_json::to_vec(event).map(Bytes::from) else { return };
+        let mut waits = Waits::new(self.first_wait, Duration::from_secs(30), Duration::from_secs(3600));
+        for attempt in 1..=attempts {
+            let Ok(_permit) = self.permits.acquire().await else { return };
+            let Ok(call) = self.signed(client, jku, &body, forged) else { return };
+            let sent = tokio::select! {
+                sent = client.call(call) => sent,
+                () = self.stopped.cancelled() => return,
+            };
+            let status = sent.ok().map(|response| response.status);
+            let (event_id, event_type) = (event.event_id.clone(), event.event_type.clone());
+            book.notified(id, SentNotice { event_id, event_type, at: clock::now(), forged, status: status.map(|status| status.as_u16()) });
+            if status.is_some_and(|status| status.is_success()) || attempt == attempts {
+                return;
+            }
+            let Some(wait) = waits.next() else { return };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.stopped.cancelled() => return,
+            }
+        }
+    }
+
+    fn signed(&self, client: &Client, jku: &str, body: &Bytes, forged: bool) -> Result<Call, KeyError> {
+        let value = |text: String| HeaderValue::try_from(text).map_err(|_| KeyError::Failed);
+        let timestamp = format!("{:.0}", clock::now());
+        let timestamp_name = "X-TL-Webhook-Timestamp";
+        let mut call = Call::new(Method::POST, "", RECEIVER)
+            .header(HeaderName::from_static("x-tl-webhook-timestamp"), value(timestamp.clone())?)
+            .body("application/json", body.clone());
+        if forged {
+            let headers = [(timestamp_name, timestamp.as_str())];
+            let signature = self.keys.forger.sign_request(&Method::POST, &client.path(""), &headers, body, Some(jku))?;
+            return Ok(call.header(REQUEST_SIGNATURE, value(signature)?));
+        }
+        if self.signature != NoticeSignature::Legacy {
+            let headers = [(timestamp_name, timestamp.as_str()), ("Content-Type", "application/json")];
+            let signature = self.keys.request.sign_request(&Method::POST, &client.path(""), &headers, body, Some(jku))?;
+            call = call.header(REQUEST_SIGNATURE, value(signature)?);
+        }
+        if self.signature != NoticeSignature::Request {
+            call = call.header(BODY_SIGNATURE, value(self.keys.legacy()?.sign_body(body, Some(jku))?)?);
+        }
+        Ok(call)
+    }
+}
+
+fn event(moved: &Moved) -> wire::Event {
+    let mut body = wire::EventBody { transaction_id: moved.transaction_id, reason: moved.reason.map(str::to_owned), ..wire::EventBody::default() };
+    let at = Some(moved.at);
+    match moved.stage {
+        Stage::Authorised => body.authorised_at = at,
+        Stage::Submitted => body.submitted_at = at,
+        Stage::Settled => body.settled_at = at,
+        Stage::Rejected => body.rejected_at = at,
+        Stage::Failed => body.failed_at = at,
+        Stage::Returned => body.returned_at = at,
+    }
+    wire::Event {
+        event_type: format!("payout_{}", moved.stage.word()),
+        event_id: random_uuid().to_string(),
+        event_schema_version: 1,
+        event_body: serde_json::to_value(body).unwrap_or_default(),
+    }
+}
