@@ -285,7 +285,8 @@ impl Egress {
                 let retry_after_ms = retry_after_ms(&head.headers, now);
                 let read = tokio::time::timeout_at(ends, self.read(body)).await;
                 let read = read.unwrap_or(Err(Why::Timeout));
-                if head.status.is_success() { read } else { Ok(read.unwrap_or_default()) }.map(|excerpt| (head.status.as_u16(), retry_after_ms, excerpt))
+                if head.status.is_success() { read } else { Ok(read.unwrap_or_default()) }
+                    .map(|excerpt| (head.status.as_u16(), retry_after_ms, excerpt))
             }
         };
         match result {

@@ -4,6 +4,7 @@
 //! work may run twice; a handler returns only when what it learnt is committed.
 
 pub mod clock;
+pub mod egress;
 pub mod execute;
 pub mod fence;
 pub mod metrics;

@@ -112,9 +112,8 @@ const LOCAL_NAMES: [&str; 13] = [
 ];
 
 /// Ports from 1024 up at which something answers that is not HTTP, or HTTP that nobody means: databases, queues, container engines.
-const OTHER_SERVICES: [u16; 22] = [
-    1433, 1521, 2049, 2181, 2375, 2376, 2379, 2380, 3306, 3389, 4369, 5432, 5672, 5900, 6379, 6443, 9042, 9092, 9200, 10250, 11211, 27017,
-];
+const OTHER_SERVICES: [u16; 22] =
+    [1433, 1521, 2049, 2181, 2375, 2376, 2379, 2380, 3306, 3389, 4369, 5432, 5672, 5900, 6379, 6443, 9042, 9092, 9200, 10250, 11211, 27017];
 
 pub(super) fn is_http_port(port: u16) -> bool {
     matches!(port, 80 | 443) || (port >= 1024 && !OTHER_SERVICES.contains(&port))
