@@ -90,6 +90,12 @@ impl Secrets {
     pub fn valid_at(&self, now: Timestamp) -> Vec<Secret> {
         self.0.iter().filter(|slot| slot.until.is_none_or(|until| now < until)).map(|slot| slot.secret.clone()).collect()
     }
+
+    /// When [`valid_at`](Self::valid_at) will next give another answer by itself: the end of an overlap. `None` if there is none ahead.
+    #[must_use]
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        self.0.iter().filter_map(|slot| slot.until).filter(|until| now < *until).min()
+    }
 }
 
 /// A secret as its `whsec_` text; only for the encrypted form.

@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod poll;
 pub mod queue;
 pub mod record;
+pub mod relay;
 pub mod settle;
 pub mod store;
 pub mod sweep;

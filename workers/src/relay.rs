@@ -1,0 +1,257 @@
+//! Deliveries: signs an event and posts it to a subscriber, records how that went, and thereby decides what follows.
+//!
+//! One lease is one attempt. The attempt is recorded by the same script that acknowledges the lease, so every attempt that a subscriber saw is
+//! either on record or made again with the same `webhook-id`: **at least once**. Order and fairness are the business of the lanes in the store; the
+//! schedule is that of [`Delivery::record`].
+
+mod metrics;
+mod subscribers;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use domain::delivery::{Attempt, Attempted, Delivery};
+use domain::fact::Reason;
+use domain::id::{DeliveryId, EventId, SubscriptionId};
+use domain::schedule::Retry;
+use domain::signature::Signer;
+use domain::subscription::Status;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use tracing::{Instrument as _, Span, field};
+
+use self::metrics::Metrics;
+use self::subscribers::{Course, Subscriber, Subscribers};
+use crate::egress::{Egress, Target};
+use crate::queue::Job;
+use crate::store::lanes::{RelayTicket, RelayWork};
+use crate::store::subscriptions::{Relayed, Subscribed};
+use crate::store::{Store, StoreError};
+use crate::{trace, waits};
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// How often a call of the store is made before the work is left to its next lease. Each has the store's deadline.
+const STORE_TRIES: u32 = 5;
+
+/// The status by which a subscriber says that it will never want another message.
+const GONE: u16 = 410;
+
+/// How events are delivered. Every field has a default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RelaySettings {
+    /// The waits after the first failed attempt, after the second, and so on, in seconds; after the last one the delivery is abandoned.
+    /// Seventeen waits over three days, from 5 s to 8 h.
+    pub waits_s: Option<Vec<u32>>,
+    /// Of a subscriber's `Retry-After`, this much is honoured. One day.
+    pub retry_after_cap_ms: u64,
+    /// Deliveries under way to one subscription, at most. 32.
+    pub per_subscription: usize,
+    /// Work that was leased more often than this without being recorded is recorded as a failed attempt, so that work that kills its worker is
+    /// spread by the schedule too. 5.
+    pub leases_max: u32,
+    /// Subscriptions kept in memory, at most. 4,096.
+    pub subscriptions_cached: usize,
+}
+
+impl Default for RelaySettings {
+    fn default() -> Self {
+        Self { waits_s: None, retry_after_cap_ms: 86_400_000, per_subscription: 32, leases_max: 5, subscriptions_cached: 4_096 }
+    }
+}
+
+/// What deliveries need.
+pub struct RelayContext {
+    store: Store,
+    egress: Egress,
+    retry: Retry,
+    retry_after_cap: SignedDuration,
+    per_subscription: usize,
+    leases_max: u32,
+    subscribers: Subscribers,
+    metrics: Metrics,
+}
+
+/// Makes one attempt of a delivery.
+pub async fn relay(context: Arc<RelayContext>, job: Job<RelayWork, RelayTicket>) {
+    let (work, lease) = job.into_parts();
+    let event = work.event.id;
+    let span = tracing::info_span!(
+        "relay.deliver",
+        otel.kind = "client",
+        payout.id = %event.payout(),
+        event.sequence = event.sequence(),
+        subscription.id = %work.subscription,
+        attempt = work.delivery.as_ref().map_or(0, |delivery| delivery.attempt_count) + 1,
+        outcome = field::Empty,
+        http.response.status_code = field::Empty,
+    );
+    trace::continues(&span, work.event.trace.as_deref());
+    async {
+        let subscription = work.subscription;
+        match context.deliver(work, lease.ticket()).await {
+            Ok(()) => lease.settled(),
+            Err(error) => {
+                tracing::warn!(event.id = %event, subscription.id = %subscription, %error, "an attempt could not be made or recorded; it will be repeated");
+            }
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+impl RelayContext {
+    /// Metrics go to the meter provider that is installed now, so install it first.
+    #[must_use]
+    pub fn new(store: Store, egress: Egress, settings: &RelaySettings) -> Self {
+        let waits = |seconds: &Vec<u32>| seconds.iter().map(|seconds| SignedDuration::from_secs(i64::from(*seconds))).collect();
+        Self {
+            store,
+            egress,
+            retry: settings.waits_s.as_ref().map_or_else(Retry::three_days, |seconds| Retry { waits: waits(seconds) }),
+            retry_after_cap: SignedDuration::from_millis(i64::try_from(settings.retry_after_cap_ms).unwrap_or(i64::MAX)),
+            per_subscription: settings.per_subscription.max(1),
+            leases_max: settings.leases_max,
+            subscribers: Subscribers::new(settings.subscriptions_cached),
+            metrics: Metrics::new(&opentelemetry::global::meter("payrelay")),
+        }
+    }
+
+    /// Deliveries under way to one subscription, at most.
+    #[must_use]
+    pub const fn per_subscription(&self) -> usize {
+        self.per_subscription
+    }
+
+    #[must_use]
+    pub const fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
+    async fn deliver(&self, mut work: RelayWork, ticket: &RelayTicket) -> Result<(), StoreError> {
+        let clock = self.store.clock();
+        let at = clock.now();
+        let body = Bytes::from(std::mem::take(&mut work.event.body));
+        let attempt = self.attempt(&work, body, at).await?;
+        self.metrics.attempted(&attempt);
+        Span::current().record("outcome", metrics::outcome(&attempt.result));
+
+        let mut delivery = work.delivery.unwrap_or_else(|| Delivery::new(DeliveryId::derive(work.event.id, work.subscription), at));
+        let now = clock.now();
+        let decision = delivery.record(attempt, &self.retry, self.retry_after_cap, now);
+        match self.patiently(|| self.store.relayed(ticket, &delivery, decision)).await? {
+            Relayed::Done { more } => {
+                if more {
+                    self.store.wakes().relay.notify_one();
+                }
+                self.metrics.decided(decision, &work.event, now);
+            }
+            // Also the answer to a repeat of a call that was applied.
+            Relayed::LeaseLost => tracing::debug!(event.id = %work.event.id, "the lease had ended before the attempt was recorded"),
+        }
+        Ok(())
+    }
+
+    /// How the attempt went. Fails only if the subscription cannot be read, and then nothing was sent.
+    async fn attempt(&self, work: &RelayWork, body: Bytes, at: Timestamp) -> Result<Attempt, StoreError> {
+        let unsent = |result| Ok(Attempt { at, latency_ms: 0, result });
+        if work.times_leased > self.leases_max {
+            return unsent(Attempted::Unreachable { why: "worker_lost".to_owned() });
+        }
+        let Some(version) = work.subscription_version else { return unsent(Attempted::Unwanted) };
+        let Some(subscriber) = self.subscriber(work.subscription, version, at).await? else { return unsent(Attempted::Unwanted) };
+        let attempt = match &subscriber.course {
+            Course::Disabled => return unsent(Attempted::Unwanted),
+            Course::Refused => return unsent(Attempted::Unreachable { why: "url_refused".to_owned() }),
+            Course::Send { target, signer } => self.send(target, signer, work.event.id, body, at).await,
+        };
+        if matches!(attempt.result, Attempted::Answered { status: GONE, .. }) {
+            // Before the attempt is recorded: a crash in between makes the attempt again, instead of forgetting what the subscriber said.
+            if let Err(error) = self.disable(work.subscription, &subscriber.url).await {
+                tracing::warn!(subscription.id = %work.subscription, %error, "a subscription that is gone could not be disabled; its next delivery will try");
+            }
+        }
+        Ok(attempt)
+    }
+
+    async fn send(&self, target: &Target, signer: &Signer, event: EventId, body: Bytes, at: Timestamp) -> Attempt {
+        let id = event.to_string();
+        let timestamp_s = at.as_second();
+        let signature = signer.header(&id, timestamp_s, &body);
+        let headers = [
+            (WEBHOOK_ID, text(id)),
+            (WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp_s)),
+            (WEBHOOK_SIGNATURE, text(signature)),
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        ];
+        match self.egress.post(target, &headers, body, at).await {
+            Ok(posted) => {
+                Span::current().record("http.response.status_code", posted.status);
+                let result = match posted.status {
+                    status @ 200..=299 => Attempted::Acknowledged { status },
+                    status => Attempted::Answered { status, retry_after_ms: posted.retry_after_ms },
+                };
+                Attempt { at, latency_ms: posted.latency_ms, result }
+            }
+            Err(failure) => Attempt { at, latency_ms: failure.latency_ms, result: Attempted::Unreachable { why: failure.why.code().to_owned() } },
+        }
+    }
+
+    /// The subscriber as of `version` or later.
+    async fn subscriber(&self, id: SubscriptionId, version: u64, now: Timestamp) -> Result<Option<Arc<Subscriber>>, StoreError> {
+        if let Some(subscriber) = self.subscribers.get(id).filter(|held| held.is_current(version, now)) {
+            return Ok(Some(subscriber));
+        }
+        let Some((subscription, secrets)) = self.patiently(|| self.store.subscription(id)).await? else { return Ok(None) };
+        let subscriber = Arc::new(Subscriber::of(subscription, &secrets, &self.egress, now));
+        self.subscribers.put(id, subscriber.clone());
+        Ok(Some(subscriber))
+    }
+
+    /// Disables a subscription whose subscriber answered 410 at `url`, unless it has been changed since.
+    async fn disable(&self, id: SubscriptionId, url: &str) -> Result<(), StoreError> {
+        for _ in 0..STORE_TRIES {
+            let Some((mut subscription, _)) = self.patiently(|| self.store.subscription(id)).await? else { return Ok(()) };
+            if subscription.status != Status::Enabled || subscription.url != url {
+                return Ok(());
+            }
+            subscription.status = Status::Disabled { reason: Reason::new("gone"), at: self.store.clock().now() };
+            subscription.version += 1;
+            match self.patiently(|| self.store.subscribe(&subscription, None)).await? {
+                Subscribed::Done => {
+                    self.metrics.disabled("gone");
+                    tracing::warn!(subscription.id = %id, "a subscriber answered 410 Gone; its subscription is disabled");
+                    return Ok(());
+                }
+                Subscribed::Missing => return Ok(()),
+                Subscribed::Stale | Subscribed::Full => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Repeats a call of the store that got no answer, a few times. Each of them may be repeated.
+    async fn patiently<T, F>(&self, call: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut wait = waits::reconnect();
+        for _ in 1..STORE_TRIES {
+            match call().await {
+                Err(StoreError::Unavailable(_) | StoreError::Full) => waits::pause(&mut wait).await,
+                answered => return answered,
+            }
+        }
+        call().await
+    }
+}
+
+/// Ids and signatures are ASCII without spaces at their ends.
+fn text(value: String) -> HeaderValue {
+    HeaderValue::try_from(value).expect("ids and signatures are made of characters that a header may hold")
+}

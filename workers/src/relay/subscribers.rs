@@ -1,0 +1,133 @@
+//! Subscriptions made ready for sending, kept in memory.
+//!
+//! Nothing here goes stale unnoticed: the lease names the present version of the subscription, and an entry knows when its signatures change.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::id::SubscriptionId;
+use domain::signature::Signer;
+use domain::subscription::{Secrets, Status, Subscription};
+use jiff::Timestamp;
+
+use crate::egress::{Egress, Target};
+
+/// One version of a subscription, ready for sending.
+pub(super) struct Subscriber {
+    version: u64,
+    /// When the set of secrets that sign changes by itself.
+    signs_until: Option<Timestamp>,
+    pub(super) url: String,
+    pub(super) course: Course,
+}
+
+/// What to do with its events.
+pub(super) enum Course {
+    Send {
+        target: Target,
+        signer: Signer,
+    },
+    Disabled,
+    /// The URL was accepted when it was registered and is refused now, because the configuration has changed.
+    Refused,
+}
+
+/// The subscribers used lately, at most a fixed number: those used since the last turn of generations, and those used in the one before.
+pub(super) struct Subscribers {
+    generations: Mutex<Generations>,
+    per_generation: usize,
+}
+
+#[derive(Default)]
+struct Generations {
+    young: HashMap<SubscriptionId, Arc<Subscriber>>,
+    old: HashMap<SubscriptionId, Arc<Subscriber>>,
+}
+
+impl Subscriber {
+    pub(super) fn of(subscription: Subscription, secrets: &Secrets, egress: &Egress, now: Timestamp) -> Self {
+        let course = match subscription.status {
+            Status::Disabled { .. } => Course::Disabled,
+            Status::Enabled => match egress.target(&subscription.url, subscription.mode) {
+                Ok(target) => Course::Send { target, signer: Signer::new(&secrets.valid_at(now)) },
+                Err(refusal) => {
+                    tracing::warn!(subscription.id = %subscription.id, %refusal, "the URL of a subscription is refused; its deliveries fail");
+                    Course::Refused
+                }
+            },
+        };
+        Self { version: subscription.version, signs_until: secrets.next_change(now), url: subscription.url, course }
+    }
+
+    pub(super) fn is_current(&self, version: u64, now: Timestamp) -> bool {
+        self.version >= version && self.signs_until.is_none_or(|until| now < until)
+    }
+}
+
+impl Subscribers {
+    pub(super) fn new(most: usize) -> Self {
+        Self { generations: Mutex::default(), per_generation: (most / 2).max(1) }
+    }
+
+    pub(super) fn get(&self, id: SubscriptionId) -> Option<Arc<Subscriber>> {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(subscriber) = generations.young.get(&id) {
+            return Some(subscriber.clone());
+        }
+        let subscriber = generations.old.remove(&id)?;
+        generations.put(id, subscriber.clone(), self.per_generation);
+        Some(subscriber)
+    }
+
+    pub(super) fn put(&self, id: SubscriptionId, subscriber: Arc<Subscriber>) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.put(id, subscriber, self.per_generation);
+    }
+}
+
+impl Generations {
+    fn put(&mut self, id: SubscriptionId, subscriber: Arc<Subscriber>, most: usize) {
+        if self.young.len() >= most && !self.young.contains_key(&id) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(id, subscriber);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::id::Shard;
+
+    use super::*;
+
+    fn subscriber(version: u64, signs_until: Option<Timestamp>) -> Arc<Subscriber> {
+        Arc::new(Subscriber { version, signs_until, url: String::new(), course: Course::Disabled })
+    }
+
+    fn id(number: u8) -> SubscriptionId {
+        SubscriptionId::new(Shard::new(0), [number; 11])
+    }
+
+    /// What is used stays, what is not goes, and there are never more than the limit.
+    #[test]
+    fn the_memory_is_bounded_and_keeps_what_is_used() {
+        let subscribers = Subscribers::new(8);
+        for number in 0..100 {
+            subscribers.put(id(number), subscriber(1, None));
+            assert!(subscribers.get(id(0)).is_some(), "{number}");
+            let generations = subscribers.generations.lock().unwrap();
+            assert!(generations.young.len() + generations.old.len() <= 8);
+        }
+        assert!(subscribers.get(id(50)).is_none());
+        assert!(subscribers.get(id(99)).is_some());
+    }
+
+    #[test]
+    fn an_entry_is_current_by_version_and_by_time() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let entry = subscriber(3, Some(at(10)));
+        assert!(entry.is_current(3, at(9)) && entry.is_current(2, at(9)));
+        assert!(!entry.is_current(4, at(9)) && !entry.is_current(3, at(10)));
+        assert!(subscriber(3, None).is_current(3, at(10)));
+    }
+}
