@@ -7,38 +7,33 @@
 //!
 //! One pump per lane does everything that waits for the store. It never has more leases out than the lane has permits,
 //! and **no error of the source reaches the worker loop**: apalis ends a worker at the first one and drops its handlers
-//! in mid-flight, so the backend's error type is [`Infallible`].
+//! in mid-flight, so the backend's error type is [`Infallible`](std::convert::Infallible).
 
+mod feed;
+mod lease;
 mod pump;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{self, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use apalis::layers::catch_panic::{CatchPanicLayer, PanicError};
-use apalis_core::backend::finalize::Ephemeral;
-use apalis_core::backend::{Backend, BackendConfig};
-use apalis_core::layers::Identity;
 use apalis_core::monitor::Monitor;
-use apalis_core::task::Task;
-use apalis_core::task::builder::TaskBuilder;
-use apalis_core::task::task_id::TaskId;
 use apalis_core::worker::builder::WorkerBuilder;
-use apalis_core::worker::context::WorkerContext;
 use apalis_core::worker::ext::parallelize::ParallelizeExt as _;
 use futures_util::FutureExt as _;
-use futures_util::task::AtomicWaker;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::feed::{Feed, Ready};
+pub use self::lease::{Health, Job, Lease};
+use self::lease::{Home, Returned};
 use self::pump::Pump;
 
 /// How long a stop waits, after the drain, for the last leases to be given back. What is missed expires in the store.
@@ -92,55 +87,7 @@ pub struct Settings {
     pub drain: Duration,
 }
 
-/// One leased piece of work, on its way to a handler or inside it.
-///
-/// Dropped, it gives its lease back, unless [`settled`](Self::settled) has said that the outcome is committed.
-#[must_use = "a job that is dropped gives its lease back"]
-pub struct Job<I, T: Clone> {
-    pub item: I,
-    lease: Lease<T>,
-}
-
-/// The guard of one lease, for a handler that takes its [`Job`] apart. Holds its share of the lane's concurrency.
-#[must_use = "a lease that is dropped unsettled is given back"]
-pub struct Lease<T: Clone> {
-    ticket: T,
-    progress: Progress,
-    home: Arc<Home<T>>,
-    /// `None` in a [`turn`], which has no concurrency to bound. A field is dropped after `Lease::drop` has sent the
-    /// ticket: whoever holds all permits knows that every ticket is in the channel.
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// Not yet with its handler: nothing has happened, so the work is due again at once.
-    Unstarted,
-    /// With its handler: anything may have happened, so the work is due again only after the backoff.
-    Started,
-    /// The commit script has answered: there is nothing to give back.
-    Settled,
-}
-
-/// Where leases come back to.
-struct Home<T> {
-    returned: mpsc::UnboundedSender<(T, Progress)>,
-    /// Rung for each lease that ends: a lane at its cap may have room again.
-    freed: Notify,
-    health: Arc<Health>,
-}
-
-/// What readiness and metrics may ask of a lane while it runs.
-#[derive(Debug)]
-pub struct Health {
-    concurrency: usize,
-    permits: Arc<Semaphore>,
-    answering: AtomicBool,
-    source_errors: AtomicU64,
-    unsettled: AtomicU64,
-}
-
-/// One lane of a source, ready to be [run](run) once.
+/// One lane of a source, ready to be [`run`] once.
 pub struct Queue<S: Source> {
     shared: Arc<Shared<S>>,
     pump: Pump<S>,
@@ -151,24 +98,11 @@ struct Shared<S: Source> {
     source: S,
     settings: Settings,
     wake: Arc<Notify>,
-    ready: Mutex<Ready<S>>,
-    worker: AtomicWaker,
+    permits: Arc<Semaphore>,
+    ready: Ready<S::Item, S::Ticket>,
     home: Arc<Home<S::Ticket>>,
-    health: Arc<Health>,
     closed: CancellationToken,
 }
-
-/// Leased and not yet taken by the worker.
-struct Ready<S: Source> {
-    jobs: VecDeque<Job<S::Item, S::Ticket>>,
-    /// False once the lane stops: whatever would be added goes back instead.
-    open: bool,
-    /// Task ids: apalis refuses one that it is already working on when its `task-context` feature is on.
-    taken: u64,
-}
-
-/// The worker's end of a queue.
-struct Feed<S: Source>(Arc<Shared<S>>);
 
 /// What one [`turn`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +130,7 @@ where
         return Ok(Turn::Idle);
     }
     let did = batch.items.len();
-    let (home, mut returned) = Home::new(Arc::new(Health::new(settings)));
+    let (home, mut returned) = Home::new();
     for (item, ticket) in batch.items {
         let job = home.job(item, ticket, None);
         let attended = AssertUnwindSafe(attend(settings, &handler, context.clone(), job));
@@ -205,7 +139,7 @@ where
         }
     }
     let mut tickets = Vec::new();
-    while let Ok((ticket, _)) = returned.try_recv() {
+    while let Ok(Returned::Unstarted(ticket) | Returned::Failed(ticket)) = returned.try_recv() {
         tickets.push(ticket);
     }
     if !tickets.is_empty() {
@@ -270,7 +204,7 @@ where
     shared.close();
 
     // The worker is gone, and with it the handles of its handlers: what had not ended is being aborted.
-    let aborted = shared.health.in_flight();
+    let aborted = shared.home.health.in_flight();
     if aborted > 0 {
         tracing::warn!(lane, aborted, "jobs had not ended when the drain was over and were aborted");
     }
@@ -289,11 +223,15 @@ where
 }
 
 /// Unlike a bare [`tokio::spawn`], a handler cannot outlive its worker.
-fn spawn<F>(future: F) -> AbortOnDropHandle<F::Output>
+///
+/// The handle ignores the budget of the worker's task: tokio tells a handle without budget to come again later, and the
+/// worker then asks all the others too, which is quadratic in a backlog of ended handlers (measured: 35 s to end after
+/// 200,000 jobs). [`Feed`] spends the budget instead, so that the worker still yields.
+fn spawn<F>(future: F) -> Unconstrained<AbortOnDropHandle<F::Output>>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    AbortOnDropHandle::new(tokio::spawn(future))
+    unconstrained(AbortOnDropHandle::new(tokio::spawn(future)))
 }
 
 /// The deadline is in here, around the handler and its job, so that a late handler is dropped together with its lease.
@@ -303,7 +241,7 @@ where
     H: Fn(Arc<C>, Job<I, T>) -> Fut,
     Fut: Future<Output = ()>,
 {
-    job.lease.progress = Progress::Started;
+    job.started();
     let handled = tokio::time::timeout(settings.handler_deadline, handler(context, job));
     if handled.await.is_err() {
         let deadline_ms = settings.handler_deadline.as_millis();
@@ -323,121 +261,24 @@ fn worker_name(lane: &str, starts: usize) -> String {
     format!("{lane}-{}-{starts}", WORKERS.fetch_add(1, Ordering::Relaxed))
 }
 
-// === impl Job, Lease, Home ===
-
-impl<I, T: Clone> Job<I, T> {
-    #[must_use]
-    pub fn ticket(&self) -> &T {
-        self.lease.ticket()
-    }
-
-    /// The outcome is committed, the work acknowledged or put off by the same script: nothing is given back. Also right
-    /// for a lease that turned out to be lost, since there is nothing left to give back.
-    pub fn settled(self) {
-        self.lease.settled();
-    }
-
-    /// For a handler that consumes the item and settles later. The lease takes over the guard.
-    pub fn into_parts(self) -> (I, Lease<T>) {
-        (self.item, self.lease)
-    }
-}
-
-impl<T: Clone> Lease<T> {
-    #[must_use]
-    pub fn ticket(&self) -> &T {
-        &self.ticket
-    }
-
-    /// As [`Job::settled`].
-    pub fn settled(mut self) {
-        self.progress = Progress::Settled;
-    }
-}
-
-impl<T: Clone> Drop for Lease<T> {
-    fn drop(&mut self) {
-        if self.progress != Progress::Settled {
-            if self.progress == Progress::Started {
-                self.home.health.unsettled.fetch_add(1, Ordering::Relaxed);
-            }
-            // Fails only when the pump is gone, and then the lease expires.
-            let _ = self.home.returned.send((self.ticket.clone(), self.progress));
-        }
-        self.home.freed.notify_one();
-    }
-}
-
-impl<T: Clone> Home<T> {
-    fn new(health: Arc<Health>) -> (Arc<Self>, mpsc::UnboundedReceiver<(T, Progress)>) {
-        let (returned, receiver) = mpsc::unbounded_channel();
-        (Arc::new(Self { returned, freed: Notify::new(), health }), receiver)
-    }
-
-    fn job<I>(self: &Arc<Self>, item: I, ticket: T, permit: Option<OwnedSemaphorePermit>) -> Job<I, T> {
-        let lease = Lease { ticket, progress: Progress::Unstarted, home: self.clone(), _permit: permit };
-        Job { item, lease }
-    }
-}
-
-// === impl Health ===
-
-impl Health {
-    fn new(settings: &Settings) -> Self {
-        Self {
-            concurrency: settings.concurrency,
-            permits: Arc::new(Semaphore::new(settings.concurrency)),
-            answering: AtomicBool::new(false),
-            source_errors: AtomicU64::new(0),
-            unsettled: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether the source answered when it was last asked; false until it has answered once.
-    #[must_use]
-    pub fn is_answering(&self) -> bool {
-        self.answering.load(Ordering::Relaxed)
-    }
-
-    /// Jobs that hold a lease: running or about to.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.concurrency.saturating_sub(self.permits.available_permits())
-    }
-
-    /// Lease and give-back calls that failed, since the start.
-    #[must_use]
-    pub fn source_errors(&self) -> u64 {
-        self.source_errors.load(Ordering::Relaxed)
-    }
-
-    /// Jobs that started and were not settled, since the start: errors, panics, deadlines, aborts.
-    #[must_use]
-    pub fn unsettled(&self) -> u64 {
-        self.unsettled.load(Ordering::Relaxed)
-    }
-}
-
 // === impl Queue, Shared ===
 
 impl<S: Source> Queue<S> {
     /// `wake` is rung with `notify_one` (a waiter for each queue, and a ring that nobody waits for is kept) when work
-    /// became due earlier than the source last said.
+    /// became due earlier than the source last said, or when a commit made room under a cap of the source.
     ///
     /// # Panics
     /// `concurrency` or `batch` is zero: nothing would ever be leased.
     pub fn new(source: S, settings: Settings, wake: Arc<Notify>) -> Self {
         assert!(settings.concurrency > 0 && settings.batch > 0, "a lane can hold at least one job");
-        let health = Arc::new(Health::new(&settings));
-        let (home, returned) = Home::new(health.clone());
+        let (home, returned) = Home::new();
         let shared = Arc::new(Shared {
             source,
+            permits: Arc::new(Semaphore::new(settings.concurrency)),
             settings,
             wake,
-            ready: Mutex::new(Ready { jobs: VecDeque::new(), open: true, taken: 0 }),
-            worker: AtomicWaker::new(),
+            ready: Ready::new(),
             home,
-            health,
             closed: CancellationToken::new(),
         });
         Self { pump: Pump::new(shared.clone(), returned), shared }
@@ -445,90 +286,15 @@ impl<S: Source> Queue<S> {
 
     #[must_use]
     pub fn health(&self) -> Arc<Health> {
-        self.shared.health.clone()
+        self.shared.home.health.clone()
     }
 }
 
 impl<S: Source> Shared<S> {
-    /// Hands jobs to the worker; after [`close`](Self::close) they go back instead.
-    fn add(&self, jobs: Vec<Job<S::Item, S::Ticket>>) {
-        let refused = self.ready(|ready| {
-            if !ready.open {
-                return jobs;
-            }
-            ready.jobs.extend(jobs);
-            Vec::new()
-        });
-        drop(refused);
-        self.worker.wake();
-    }
-
-    fn take(&self) -> Option<Task<Job<S::Item, S::Ticket>>> {
-        let (job, id) = self.ready(|ready| {
-            let job = ready.jobs.pop_front()?;
-            ready.taken += 1;
-            Some((job, ready.taken))
-        })?;
-        Some(TaskBuilder::new(job).task_id(TaskId::from_int(id)).build())
-    }
-
     /// Ends leasing and gives back what no handler has begun. Repeatable.
     fn close(&self) {
-        let unstarted = self.ready(|ready| {
-            ready.open = false;
-            std::mem::take(&mut ready.jobs)
-        });
-        // The jobs go home before the pump hears of it, so that it finds them all in one batch.
-        drop(unstarted);
+        // In this order the pump finds what goes back all in one batch.
+        self.ready.close();
         self.closed.cancel();
-    }
-
-    /// No user code runs under the lock, so a poisoned one is as good as any.
-    fn ready<R>(&self, f: impl FnOnce(&mut Ready<S>) -> R) -> R {
-        f(&mut self.ready.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-// === impl Feed ===
-
-impl<S: Source> Backend for Feed<S> {
-    type Task = Task<Job<S::Item, S::Ticket>>;
-    type Error = Infallible;
-
-    fn poll_ready(&mut self, _: &mut task::Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_next(&mut self, cx: &mut task::Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Self::Task, Infallible>>> {
-        if let Some(task) = self.0.take() {
-            return Poll::Ready(Some(Ok(task)));
-        }
-        // Registered, then looked at again: jobs may have been added in between.
-        self.0.worker.register(cx.waker());
-        match self.0.take() {
-            Some(task) => Poll::Ready(Some(Ok(task))),
-            None => Poll::Pending,
-        }
-    }
-
-    /// Nothing to do: after an aborted drain apalis does not call this at all, so [`run`] flushes the pump itself.
-    fn poll_close(&mut self, _: &mut task::Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: Source> BackendConfig for Feed<S> {
-    type Args = Job<S::Item, S::Ticket>;
-    type Id = TaskId;
-    type Kind = Ephemeral;
-    type Config = Settings;
-    type Layer = Identity;
-
-    fn config(&self) -> &Settings {
-        &self.0.settings
-    }
-
-    fn middleware(&mut self, _: &mut WorkerContext) -> Identity {
-        Identity::new()
     }
 }

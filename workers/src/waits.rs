@@ -6,9 +6,12 @@ use std::time::Duration;
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 
+/// A sequence of waits.
+pub type Waits = ExponentialBackoff;
+
 /// From 50 ms to 2 s, with jitter, for ever: the caller ends it.
 #[must_use]
-pub fn reconnect() -> ExponentialBackoff {
+pub fn reconnect() -> Waits {
     ExponentialBackoff {
         initial_interval: Duration::from_millis(50),
         current_interval: Duration::from_millis(50),
@@ -18,7 +21,13 @@ pub fn reconnect() -> ExponentialBackoff {
     }
 }
 
+/// The next wait. Begin anew with [`reconnect`] after a success.
+#[must_use]
+pub fn next(waits: &mut Waits) -> Duration {
+    waits.next_backoff().unwrap_or(Duration::from_secs(2))
+}
+
 /// Waits for the next interval.
-pub async fn pause(waits: &mut ExponentialBackoff) {
-    tokio::time::sleep(waits.next_backoff().unwrap_or(Duration::from_secs(2))).await;
+pub async fn pause(waits: &mut Waits) {
+    tokio::time::sleep(next(waits)).await;
 }

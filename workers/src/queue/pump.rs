@@ -6,30 +6,30 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backoff::backoff::Backoff as _;
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Batch, Progress, Settings, Shared, Source};
+use super::lease::Returned;
+use super::{Batch, Settings, Shared, Source};
+use crate::waits;
 
-/// The pause after a lease that got nothing although something is due: every lane with due work is at its cap.
+/// The pause after a lease that got nothing although something is due: the source is at a cap of its own.
 pub(super) const CAPPED_PAUSE: Duration = Duration::from_millis(5);
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MOST: Duration = Duration::from_secs(2);
 
 pub(super) struct Pump<S: Source> {
     shared: Arc<Shared<S>>,
-    returned: UnboundedReceiver<(S::Ticket, Progress)>,
-    arrivals: Vec<(S::Ticket, Progress)>,
+    returned: UnboundedReceiver<Returned<S::Ticket>>,
+    arrivals: Vec<Returned<S::Ticket>>,
     unstarted: Vec<S::Ticket>,
     failed: Vec<S::Ticket>,
     next_lease: When,
-    lease_retry: ExponentialBackoff,
+    /// Whether the last lease call failed.
+    failing: bool,
+    lease_retry: waits::Waits,
     /// Set while tickets are kept because giving them back has failed.
     give_back_at: Option<Instant>,
-    give_back_retry: ExponentialBackoff,
+    give_back_retry: waits::Waits,
 }
 
 /// When to ask for work again.
@@ -46,7 +46,7 @@ enum When {
 }
 
 impl<S: Source> Pump<S> {
-    pub(super) fn new(shared: Arc<Shared<S>>, returned: UnboundedReceiver<(S::Ticket, Progress)>) -> Self {
+    pub(super) fn new(shared: Arc<Shared<S>>, returned: UnboundedReceiver<Returned<S::Ticket>>) -> Self {
         Self {
             shared,
             returned,
@@ -54,9 +54,10 @@ impl<S: Source> Pump<S> {
             unstarted: Vec::new(),
             failed: Vec::new(),
             next_lease: When::Now,
-            lease_retry: retries(),
+            failing: false,
+            lease_retry: waits::reconnect(),
             give_back_at: None,
-            give_back_retry: retries(),
+            give_back_retry: waits::reconnect(),
         }
     }
 
@@ -74,7 +75,7 @@ impl<S: Source> Pump<S> {
                 _ = self.returned.recv_many(&mut self.arrivals, batch) => self.came_home().await,
                 () = until(self.give_back_at) => self.give_back().await,
                 () = self.next_lease.comes(&shared), if self.next_lease != When::Now => self.next_lease = When::Now,
-                permits = permits(&shared.health.permits, batch), if self.next_lease == When::Now => {
+                permits = permits(&shared.permits, batch), if self.next_lease == When::Now => {
                     self.lease(permits).await;
                 }
             }
@@ -86,7 +87,7 @@ impl<S: Source> Pump<S> {
                 biased;
                 _ = self.returned.recv_many(&mut self.arrivals, batch) => self.came_home().await,
                 () = until(self.give_back_at) => self.give_back().await,
-                _ = shared.health.permits.acquire_many(everything) => break,
+                _ = shared.permits.acquire_many(everything) => break,
             }
         }
         // A lease sends its ticket before it lets go of its permit, so what is not in the channel now never will be.
@@ -102,23 +103,26 @@ impl<S: Source> Pump<S> {
 
     /// Leases as many items as there are permits, so that the concurrency cannot be exceeded.
     async fn lease(&mut self, mut permits: OwnedSemaphorePermit) {
-        let Shared { source, settings, health, home, .. } = &*self.shared;
+        let Shared { source, settings, home, .. } = &*self.shared;
+        let health = &home.health;
         let asked = permits.num_permits();
         let batch = match source.lease(asked).await {
             Ok(batch) => batch,
             Err(error) => {
                 health.source_errors.fetch_add(1, Ordering::Relaxed);
-                if health.answering.swap(false, Ordering::Relaxed) {
+                health.answering.store(false, Ordering::Relaxed);
+                if !std::mem::replace(&mut self.failing, true) {
                     let error: &dyn Error = &error;
                     tracing::warn!(lane = settings.name, error, "work cannot be leased; trying again until it can");
                 }
-                self.next_lease = When::NotBefore(Instant::now() + next(&mut self.lease_retry));
+                self.next_lease = When::NotBefore(Instant::now() + waits::next(&mut self.lease_retry));
                 return;
             }
         };
-        if !health.answering.swap(true, Ordering::Relaxed) {
-            tracing::info!(lane = settings.name, "work can be leased");
-            self.lease_retry.reset();
+        health.answering.store(true, Ordering::Relaxed);
+        if std::mem::take(&mut self.failing) {
+            tracing::info!(lane = settings.name, "work can be leased again");
+            self.lease_retry = waits::reconnect();
         }
         self.next_lease = When::after(asked, &batch, settings.tick);
         let mut jobs = Vec::with_capacity(batch.items.len());
@@ -130,7 +134,7 @@ impl<S: Source> Pump<S> {
             }
         }
         if !jobs.is_empty() {
-            self.shared.add(jobs);
+            self.shared.ready.add(jobs);
         }
         if !self.unstarted.is_empty() {
             self.came_home().await;
@@ -138,11 +142,10 @@ impl<S: Source> Pump<S> {
     }
 
     async fn came_home(&mut self) {
-        for (ticket, progress) in self.arrivals.drain(..) {
-            match progress {
-                Progress::Unstarted => self.unstarted.push(ticket),
-                Progress::Started => self.failed.push(ticket),
-                Progress::Settled => {}
+        for arrival in self.arrivals.drain(..) {
+            match arrival {
+                Returned::Unstarted(ticket) => self.unstarted.push(ticket),
+                Returned::Failed(ticket) => self.failed.push(ticket),
             }
         }
         // While giving back fails, more tickets are no reason to hurry it.
@@ -152,22 +155,23 @@ impl<S: Source> Pump<S> {
     }
 
     async fn give_back(&mut self) {
-        let Shared { source, settings, health, .. } = &*self.shared;
-        self.give_back_at = None;
+        let Shared { source, settings, home, .. } = &*self.shared;
+        let failing = self.give_back_at.take().is_some();
         let kinds = [(&mut self.unstarted, Duration::ZERO), (&mut self.failed, settings.panic_backoff)];
         for (tickets, wait) in kinds {
             while !tickets.is_empty() {
                 let some = tickets.len().min(settings.batch);
                 if let Err(error) = source.give_back(tickets[..some].to_vec(), wait).await {
-                    health.source_errors.fetch_add(1, Ordering::Relaxed);
-                    let error: &dyn Error = &error;
-                    let kept = tickets.len();
-                    tracing::warn!(lane = settings.name, error, kept, "leases cannot be given back; trying again");
-                    self.give_back_at = Some(Instant::now() + next(&mut self.give_back_retry));
+                    home.health.source_errors.fetch_add(1, Ordering::Relaxed);
+                    if !failing {
+                        let error: &dyn Error = &error;
+                        tracing::warn!(lane = settings.name, error, "leases cannot be given back; trying again until they can");
+                    }
+                    self.give_back_at = Some(Instant::now() + waits::next(&mut self.give_back_retry));
                     return;
                 }
                 tickets.drain(..some);
-                self.give_back_retry.reset();
+                self.give_back_retry = waits::reconnect();
                 self.next_lease = self.next_lease.no_later_than(Instant::now() + wait);
             }
         }
@@ -225,12 +229,4 @@ async fn until(at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn retries() -> ExponentialBackoff {
-    ExponentialBackoffBuilder::new().with_initial_interval(RETRY_FIRST).with_max_interval(RETRY_MOST).with_max_elapsed_time(None).build()
-}
-
-fn next(retry: &mut ExponentialBackoff) -> Duration {
-    retry.next_backoff().unwrap_or(RETRY_MOST)
 }

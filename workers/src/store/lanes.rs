@@ -1,6 +1,5 @@
 //! Leasing: where due work leaves the store, and where it is given back.
 
-use std::future::Future;
 use std::time::Duration;
 
 use domain::delivery::Delivery;
@@ -191,8 +190,8 @@ impl Source for ExecuteLane {
         Ok(Batch { items, next_due_in })
     }
 
-    fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send {
-        async move { self.0.give_back_flat("due:execute", &tickets, wait).await }
+    async fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> Result<(), Self::Error> {
+        self.0.give_back_flat("due:execute", &tickets, wait).await
     }
 }
 
@@ -210,8 +209,8 @@ impl Source for PollLane {
         Ok(Batch { items, next_due_in })
     }
 
-    fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send {
-        async move { self.0.give_back_flat("due:poll", &tickets, wait).await }
+    async fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> Result<(), Self::Error> {
+        self.0.give_back_flat("due:poll", &tickets, wait).await
     }
 }
 
@@ -224,7 +223,8 @@ impl Source for SettleLane {
         let (entries, next_due_in) = self.0.lease_flat("due:settle", "nt:", &["body", "at"], max).await?;
         let items = readable(entries, |entry| {
             let id: NoticeId = entry.id.parse().map_err(|_| StoreError::Corrupt("a notice id".to_owned()))?;
-            let at = std::str::from_utf8(field(&entry.fields, 1)).ok().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            let at =
+                std::str::from_utf8(field(&entry.fields, 1)).ok().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok());
             let at = at.ok_or_else(|| StoreError::Corrupt(format!("notice {id}")))?;
             let body = self.0.store.open_notice(id, field(&entry.fields, 0))?;
             Ok((SettleWork { id, body, at, times_leased: entry.times_leased }, Ticket { id: entry.id, token: entry.token }))
@@ -232,8 +232,8 @@ impl Source for SettleLane {
         Ok(Batch { items, next_due_in })
     }
 
-    fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send {
-        async move { self.0.give_back_flat("due:settle", &tickets, wait).await }
+    async fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> Result<(), Self::Error> {
+        self.0.give_back_flat("due:settle", &tickets, wait).await
     }
 }
 
@@ -276,23 +276,21 @@ impl Source for RelayLanes {
         Ok(Batch { items, next_due_in })
     }
 
-    fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send {
-        async move {
-            let lane = &self.lane;
-            let names = &lane.store.shared.names;
-            let (lanes, clock) = (names.of(lane.shard, "lanes"), names.of(lane.shard, "clock"));
-            for tickets in tickets.chunks(500) {
-                lane.store
-                    .run(&lane.store.shared.scripts.give_back_relay, &[&lanes, &clock], |command| {
-                        command.arg(millis(wait)).arg(names.shard(lane.shard));
-                        for ticket in tickets {
-                            command.arg(ticket.subscription.to_string()).arg(member(ticket.event)).arg(ticket.token.0);
-                        }
-                    })
-                    .await?;
-            }
-            Ok(())
+    async fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> Result<(), Self::Error> {
+        let lane = &self.lane;
+        let names = &lane.store.shared.names;
+        let (lanes, clock) = (names.of(lane.shard, "lanes"), names.of(lane.shard, "clock"));
+        for tickets in tickets.chunks(500) {
+            lane.store
+                .run(&lane.store.shared.scripts.give_back_relay, &[&lanes, &clock], |command| {
+                    command.arg(millis(wait)).arg(names.shard(lane.shard));
+                    for ticket in tickets {
+                        command.arg(ticket.subscription.to_string()).arg(member(ticket.event)).arg(ticket.token.0);
+                    }
+                })
+                .await?;
         }
+        Ok(())
     }
 }
 
