@@ -1,0 +1,237 @@
+//! The HTTP interface for platforms, merchants, operators and providers. It commits, it never enqueues and never calls a provider.
+//!
+//! A request passes, in this order: id and trace ([`edge`]) → panics caught, time limit → share of the machine, or 503 → authentication ([`caller`]) →
+//! raw body within its limit, then its signature ([`intake`]) → strict parsing ([`json`], [`query`]) → the route. Whatever goes wrong is a [`problem`].
+//! The secrets, accounts and names that pass through are in no log, span, metric or error.
+
+pub mod caller;
+mod commands;
+pub mod edge;
+pub mod health;
+pub mod intake;
+pub mod json;
+pub mod metrics;
+pub mod notices;
+pub mod order;
+pub mod payouts;
+pub mod problem;
+pub mod query;
+mod serve;
+mod timeline;
+pub mod view;
+pub mod webhooks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::ensure;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use domain::id::{Mode, PartyId};
+use opentelemetry::metrics::Meter;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use workers::record::Recorder;
+
+use caller::Keys;
+use health::Scrape;
+use problem::{Kind, Problem};
+
+/// Limits and defaults of the ingress. Every field but the pepper has a default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The address that callers and providers reach.
+    #[serde(default = "defaults::listen")]
+    pub listen: String,
+    /// The address for operators: health and metrics. Not for the internet.
+    #[serde(default = "defaults::admin_listen")]
+    pub admin_listen: String,
+    /// The values of `Host` that are served, with their port where it is not the usual one. Empty: any.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// The party of requests with a platform key that name none.
+    #[serde(default = "defaults::default_party")]
+    pub default_party: PartyId,
+    /// The secret that API keys and requests are hashed with, at least 16 bytes. With another one, all keys have to be made again and no repeat of an
+    /// earlier request is recognised as one (it is refused, not paid).
+    pub key_pepper: SecretString,
+    /// How long an API key is kept in memory, and so how long a revoked one goes on working.
+    #[serde(default = "defaults::key_cache_ms")]
+    pub key_cache_ms: u64,
+    /// How many API keys are kept in memory; as many again of tokens that are none.
+    #[serde(default = "defaults::key_cache_max")]
+    pub key_cache_max: usize,
+    /// The largest body of a request.
+    #[serde(default = "defaults::body_max_bytes")]
+    pub body_max_bytes: usize,
+    /// The largest body of a provider's notice.
+    #[serde(default = "defaults::notice_max_bytes")]
+    pub notice_max_bytes: usize,
+    /// The time for a body to arrive. Less than `timeout_ms`.
+    #[serde(default = "defaults::body_timeout_ms")]
+    pub body_timeout_ms: u64,
+    /// The time for a request from its headers to its answer.
+    #[serde(default = "defaults::timeout_ms")]
+    pub timeout_ms: u64,
+    /// The time for headers to arrive, and so also that for which an idle connection is kept. Longer than a load balancer keeps its own.
+    #[serde(default = "defaults::header_timeout_ms")]
+    pub header_timeout_ms: u64,
+    /// The largest head of a request, at least 8192.
+    #[serde(default = "defaults::header_max_bytes")]
+    pub header_max_bytes: usize,
+    /// The most headers of a request.
+    #[serde(default = "defaults::headers_max")]
+    pub headers_max: usize,
+    /// The most connections. More wait to be accepted.
+    #[serde(default = "defaults::connections_max")]
+    pub connections_max: usize,
+    /// The most requests under way. More are answered 503 at once.
+    #[serde(default = "defaults::concurrency")]
+    pub concurrency: usize,
+    /// The time for requests under way to finish at the end.
+    #[serde(default = "defaults::drain_ms")]
+    pub drain_ms: u64,
+}
+
+mod defaults {
+    use domain::id::PartyId;
+
+    pub(super) fn listen() -> String {
+        "127.0.0.1:8080".to_owned()
+    }
+    pub(super) fn admin_listen() -> String {
+        "127.0.0.1:9090".to_owned()
+    }
+    pub(super) fn default_party() -> PartyId {
+        PartyId::parse("default").expect("the name of the default party is one")
+    }
+    pub(super) const fn key_cache_ms() -> u64 {
+        5_000
+    }
+    pub(super) const fn key_cache_max() -> usize {
+        10_000
+    }
+    pub(super) const fn body_max_bytes() -> usize {
+        64 * 1024
+    }
+    pub(super) const fn notice_max_bytes() -> usize {
+        64 * 1024
+    }
+    pub(super) const fn body_timeout_ms() -> u64 {
+        5_000
+    }
+    pub(super) const fn timeout_ms() -> u64 {
+        10_000
+    }
+    pub(super) const fn header_timeout_ms() -> u64 {
+        75_000
+    }
+    pub(super) const fn header_max_bytes() -> usize {
+        32 * 1024
+    }
+    pub(super) const fn headers_max() -> usize {
+        100
+    }
+    pub(super) const fn connections_max() -> usize {
+        10_000
+    }
+    pub(super) const fn concurrency() -> usize {
+        512
+    }
+    pub(super) const fn drain_ms() -> u64 {
+        10_000
+    }
+}
+
+/// Whether a webhook may go to a URL: decided by the guard of outgoing requests, whose refusal is told to the caller.
+pub type UrlCheck = Arc<dyn Fn(&str, Mode) -> Result<(), String> + Send + Sync>;
+
+/// All that the routes need.
+pub struct Ingress {
+    recorder: Recorder,
+    check_url: UrlCheck,
+    settings: Settings,
+    pepper: Vec<u8>,
+    keys: Keys,
+    metrics: metrics::Metrics,
+    /// Requests under way.
+    slots: Semaphore,
+    /// Signatures being verified.
+    verifying: Semaphore,
+    shutdown: CancellationToken,
+}
+
+impl std::fmt::Debug for Ingress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingress").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Ingress {
+    /// `shutdown` is what ends [`serve`]; readiness looks at it.
+    ///
+    /// # Errors
+    /// Settings that contradict each other or themselves.
+    pub fn new(recorder: Recorder, check_url: UrlCheck, settings: Settings, meter: &Meter, shutdown: CancellationToken) -> anyhow::Result<Arc<Self>> {
+        let pepper = settings.key_pepper.expose_secret().as_bytes().to_vec();
+        ensure!(pepper.len() >= 16, "ingress.key_pepper must have at least 16 bytes");
+        ensure!(settings.body_timeout_ms < settings.timeout_ms, "ingress.body_timeout_ms must be less than ingress.timeout_ms");
+        ensure!(
+            settings.concurrency > 0 && settings.connections_max > 0 && settings.headers_max > 0 && settings.key_cache_max > 0,
+            "ingress.concurrency, connections_max, headers_max and key_cache_max must not be 0"
+        );
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Arc::new(Self {
+            recorder,
+            check_url,
+            pepper,
+            keys: Keys::new(Duration::from_millis(settings.key_cache_ms), settings.key_cache_max),
+            metrics: metrics::Metrics::new(meter),
+            slots: Semaphore::new(settings.concurrency),
+            verifying: Semaphore::new(cores),
+            settings,
+            shutdown,
+        }))
+    }
+}
+
+/// The routes for callers and providers, and health.
+pub fn router(ingress: &Arc<Ingress>) -> Router {
+    let shared = payouts::routes().merge(webhooks::routes()).merge(notices::routes());
+    let shared = shared.layer(from_fn_with_state(Arc::clone(ingress), edge::share));
+    finish(ingress, shared.merge(health::routes()))
+}
+
+/// The routes for operators: health, and metrics where something can write them.
+pub fn admin_router(ingress: &Arc<Ingress>, scrape: Option<Scrape>) -> Router {
+    let routes = health::routes();
+    finish(ingress, if let Some(scrape) = scrape { routes.merge(health::metrics(scrape)) } else { routes })
+}
+
+fn finish(ingress: &Arc<Ingress>, routes: Router<Arc<Ingress>>) -> Router {
+    routes
+        .fallback(async || Problem::not_found("resource"))
+        .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "The `Allow` header lists its methods."))
+        .layer(from_fn_with_state(Arc::clone(ingress), edge::edge))
+        .with_state(Arc::clone(ingress))
+}
+
+/// Serves callers and providers until the shutdown that [`Ingress::new`] was given, then lets requests finish, up to `drain_ms`.
+///
+/// # Errors
+/// None at present: trouble with single connections is theirs.
+pub async fn serve(listener: TcpListener, ingress: &Arc<Ingress>) -> anyhow::Result<()> {
+    serve::serve(listener, router(ingress), &ingress.settings, ingress.shutdown.clone()).await
+}
+
+/// Serves operators, as [`serve`].
+///
+/// # Errors
+/// None at present.
+pub async fn serve_admin(listener: TcpListener, ingress: &Arc<Ingress>, scrape: Option<Scrape>) -> anyhow::Result<()> {
+    serve::serve(listener, admin_router(ingress, scrape), &ingress.settings, ingress.shutdown.clone()).await
+}

@@ -1,0 +1,162 @@
+//! What a caller can do about a payout that exists: take it back, have the provider asked now, decide it in review.
+//!
+//! Each is a fact for the domain to judge. None of them calls a provider.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use domain::credential::Scope;
+use domain::fact::{Reason, Source};
+use domain::payout::state::StateName;
+use domain::payout::{Declined, Fact, Payout, Resolution, Resolved, What};
+use jiff::SignedDuration;
+use workers::record::Recorded;
+
+use super::intake::Duty;
+use super::json::Fields;
+use super::problem::{Errors, Kind, Problem};
+use super::view::{PayoutView, result};
+use super::{Ingress, json, order};
+
+/// The shortest time between two looks that callers ask for.
+const CHECK_EVERY: SignedDuration = SignedDuration::from_secs(5);
+const EVIDENCE_MAX: usize = 500;
+
+/// `POST /v1/payouts/{transaction_id}/cancel`, with an optional body `{"reason", "party_id"}`. It moves no money, so it need not be signed.
+/// A payout that is cancelled already is answered as such.
+pub(super) async fn cancel(State(ingress): State<Arc<Ingress>>, Path(key): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (caller, parts, body) = ingress.receive(request, Scope::PayoutsWrite, Duty::None).await?;
+    let mut errors = Errors::default();
+    let mut fields = optional_body(&parts, &body, &mut errors)?;
+    let reason = optional_reason(&mut fields, &mut errors);
+    let party = order::party_id(&mut fields, &mut errors);
+    fields.finish(&mut errors);
+    errors.check()?;
+    let payout = ingress.find(&caller, party, &key).await?;
+    if payout.state.name() == StateName::Canceled {
+        return ingress.shown(StatusCode::OK, &payout).await;
+    }
+    let reason = reason.unwrap_or_else(|| Reason::new("canceled_by_caller"));
+    match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Cancel { reason })).await? {
+        Recorded::Done(payout) => ingress.shown(StatusCode::OK, &payout).await,
+        Recorded::Declined(_, payout) if payout.state.name() == StateName::Canceled => ingress.shown(StatusCode::OK, &payout).await,
+        Recorded::Declined(declined, payout) => Err(not_now(declined, &payout)),
+        Recorded::Missing => Err(Problem::not_found("payout")),
+    }
+}
+
+/// `POST /v1/payouts/{transaction_id}/check`, with an optional body `{"party_id"}`: brings the next look at the provider forward to now.
+/// Asked again within a few seconds, it is answered the same and nothing more is done.
+pub(super) async fn check(State(ingress): State<Arc<Ingress>>, Path(key): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (caller, parts, body) = ingress.receive(request, Scope::PayoutsWrite, Duty::None).await?;
+    let mut errors = Errors::default();
+    let mut fields = optional_body(&parts, &body, &mut errors)?;
+    let party = order::party_id(&mut fields, &mut errors);
+    fields.finish(&mut errors);
+    errors.check()?;
+    let payout = ingress.find(&caller, party, &key).await?;
+    let store = &ingress.recorder.store;
+    // Each check leaves an observation, and that is where the last one is found, by whichever process it was taken.
+    let asked_lately = store.timeline(payout.id).await?.is_some_and(|timeline| {
+        let now = store.clock().now();
+        let is_check = |fact: &Fact| fact.what == What::Check;
+        timeline.observations.iter().any(|seen| seen.fact.as_ref().is_some_and(is_check) && now.duration_since(seen.at) < CHECK_EVERY)
+    });
+    if asked_lately {
+        return ingress.shown(StatusCode::ACCEPTED, &payout).await;
+    }
+    match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Check)).await? {
+        Recorded::Done(payout) => ingress.shown(StatusCode::ACCEPTED, &payout).await,
+        Recorded::Declined(declined, payout) => Err(not_now(declined, &payout)),
+        Recorded::Missing => Err(Problem::not_found("payout")),
+    }
+}
+
+/// `POST /v1/payouts/{transaction_id}/resolve` with `{"outcome", "reason", "evidence", "party_id"}`: an operator decides a payout in review.
+/// It settles where the money is, so keys that must sign sign the whole request. The same decision again is answered as such.
+pub(super) async fn resolve(State(ingress): State<Arc<Ingress>>, Path(key): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (caller, parts, body) = ingress.receive(request, Scope::Operator, Duty::Request).await?;
+    json::check_media_type(&parts.headers)?;
+    let mut errors = Errors::default();
+    let mut fields = json::read(&body, &mut errors)?;
+    let outcome = fields.text("outcome", &mut errors).and_then(|text| outcome(&text, &mut errors));
+    let reason = fields.text("reason", &mut errors).and_then(|text| reason(&text, &mut errors));
+    let evidence = fields.text("evidence", &mut errors).and_then(|text| evidence(text, &mut errors));
+    let party = order::party_id(&mut fields, &mut errors);
+    fields.finish(&mut errors);
+    let (Some(outcome), Some(reason), Some(evidence), true) = (outcome, reason, evidence, errors.is_empty()) else {
+        return Err(errors.into_problem());
+    };
+    let payout = ingress.find(&caller, party, &key).await?;
+    let resolution = Resolution { outcome, reason, evidence, by: caller.key().owner.clone(), at: ingress.recorder.store.clock().now() };
+    let decided = |payout: &Payout| payout.resolution.as_ref().is_some_and(|held| Resolution { at: held.at, ..resolution.clone() } == *held);
+    match ingress.recorder.record(payout, &Fact::new(Source::Operator, What::Resolve(resolution.clone()))).await? {
+        Recorded::Done(payout) => ingress.shown(StatusCode::OK, &payout).await,
+        Recorded::Declined(_, payout) if decided(&payout) => ingress.shown(StatusCode::OK, &payout).await,
+        Recorded::Declined(declined, payout) => Err(not_now(declined, &payout)),
+        Recorded::Missing => Err(Problem::not_found("payout")),
+    }
+}
+
+impl Ingress {
+    async fn shown(&self, status: StatusCode, payout: &Payout) -> Result<Response, Problem> {
+        let beneficiary = self.recorder.store.beneficiary(payout.id).await?;
+        Ok(result(status, &PayoutView::new(payout, &beneficiary)))
+    }
+}
+
+fn not_now(declined: Declined, payout: &Payout) -> Problem {
+    Problem::new(Kind::NotPossibleNow, format!("The payout is `{}`: {declined}.", payout.state.name().as_str()))
+}
+
+/// No body at all is an empty object.
+pub(super) fn optional_body(parts: &Parts, body: &[u8], errors: &mut Errors) -> Result<Fields, Problem> {
+    if body.is_empty() {
+        return Ok(Fields::none());
+    }
+    json::check_media_type(&parts.headers)?;
+    json::read(body, errors)
+}
+
+fn optional_reason(fields: &mut Fields, errors: &mut Errors) -> Option<Reason> {
+    let text = fields.optional_text("reason", errors)?;
+    reason(&text, errors)
+}
+
+/// A reason is told to merchants and counted, so it is a code and not a text.
+fn reason(text: &str, errors: &mut Errors) -> Option<Reason> {
+    let reason = Reason::new(text);
+    if reason.as_str() == text {
+        return Some(reason);
+    }
+    errors.field("/reason", "not_a_code", "must be a code of 1 to 64 lower-case letters, digits, `_`, `-` or `.`");
+    None
+}
+
+fn outcome(text: &str, errors: &mut Errors) -> Option<Resolved> {
+    match text {
+        "settled" => Some(Resolved::Settled),
+        "returned" => Some(Resolved::Returned),
+        "failed" => Some(Resolved::Failed),
+        _ => {
+            errors.field("/outcome", "unknown_outcome", "must be settled, returned or failed");
+            None
+        }
+    }
+}
+
+fn evidence(text: String, errors: &mut Errors) -> Option<String> {
+    if text.trim().is_empty() {
+        errors.field("/evidence", "empty", "must say where the proof can be found");
+    } else if text.chars().count() > EVIDENCE_MAX {
+        errors.field("/evidence", "too_long", format_args!("must be at most {EVIDENCE_MAX} characters"));
+    } else if text.chars().any(char::is_control) {
+        errors.field("/evidence", "control_characters", "must not hold control characters");
+    } else {
+        return Some(text);
+    }
+    None
+}

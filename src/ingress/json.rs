@@ -1,0 +1,418 @@
+//! JSON bodies, read strictly and field by field, so that every wrong field is named and not only the first.
+//!
+//! serde's own errors stop at the first problem and repeat values, which may be account numbers. So a body becomes a small tree first, in which
+//! duplicate fields are still visible and integers are told from floats, and [`Fields`] hands out its parts with errors of our own words.
+
+use std::fmt;
+
+use axum::http::{HeaderMap, header};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::problem::{Errors, Kind, Problem};
+
+/// Deep enough for every body we know, and far below what the parser itself could stand.
+const NESTING_MAX: usize = 16;
+
+/// A JSON value that has kept what strictness needs.
+#[derive(Clone, PartialEq)]
+pub enum Value {
+    Null,
+    Bool,
+    Integer(i64),
+    /// A number that is no integer of 64 bits: `1.0`, `1e3`, `9223372036854775808`.
+    OtherNumber,
+    Text(String),
+    List(Vec<Value>),
+    /// In the order of the body, duplicates included.
+    Object(Vec<(String, Value)>),
+}
+
+/// The members of an object that have not been asked for yet.
+pub struct Fields {
+    /// The JSON pointer of the object; empty for the whole body.
+    at: String,
+    members: Vec<(String, Value)>,
+}
+
+/// Checks that a body says that it is JSON.
+///
+/// # Errors
+/// [`Kind::MediaType`].
+pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let problem = |detail| Err(Problem::new(Kind::MediaType, detail));
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return problem("Send the body without Content-Encoding.");
+    }
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return problem("Send `Content-Type: application/json`, once.") };
+    let mut parts = value.to_str().unwrap_or_default().split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+    let utf8 = |parameter: &str| parameter.eq_ignore_ascii_case("charset=utf-8") || parameter.eq_ignore_ascii_case("charset=\"utf-8\"");
+    if is_json && parts.all(utf8) { Ok(()) } else { problem("Send `Content-Type: application/json`.") }
+}
+
+/// Reads a body that must be one JSON object. Duplicates, at any depth, go to `errors`.
+///
+/// # Errors
+/// What makes it unreadable as a whole: empty, not UTF-8, too deep, not JSON, more than one value, not an object.
+pub fn read(body: &[u8], errors: &mut Errors) -> Result<Fields, Problem> {
+    if body.is_empty() {
+        return Err(Problem::new(Kind::BodyMissing, "Send a JSON object."));
+    }
+    let text =
+        std::str::from_utf8(body).map_err(|error| Problem::new(Kind::NotUtf8, format!("The first wrong byte is number {}.", error.valid_up_to())))?;
+    if nesting(text) > NESTING_MAX {
+        return Err(Problem::new(Kind::JsonTooDeep, format!("Objects and lists may be nested {NESTING_MAX} deep.")));
+    }
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let value = Value::deserialize(&mut parser).map_err(|error| not_json(&error))?;
+    parser.end().map_err(|error| {
+        Problem::new(Kind::JsonInvalid, format!("There is more after the first value, at line {}, column {}.", error.line(), error.column()))
+    })?;
+    report_duplicates("", &value, errors);
+    match value {
+        Value::Object(members) => Ok(Fields { at: String::new(), members }),
+        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::List(_) => {
+            Err(Problem::new(Kind::JsonInvalid, "The body must be a JSON object."))
+        }
+    }
+}
+
+/// The parser's words about syntax may repeat some of it, so only the place goes on.
+fn not_json(error: &serde_json::Error) -> Problem {
+    let what = if error.is_eof() { "It ends too early" } else { "There is a syntax error" };
+    Problem::new(Kind::JsonInvalid, format!("{what}, at line {}, column {}.", error.line(), error.column()))
+}
+
+/// How deep brackets are nested at most, without parsing: brackets inside strings do not count.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn report_duplicates(at: &str, value: &Value, errors: &mut Errors) {
+    match value {
+        Value::Object(members) => {
+            let mut seen = std::collections::BTreeSet::new();
+            for (name, value) in members {
+                let at = pointer(at, name);
+                if !seen.insert(name) {
+                    errors.field(&at, "duplicate_field", "is there more than once");
+                }
+                report_duplicates(&at, value, errors);
+            }
+        }
+        Value::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                report_duplicates(&pointer(at, &index.to_string()), item, errors);
+            }
+        }
+        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) => {}
+    }
+}
+
+/// The pointer of a member, escaped as RFC 6901 wants it.
+#[must_use]
+pub fn pointer(at: &str, name: &str) -> String {
+    format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+// === impl Fields ===
+
+impl Fields {
+    /// An object without members, for an optional body that is not there.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { at: String::new(), members: Vec::new() }
+    }
+
+    /// The JSON pointer of a member.
+    #[must_use]
+    pub fn pointer(&self, name: &str) -> String {
+        pointer(&self.at, name)
+    }
+
+    /// Takes a member out. `null` counts as absent.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        let first = self.members.iter().position(|(known, _)| known == name)?;
+        let (_, value) = self.members.swap_remove(first);
+        // Duplicates were reported; they are not unknown fields as well.
+        self.members.retain(|(known, _)| known != name);
+        (value != Value::Null).then_some(value)
+    }
+
+    /// A text that must be there.
+    pub fn text(&mut self, name: &str, errors: &mut Errors) -> Option<String> {
+        let value = self.required(name, errors)?;
+        self.as_text(name, value, errors)
+    }
+
+    /// A text that may be absent.
+    pub fn optional_text(&mut self, name: &str, errors: &mut Errors) -> Option<String> {
+        let value = self.take(name)?;
+        self.as_text(name, value, errors)
+    }
+
+    fn as_text(&self, name: &str, value: Value, errors: &mut Errors) -> Option<String> {
+        let Value::Text(text) = value else {
+            errors.field(self.pointer(name), "wrong_type", format_args!("must be a string, not {}", value.kind()));
+            return None;
+        };
+        Some(text)
+    }
+
+    /// An integer that must be there.
+    pub fn integer(&mut self, name: &str, errors: &mut Errors) -> Option<i64> {
+        let value = self.required(name, errors)?;
+        self.as_integer(name, &value, errors)
+    }
+
+    /// An integer that may be absent.
+    pub fn optional_integer(&mut self, name: &str, errors: &mut Errors) -> Option<i64> {
+        let value = self.take(name)?;
+        self.as_integer(name, &value, errors)
+    }
+
+    fn as_integer(&self, name: &str, value: &Value, errors: &mut Errors) -> Option<i64> {
+        match value {
+            Value::Integer(number) => Some(*number),
+            Value::OtherNumber => {
+                errors.field(self.pointer(name), "not_an_integer", "must be written as an integer of at most 64 bits, without point or exponent");
+                None
+            }
+            Value::Null | Value::Bool | Value::Text(_) | Value::List(_) | Value::Object(_) => {
+                errors.field(self.pointer(name), "wrong_type", format_args!("must be an integer, not {}", value.kind()));
+                None
+            }
+        }
+    }
+
+    /// An object that may be absent.
+    pub fn optional_object(&mut self, name: &str, errors: &mut Errors) -> Option<Self> {
+        match self.take(name)? {
+            Value::Object(members) => Some(Self { at: self.pointer(name), members }),
+            other => {
+                errors.field(self.pointer(name), "wrong_type", format_args!("must be an object, not {}", other.kind()));
+                None
+            }
+        }
+    }
+
+    /// A member that must be there, of any type.
+    pub fn required(&mut self, name: &str, errors: &mut Errors) -> Option<Value> {
+        let value = self.take(name);
+        if value.is_none() {
+            errors.field(self.pointer(name), "missing", "is required");
+        }
+        value
+    }
+
+    /// All that is left, for objects whose names are the caller's.
+    #[must_use]
+    pub fn rest(self) -> Vec<(String, Value)> {
+        self.members
+    }
+
+    /// What nobody asked for is unknown.
+    pub fn finish(self, errors: &mut Errors) {
+        let names: std::collections::BTreeSet<&String> = self.members.iter().map(|(name, _)| name).collect();
+        for name in names {
+            errors.field(pointer(&self.at, name), "unknown_field", "is not a field of this request");
+        }
+    }
+}
+
+// === impl Value ===
+
+impl Value {
+    /// The type, for people.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool => "a boolean",
+            Self::Integer(_) | Self::OtherNumber => "a number",
+            Self::Text(_) => "a string",
+            Self::List(_) => "a list",
+            Self::Object(_) => "an object",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
+        Ok(Value::Bool)
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Integer(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(i64::try_from(number).map_or(Value::OtherNumber, Value::Integer))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
+        Ok(Value::OtherNumber)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = entries.next_entry()? {
+            members.push(member);
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind_of(body: &[u8]) -> Option<Kind> {
+        read(body, &mut Errors::default()).err().map(|problem| problem.kind)
+    }
+
+    fn codes(errors: Errors) -> Vec<(String, String)> {
+        let document: serde_json::Value = serde_json::from_slice(&errors.into_problem().document("")).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        document["errors"].as_array().into_iter().flatten().map(|error| (text(&error["pointer"]), text(&error["code"]))).collect()
+    }
+
+    #[test]
+    fn each_unreadable_body_has_its_own_problem() {
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        for (body, kind) in [
+            (&b""[..], Kind::BodyMissing),
+            (b"  ", Kind::JsonInvalid),
+            (b"{\"a\":\"\xff\"}", Kind::NotUtf8),
+            (deep.as_bytes(), Kind::JsonTooDeep),
+            (b"{\"a\":", Kind::JsonInvalid),
+            (b"{\"a\":1,}", Kind::JsonInvalid),
+            (b"{'a':1}", Kind::JsonInvalid),
+            (b"{\"a\":01}", Kind::JsonInvalid),
+            (b"{\"a\":NaN}", Kind::JsonInvalid),
+            (b"{\"a\":1e999}", Kind::JsonInvalid),
+            (b"{\"a\":\"\\ud800\"}", Kind::JsonInvalid),
+            (b"{} {}", Kind::JsonInvalid),
+            (b"{}x", Kind::JsonInvalid),
+            (b"\xef\xbb\xbf{}", Kind::JsonInvalid),
+            (b"[]", Kind::JsonInvalid),
+            (b"null", Kind::JsonInvalid),
+        ] {
+            assert_eq!(kind_of(body), Some(kind), "{:?}", String::from_utf8_lossy(&body[..body.len().min(40)]));
+        }
+        assert_eq!(kind_of(b" {\"a\":\"[[[[[[[[[[[[[[[[[[[[\\\"[[[\"}\n"), None);
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_and_no_value_repeated() {
+        let mut errors = Errors::default();
+        let body = br#"{"n":1.0,"m":"5","t":7,"o":{"x/y~":1,"x/y~":2},"d":1,"d":1,"huge":9223372036854775808,"extra":"GB33"}"#;
+        let mut fields = read(body, &mut errors).unwrap();
+        assert_eq!(fields.integer("n", &mut errors), None);
+        assert_eq!(fields.integer("m", &mut errors), None);
+        assert_eq!(fields.text("t", &mut errors), None);
+        assert_eq!(fields.integer("huge", &mut errors), None);
+        assert_eq!(fields.text("absent", &mut errors), None);
+        let _ = fields.take("d");
+        let _ = fields.optional_object("o", &mut errors);
+        fields.finish(&mut errors);
+        let document = String::from_utf8(errors.into_problem().document("")).unwrap();
+        assert!(!document.contains("GB33") && !document.contains("\"5\""), "{document}");
+
+        let mut errors = Errors::default();
+        let mut fields = read(body, &mut errors).unwrap();
+        for name in ["n", "m", "t", "huge"] {
+            fields.integer(name, &mut errors);
+        }
+        fields.take("d");
+        fields.take("o");
+        fields.finish(&mut errors);
+        let expected = [
+            ("/o/x~1y~0", "duplicate_field"),
+            ("/d", "duplicate_field"),
+            ("/n", "not_an_integer"),
+            ("/m", "wrong_type"),
+            ("/huge", "not_an_integer"),
+            ("/extra", "unknown_field"),
+        ];
+        assert_eq!(codes(errors), expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let mut errors = Errors::default();
+        let mut fields = read(br#"{"a":null,"b":null}"#, &mut errors).unwrap();
+        assert_eq!(fields.optional_text("a", &mut errors), None);
+        assert!(errors.is_empty());
+        assert_eq!(fields.text("b", &mut errors), None);
+        assert_eq!(codes(errors), [("/b".to_owned(), "missing".to_owned())]);
+    }
+
+    #[test]
+    fn only_json_in_utf_8_is_json() {
+        let of = |values: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in values {
+                headers.append(*name, value.parse().unwrap());
+            }
+            check_media_type(&headers).is_ok()
+        };
+        assert!(of(&[("content-type", "application/json")]));
+        assert!(of(&[("content-type", "Application/JSON; charset=UTF-8")]));
+        assert!(!of(&[]));
+        assert!(!of(&[("content-type", "application/json; charset=latin1")]));
+        assert!(!of(&[("content-type", "application/x-www-form-urlencoded")]));
+        assert!(!of(&[("content-type", "application/jsonx")]));
+        assert!(!of(&[("content-type", "application/json"), ("content-type", "text/plain")]));
+        assert!(!of(&[("content-type", "application/json"), ("content-encoding", "gzip")]));
+    }
+}

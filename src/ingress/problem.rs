@@ -1,0 +1,385 @@
+//! What goes wrong with a request, as RFC 9457 problem documents. None of them repeats a value of the request.
+//!
+//! A [`Problem`] travels in the extensions of its response; [`super::edge`] writes it out, because only the edge knows the request's id.
+
+use std::fmt;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::json;
+use workers::store::StoreError;
+
+/// The kinds of problems. Their names are part of the API: clients branch on `type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    NotFound,
+    MethodNotAllowed,
+    MisdirectedRequest,
+    BodyTooLarge,
+    BodyTimeout,
+    BodyBroken,
+    BodyMissing,
+    MediaType,
+    NotUtf8,
+    JsonInvalid,
+    JsonTooDeep,
+    InvalidFields,
+    InvalidParameters,
+    Unauthenticated,
+    SignatureMissing,
+    SignatureInvalid,
+    MissingScope,
+    OtherParty,
+    KeyConflict,
+    KeyArchived,
+    NotPossibleNow,
+    SubscriptionsFull,
+    NoticeUnverified,
+    NoticeUnreadable,
+    NoticesAmbiguous,
+    Overloaded,
+    StoreUnavailable,
+    StoreFull,
+    KeysUnavailable,
+    Timeout,
+    Internal,
+}
+
+impl Kind {
+    /// Every kind, as the documentation lists them.
+    pub const ALL: [Self; 31] = [
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::MisdirectedRequest,
+        Self::BodyTooLarge,
+        Self::BodyTimeout,
+        Self::BodyBroken,
+        Self::BodyMissing,
+        Self::MediaType,
+        Self::NotUtf8,
+        Self::JsonInvalid,
+        Self::JsonTooDeep,
+        Self::InvalidFields,
+        Self::InvalidParameters,
+        Self::Unauthenticated,
+        Self::SignatureMissing,
+        Self::SignatureInvalid,
+        Self::MissingScope,
+        Self::OtherParty,
+        Self::KeyConflict,
+        Self::KeyArchived,
+        Self::NotPossibleNow,
+        Self::SubscriptionsFull,
+        Self::NoticeUnverified,
+        Self::NoticeUnreadable,
+        Self::NoticesAmbiguous,
+        Self::Overloaded,
+        Self::StoreUnavailable,
+        Self::StoreFull,
+        Self::KeysUnavailable,
+        Self::Timeout,
+        Self::Internal,
+    ];
+
+    /// The last part of `type`, the status, and the title that goes with both.
+    #[must_use]
+    pub const fn parts(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "There is nothing here"),
+            Self::MethodNotAllowed => ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "This resource has no such method"),
+            Self::MisdirectedRequest => ("misdirected-request", StatusCode::MISDIRECTED_REQUEST, "This host is not served here"),
+            Self::BodyTooLarge => ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::BodyTimeout => ("body-timeout", StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time"),
+            Self::BodyBroken => ("body-broken", StatusCode::BAD_REQUEST, "The body did not arrive whole"),
+            Self::BodyMissing => ("body-missing", StatusCode::BAD_REQUEST, "A body is required"),
+            Self::MediaType => ("media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The media type is not supported"),
+            Self::NotUtf8 => ("not-utf-8", StatusCode::BAD_REQUEST, "The body is not UTF-8"),
+            Self::JsonInvalid => ("json-invalid", StatusCode::BAD_REQUEST, "The body is not JSON"),
+            Self::JsonTooDeep => ("json-too-deep", StatusCode::BAD_REQUEST, "The body is nested too deeply"),
+            Self::InvalidFields => ("invalid-fields", StatusCode::BAD_REQUEST, "Fields of the body are not acceptable"),
+            Self::InvalidParameters => ("invalid-parameters", StatusCode::BAD_REQUEST, "Parameters of the query are not acceptable"),
+            Self::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED, "Valid credentials are required"),
+            Self::SignatureMissing => ("signature-missing", StatusCode::UNAUTHORIZED, "The request must be signed"),
+            Self::SignatureInvalid => ("signature-invalid", StatusCode::UNAUTHORIZED, "The signature is not accepted"),
+            Self::MissingScope => ("missing-scope", StatusCode::FORBIDDEN, "The API key may not do this"),
+            Self::OtherParty => ("other-party", StatusCode::FORBIDDEN, "The API key is bound to another party"),
+            Self::KeyConflict => ("key-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The transaction_id was used for another request"),
+            Self::KeyArchived => ("key-archived", StatusCode::CONFLICT, "The transaction_id was used long ago"),
+            Self::NotPossibleNow => ("not-possible-now", StatusCode::CONFLICT, "Not possible in the payout's present state"),
+            Self::SubscriptionsFull => ("subscriptions-full", StatusCode::CONFLICT, "The party has as many subscriptions as it can have"),
+            Self::NoticeUnverified => ("notice-unverified", StatusCode::UNAUTHORIZED, "The notice is not proved to come from the provider"),
+            Self::NoticeUnreadable => ("notice-unreadable", StatusCode::BAD_REQUEST, "The notice cannot be read"),
+            Self::NoticesAmbiguous => ("notices-ambiguous", StatusCode::NOT_FOUND, "The address does not say which mode the notice is for"),
+            Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way"),
+            Self::StoreUnavailable => ("store-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The store does not answer"),
+            Self::StoreFull => ("store-full", StatusCode::SERVICE_UNAVAILABLE, "The store accepts no more writes"),
+            Self::KeysUnavailable => ("keys-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The provider's keys are not available"),
+            Self::Timeout => ("timeout", StatusCode::SERVICE_UNAVAILABLE, "The request took too long"),
+            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here"),
+        }
+    }
+
+    /// Seconds after which a repeat makes sense, where it does without a change.
+    const fn retry_after_s(self) -> Option<&'static str> {
+        match self {
+            Self::Overloaded | Self::StoreUnavailable | Self::KeysUnavailable | Self::Timeout => Some("1"),
+            Self::StoreFull => Some("30"),
+            Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::MisdirectedRequest
+            | Self::BodyTooLarge
+            | Self::BodyTimeout
+            | Self::BodyBroken
+            | Self::BodyMissing
+            | Self::MediaType
+            | Self::NotUtf8
+            | Self::JsonInvalid
+            | Self::JsonTooDeep
+            | Self::InvalidFields
+            | Self::InvalidParameters
+            | Self::Unauthenticated
+            | Self::SignatureMissing
+            | Self::SignatureInvalid
+            | Self::MissingScope
+            | Self::OtherParty
+            | Self::KeyConflict
+            | Self::KeyArchived
+            | Self::NotPossibleNow
+            | Self::SubscriptionsFull
+            | Self::NoticeUnverified
+            | Self::NoticeUnreadable
+            | Self::NoticesAmbiguous
+            | Self::Internal => None,
+        }
+    }
+}
+
+/// Something wrong with a request, or with us.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub kind: Kind,
+    detail: String,
+    errors: Vec<FieldError>,
+}
+
+/// What is wrong with one field of a body or one parameter of a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    #[serde(flatten)]
+    place: Place,
+    /// For programs. Stable.
+    code: &'static str,
+    /// For people.
+    detail: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Place {
+    /// A JSON pointer (RFC 6901) into the body.
+    Pointer(String),
+    /// The name of a parameter of the query.
+    Parameter(String),
+}
+
+/// The wrongs of one request, collected so that a caller hears of all of them at once.
+#[derive(Debug, Default)]
+pub struct Errors(Vec<FieldError>);
+
+/// More are not listed: nobody reads them, and they would let a caller choose the size of our answer.
+const LISTED_MAX: usize = 32;
+const NAME_MAX: usize = 100;
+
+// === impl Errors ===
+
+impl Errors {
+    /// Adds what is wrong with the field at a JSON pointer.
+    pub fn field(&mut self, pointer: impl Into<String>, code: &'static str, detail: impl fmt::Display) {
+        self.add(Place::Pointer(cut(pointer.into())), code, &detail);
+    }
+
+    /// Adds what is wrong with a parameter of the query.
+    pub fn parameter(&mut self, name: impl Into<String>, code: &'static str, detail: impl fmt::Display) {
+        self.add(Place::Parameter(cut(name.into())), code, &detail);
+    }
+
+    fn add(&mut self, place: Place, code: &'static str, detail: &dyn fmt::Display) {
+        if self.0.len() < LISTED_MAX {
+            self.0.push(FieldError { place, code, detail: detail.to_string() });
+        }
+    }
+
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// # Errors
+    /// [`Kind::InvalidFields`] or [`Kind::InvalidParameters`] if something was added.
+    pub fn check(self) -> Result<(), Problem> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.into_problem()) }
+    }
+
+    /// The problem that lists them.
+    #[must_use]
+    pub fn into_problem(self) -> Problem {
+        let kind = match self.0.first() {
+            Some(FieldError { place: Place::Parameter(_), .. }) => Kind::InvalidParameters,
+            _ => Kind::InvalidFields,
+        };
+        let names: Vec<&str> = self.0.iter().map(|error| error.place.name()).collect();
+        Problem { kind, detail: format!("Not acceptable: {}.", names.join(", ")), errors: self.0 }
+    }
+}
+
+impl Place {
+    fn name(&self) -> &str {
+        match self {
+            Self::Pointer(name) | Self::Parameter(name) => name,
+        }
+    }
+}
+
+fn cut(name: String) -> String {
+    match name.char_indices().nth(NAME_MAX) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name,
+    }
+}
+
+// === impl Problem ===
+
+impl Problem {
+    /// A problem with a sentence for people.
+    #[must_use]
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new() }
+    }
+
+    /// One wrong field.
+    #[must_use]
+    pub fn field(pointer: &str, code: &'static str, detail: impl fmt::Display) -> Self {
+        let mut errors = Errors::default();
+        errors.field(pointer, code, detail);
+        errors.into_problem()
+    }
+
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new(Kind::NotFound, format!("There is no such {what}."))
+    }
+
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.kind.parts().1
+    }
+
+    /// The name of the problem, for logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.kind.parts().0
+    }
+
+    /// The document, for the request with this id.
+    #[must_use]
+    pub fn document(&self, request_id: &str) -> Vec<u8> {
+        let (name, status, title) = self.kind.parts();
+        let mut document = json!({
+            "type": format!("urn:payrelay:problem:{name}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": self.detail,
+            "instance": request_id,
+        });
+        if !self.errors.is_empty() {
+            document["errors"] = json!(self.errors);
+        }
+        document.to_string().into_bytes()
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Status and headers, with an empty body: the edge fills in the document.
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.kind.retry_after_s() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        match self.kind {
+            Kind::Unauthenticated => {
+                headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="payrelay""#));
+                headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="payrelay", charset="UTF-8""#));
+            }
+            Kind::SignatureMissing | Kind::SignatureInvalid => {
+                headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Tl-Signature realm="payrelay""#));
+            }
+            _ => {}
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    /// Logs the cause, which the caller is not told.
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Unavailable(cause) => {
+                tracing::warn!(%error, cause = cause.as_ref().map(tracing::field::display), "a request could not be served");
+                Self::new(Kind::StoreUnavailable, "Whether the request took effect is unknown. Repeating it as it is, is safe.")
+            }
+            StoreError::Full => {
+                tracing::error!(%error, "a request could not be served");
+                Self::new(Kind::StoreFull, "Nothing was written.")
+            }
+            StoreError::Corrupt(_) | StoreError::Vault(_) => {
+                tracing::error!(%error, "a record cannot be used");
+                Self::new(Kind::Internal, "A record cannot be read. The operators have been told.")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_names_of_their_own() {
+        let names: std::collections::BTreeSet<_> = Kind::ALL.into_iter().map(|kind| kind.parts().0).collect();
+        assert_eq!(names.len(), Kind::ALL.len());
+        for kind in Kind::ALL {
+            let (_, status, _) = kind.parts();
+            assert_eq!(kind.retry_after_s().is_some(), status == StatusCode::SERVICE_UNAVAILABLE, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_names_every_field() {
+        let mut errors = Errors::default();
+        errors.field("/beneficiary_iban", "missing", "is required");
+        errors.field(format!("/{}", "x".repeat(300)), "unknown_field", "is not a field of this request");
+        let document: serde_json::Value = serde_json::from_slice(&errors.into_problem().document("req_1")).unwrap();
+        assert_eq!(document["type"], "urn:payrelay:problem:invalid-fields");
+        assert_eq!(document["status"], 400);
+        assert_eq!(document["instance"], "req_1");
+        assert_eq!(document["errors"][0], json!({"pointer": "/beneficiary_iban", "code": "missing", "detail": "is required"}));
+        assert_eq!(document["errors"][1]["pointer"].as_str().unwrap().chars().count(), 101);
+    }
+
+    #[test]
+    fn the_list_is_bounded() {
+        let mut errors = Errors::default();
+        for i in 0..1_000 {
+            errors.parameter(format!("p{i}"), "unknown", "is unknown");
+        }
+        let document: serde_json::Value = serde_json::from_slice(&errors.into_problem().document("req_1")).unwrap();
+        assert_eq!(document["errors"].as_array().unwrap().len(), LISTED_MAX);
+        assert_eq!(document["type"], "urn:payrelay:problem:invalid-parameters");
+    }
+}
