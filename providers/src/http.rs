@@ -1,7 +1,7 @@
 //! The one client for calls to providers: one origin each, no redirects, no proxy, bounded in time and size, and **exact about whether a request left**.
 //!
 //! A payout may be sent again under another attempt only if the first send provably did not happen, so the question "did it leave?" is not answered by
-//! looking at error texts. The body of every request is a [`OneShot`]: the connection has to take its bytes from there, once. A request whose
+//! looking at error texts. The body of every request is a `OneShot`: the connection has to take its bytes from there, once. A request whose
 //! body was never taken cannot have been processed by anybody ([`Failure::NotSent`]: DNS, connect, TLS, waiting for a connection, a deadline during any of these,
 //! a pooled connection that was closed before its turn); once the body has been taken, everything short of a response head is [`Failure::Ambiguous`].
 //! The same cell makes a silent second send impossible: HTTP libraries may repeat a request that they consider unsent, but here there is nothing left to send.

@@ -49,13 +49,22 @@ pub enum SetupError {
     Truelayer { mode: Mode, source: truelayer::SetupError },
 }
 
+/// A field that a provider cannot take as it is. Repeats no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {why}")]
+pub struct FieldProblem {
+    /// The provider's name of the field.
+    pub field: &'static str,
+    pub why: &'static str,
+}
+
 /// Why there is no request to store and send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unprepared {
     #[error("the provider is not configured for this mode")]
     NotConfigured,
     #[error(transparent)]
-    Field(#[from] truelayer::FieldProblem),
+    Field(#[from] FieldProblem),
 }
 
 /// Why a request to our address for notices is not a notice.

@@ -12,7 +12,7 @@
 //! | the code `duplicate_transaction_id` with 400, 409 or 422 | what a look finds, if amount and account agree; else [`Answer::KeyConflict`] |
 //! | everything else: 404, 408, 5xx, resets, deadlines, unreadable errors | [`Answer::NoAnswer`] |
 //!
-//! Labels: **[H]** read in the provider's documents or libraries, **ASSUMED** found nowhere and therefore a setting or harmless.
+//! Labels: **(H)** read in the provider's documents or libraries, **ASSUMED** found nowhere and therefore a setting or harmless.
 
 pub mod inbox;
 mod jwks;
@@ -33,18 +33,19 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::FieldProblem;
 use crate::clock;
 use crate::http as net;
 use crate::http::{Call, Failure, Limits, Response};
 use crate::jws::{KeyError, SigningKey};
 use crate::profile::{self, AmountFormat, KeyFormat, NoticeProof, Profile};
 
-/// The header of body-only signatures [H].
+/// The header of body-only signatures (H).
 pub const BODY_SIGNATURE: HeaderName = HeaderName::from_static("x-tl-signature");
-/// The header of signatures over the whole request [H].
+/// The header of signatures over the whole request (H).
 pub const REQUEST_SIGNATURE: HeaderName = HeaderName::from_static("tl-signature");
 
-/// The provider's addresses [H].
+/// The provider's addresses (H).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hosts {
     pub api: &'static str,
@@ -52,7 +53,7 @@ pub struct Hosts {
     pub jwks: &'static str,
 }
 
-/// The provider's addresses for test and for live credentials [H].
+/// The provider's addresses for test and for live credentials (H).
 #[must_use]
 pub const fn hosts(mode: Mode) -> Hosts {
     match mode {
@@ -69,7 +70,7 @@ pub const fn hosts(mode: Mode) -> Hosts {
     }
 }
 
-/// The built-in profile. That duplicates are recognised by their `transaction_id` is [H]; that this lasts as long as the payout, the
+/// The built-in profile. That duplicates are recognised by their `transaction_id` is (H); that this lasts as long as the payout, the
 /// propagation time and the plan of polls are ASSUMED.
 #[must_use]
 pub fn profile() -> Profile {
@@ -99,10 +100,10 @@ pub fn profile() -> Profile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Generation {
-    /// `X-TL-Signature` over the body, as the v1 API was first documented [H].
+    /// `X-TL-Signature` over the body, as the v1 API was first documented (H).
     #[default]
     Body,
-    /// `Tl-Signature` over method, path, `Idempotency-Key` and body, as in its later documentation [H].
+    /// `Tl-Signature` over method, path, `Idempotency-Key` and body, as in its later documentation (H).
     Request,
 }
 
@@ -124,11 +125,11 @@ pub struct Settings {
     pub jku: Vec<String>,
     #[serde(default)]
     pub signature: Generation,
-    /// The scope of tokens: `payouts` for v1 [H].
+    /// The scope of tokens: `payouts` for v1 (H).
     #[serde(default = "defaults::scope")]
     pub scope: String,
     /// Error codes which, with 400 or 422, mean that the payout will not be made. Only codes that certainly mean that belong here:
-    /// any other leaves the payout inconclusive. `validation_error` is [H], `invalid_request` ASSUMED.
+    /// any other leaves the payout inconclusive. `validation_error` is (H), `invalid_request` ASSUMED.
     #[serde(default = "defaults::refusal_codes")]
     pub refusal_codes: Vec<String>,
     /// DNS, TCP and TLS together.
@@ -199,15 +200,6 @@ pub enum SetupError {
     PrivateKey(#[source] KeyError),
     #[error("client_id, kid and jku must not be empty")]
     Empty,
-}
-
-/// A field that this provider cannot take as it is. Repeats no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} {why}")]
-pub struct FieldProblem {
-    /// The provider's name of the field.
-    pub field: &'static str,
-    pub why: &'static str,
 }
 
 /// Why a question that is not about one attempt has no answer.
@@ -383,7 +375,7 @@ impl Client {
         }
     }
 
-    /// Payouts and top-ups of a period, all of it in one answer: the API has no pages [H].
+    /// Payouts and top-ups of a period, all of it in one answer: the API has no pages (H).
     ///
     /// # Errors
     ///
@@ -513,7 +505,10 @@ impl Client {
             .append_pair("scope", &self.settings.scope)
             .finish();
         let call = Call::new(Method::POST, "/connect/token", within).body("application/x-www-form-urlencoded", form.into());
-        let response = self.auth.call(call).await.map_err(|_| "token_unreachable")?;
+        let response = self.auth.call(call).await.map_err(|failure| match failure {
+            Failure::NotSent("deadline") | Failure::Ambiguous("deadline") => "token_deadline",
+            Failure::NotSent(_) | Failure::Ambiguous(_) => "token_unreachable",
+        })?;
         if response.status != StatusCode::OK {
             // The words of OAuth errors are few and fixed; which one it was helps, and the rest of the body does not.
             let invalid = response.json::<wire::ErrorBody>().is_some_and(|error| error.error == "invalid_client");
@@ -581,7 +576,7 @@ fn usable<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Read
     response.json().ok_or_else(|| unread("unreadable"))
 }
 
-/// The id under which the provider's support finds an answer [H].
+/// The id under which the provider's support finds an answer (H).
 fn correlation(response: &Response) -> &str {
     response.headers.get("x-tl-correlation-id").and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
@@ -591,7 +586,7 @@ fn sanitised(word: &str) -> String {
     word.chars().take(64).map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' }).collect()
 }
 
-/// Our word for theirs [H], except that a return is a failure with the code `returned` (ASSUMED: v1 documents no returns).
+/// Our word for theirs (H), except that a return is a failure with the code `returned` (ASSUMED: v1 documents no returns).
 fn status(word: &str, code: Option<&str>) -> Status {
     let reason = || Reason::new(code.unwrap_or_default());
     match word {

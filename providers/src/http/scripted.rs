@@ -40,6 +40,13 @@ impl Reply {
     }
 }
 
+/// An address that refuses connections, for as long as the socket is kept: bound, so that nobody else gets it, and not listening.
+pub(crate) fn refusing() -> (String, tokio::net::TcpSocket) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    (format!("http://{}", socket.local_addr().expect("an address")), socket)
+}
+
 pub(crate) struct Scripted {
     pub(crate) url: String,
     received: Arc<Mutex<Vec<Received>>>,

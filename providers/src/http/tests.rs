@@ -3,7 +3,7 @@ use std::future::poll_fn;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::scripted::{Reply, Scripted};
+use super::scripted::{Reply, Scripted, refusing};
 use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -41,8 +41,8 @@ async fn a_call_is_exactly_what_was_asked_for() {
 /// Whatever ends before the body is handed to a connection is not sent, however long it took and whatever it was.
 #[tokio::test]
 async fn not_sent_means_that_the_body_never_left() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
-    assert_eq!(client(&format!("http://{closed}")).call(post(LONG)).await.err(), Some(Failure::NotSent("connect")));
+    let (closed, _socket) = refusing();
+    assert_eq!(client(&closed).call(post(LONG)).await.err(), Some(Failure::NotSent("connect")));
     let unknown = client("http://payrelay.invalid").call(post(LONG)).await.err();
     assert!(matches!(unknown, Some(Failure::NotSent(_))), "{unknown:?}");
 
@@ -96,9 +96,9 @@ async fn everything_after_the_body_is_ambiguous() {
         assert_eq!(server.received().len(), 1, "sent once, not again");
     }
     // A question has no body to watch: how it ended is never taken for proof.
-    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let (closed, _socket) = refusing();
     let question = Call::new(Method::GET, "/", LONG);
-    assert_eq!(client(&format!("http://{closed}")).call(question).await.err(), Some(Failure::Ambiguous("connect")));
+    assert_eq!(client(&closed).call(question).await.err(), Some(Failure::Ambiguous("connect")));
 }
 
 /// A server that closes kept connections whenever it likes: each body arrives at most once, and nothing is called unsent that arrived.

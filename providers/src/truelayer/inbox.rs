@@ -1,6 +1,6 @@
 //! TrueLayer's webhooks: proof first, content second.
 //!
-//! Two generations are in use [H]: `Tl-Signature` (ES512 over the whole request) and the older `X-TL-Signature` (RS512 over the body). Which are sent
+//! Two generations are in use (H): `Tl-Signature` (ES512 over the whole request) and the older `X-TL-Signature` (RS512 over the body). Which are sent
 //! together is not documented. A notice is accepted if at least one generation that we accept is there and verifies, **and none that is there fails**.
 //! The keys come from the address in the signature, `jku`, which must be exactly one of a list of ours.
 

@@ -87,9 +87,13 @@ impl Source {
         }
     }
 
-    /// Fetches the set, unless somebody just did: then what they found has to do.
+    /// Fetches the set, unless somebody just did: then what they found has to do. Who has an outdated key does not wait for another's fetch.
     async fn refresh(&self, kid: &str) {
-        let mut last = self.fetching.lock().await;
+        let mut last = match self.fetching.try_lock() {
+            Ok(last) => last,
+            Err(_) if self.cached().keys.contains_key(kid) => return,
+            Err(_) => self.fetching.lock().await,
+        };
         let now = Instant::now();
         let cache = self.cached();
         let fresh = cache.fresh_until.is_some_and(|until| now < until);

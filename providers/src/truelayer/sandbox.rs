@@ -111,7 +111,7 @@ pub struct Settings {
     pub retry_after_s: u64,
     #[serde(default = "defaults::token_life_s")]
     pub token_life_s: u64,
-    /// Whether a second create is answered with 409 `duplicate_transaction_id` instead of 202. Both are ASSUMED; the first content wins either way [H].
+    /// Whether a second create is answered with 409 `duplicate_transaction_id` instead of 202. Both are ASSUMED; the first content wins either way (H).
     #[serde(default)]
     pub duplicates_conflict: bool,
     /// Whether amounts and references choose moods.

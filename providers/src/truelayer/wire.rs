@@ -1,7 +1,7 @@
 //! TrueLayer's Payouts API v1 on the wire: the same types serve the client and the sandbox, and the fixtures keep both honest.
 //!
 //! Requests are strict (unknown fields are errors), answers tolerant. Timestamps have seven fractional digits. Types that hold names or accounts
-//! show nothing but the transaction id in `Debug`. Labels: **[H]** read in the provider's documents or libraries, **ASSUMED** found nowhere.
+//! show nothing but the transaction id in `Debug`. Labels: **(H)** read in the provider's documents or libraries, **ASSUMED** found nowhere.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// The body of `POST /v1/payouts`: seven fields, all required [H].
+/// The body of `POST /v1/payouts`: seven fields, all required (H).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreatePayout {
@@ -27,13 +27,13 @@ pub struct CreatePayout {
     pub context_code: String,
 }
 
-/// Longest `beneficiary_name` and `beneficiary_reference`, in characters [H].
+/// Longest `beneficiary_name` and `beneficiary_reference`, in characters (H).
 pub const MAX_TEXT: usize = 18;
 
-/// Why the payout is made [H].
+/// Why the payout is made (H).
 pub const CONTEXT_CODES: [&str; 3] = ["withdrawal", "service_payment", "internal"];
 
-/// A payout as the provider shows it. The timestamps that a status does not have are absent [H].
+/// A payout as the provider shows it. The timestamps that a status does not have are absent (H).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payout {
     pub transaction_id: Uuid,
@@ -53,29 +53,29 @@ pub struct Payout {
     pub amount_in_minor: i64,
     pub currency: String,
     pub context_code: String,
-    /// `new`, `authorised`, `submitted`, `settled`, `failed`, `rejected` [H].
+    /// `new`, `authorised`, `submitted`, `settled`, `failed`, `rejected` (H).
     pub status: String,
-    /// `insufficient_funds` or `server_error` [H]; that the field is called so is ASSUMED.
+    /// `insufficient_funds` or `server_error` (H); that the field is called so is ASSUMED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejection_code: Option<String>,
-    /// `scheme_error` or `server_error` [H], `returned` (ASSUMED); that the field is called so is ASSUMED.
+    /// `scheme_error` or `server_error` (H), `returned` (ASSUMED); that the field is called so is ASSUMED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_code: Option<String>,
 }
 
-/// The answer to `GET /v1/payouts/{transaction_id}` [H].
+/// The answer to `GET /v1/payouts/{transaction_id}` (H).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct One<T> {
     pub result: T,
 }
 
-/// The answer to `GET /v1/transactions` and `GET /v1/balances` [H].
+/// The answer to `GET /v1/transactions` and `GET /v1/balances` (H).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Many<T> {
     pub results: Vec<T>,
 }
 
-/// An item of `GET /v1/transactions` [H]. A type that we do not know is kept as such.
+/// An item of `GET /v1/transactions` (H). A type that we do not know is kept as such.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Transaction {
@@ -99,7 +99,7 @@ pub struct TopUp {
     pub remitter_reference: Option<String>,
 }
 
-/// An account of ours at the provider, one per currency [H].
+/// An account of ours at the provider, one per currency (H).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     pub currency: String,
@@ -112,7 +112,7 @@ pub struct Balance {
     pub account_owner: String,
 }
 
-/// The body of an error [H]. The details come in two shapes in the official clients, so they stay JSON.
+/// The body of an error (H). The details come in two shapes in the official clients, so they stay JSON.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     pub error: String,
@@ -141,7 +141,7 @@ impl ErrorBody {
 const FIELDS: [&str; 7] =
     ["transaction_id", "beneficiary_name", "beneficiary_iban", "beneficiary_reference", "currency", "amount_in_minor", "context_code"];
 
-/// The answer of `POST /connect/token` [H]. The token is a secret: no `Debug`.
+/// The answer of `POST /connect/token` (H). The token is a secret: no `Debug`.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Token {
     pub access_token: String,
@@ -153,7 +153,7 @@ pub struct Token {
     pub scope: String,
 }
 
-/// The body of a webhook [H]. What is inside depends on the type, so it is read later, as [`EventBody`].
+/// The body of a webhook (H). What is inside depends on the type, so it is read later, as [`EventBody`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub event_type: String,
@@ -162,7 +162,7 @@ pub struct Event {
     pub event_body: serde_json::Value,
 }
 
-/// The inside of a payout's webhook. `transaction_id` and `authorised_at` are [H], the rest is ASSUMED and optional.
+/// The inside of a payout's webhook. `transaction_id` and `authorised_at` are (H), the rest is ASSUMED and optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventBody {
     pub transaction_id: Uuid,
@@ -182,7 +182,7 @@ pub struct EventBody {
     pub reason: Option<String>,
 }
 
-/// A timestamp as the provider writes it: `2019-10-01T17:00:00.0000000Z` [H]. Any RFC 3339 text is read.
+/// A timestamp as the provider writes it: `2019-10-01T17:00:00.0000000Z` (H). Any RFC 3339 text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub Timestamp);
 

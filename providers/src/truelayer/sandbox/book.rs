@@ -274,7 +274,7 @@ impl Book {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a valid create and carries it out, unless its mood says otherwise. The first content of a `transaction_id` wins [H].
+    /// Notes a valid create and carries it out, unless its mood says otherwise. The first content of a `transaction_id` wins (H).
     pub(super) fn create(&self, create: &CreatePayout, now: Timestamp) -> Option<Created> {
         let mut inner = self.lock();
         let full = inner.entries.len() >= inner.max_payouts;

@@ -21,7 +21,7 @@ use crate::truelayer::{BODY_SIGNATURE, REQUEST_SIGNATURE, wire};
 
 /// Deliveries at the same time.
 const CONCURRENT: usize = 128;
-/// How long a receiver may take [ASSUMED].
+/// How long a receiver may take (ASSUMED).
 const RECEIVER: Duration = Duration::from_secs(10);
 
 /// Which signatures a notice carries.
