@@ -216,7 +216,7 @@ impl RelayContext {
     /// Disables a subscription whose subscriber answered 410 at `url`, unless it has been changed since.
     async fn disable(&self, id: SubscriptionId, url: &str) -> Result<(), StoreError> {
         for _ in 0..STORE_TRIES {
-            let Some((mut subscription, _)) = self.patiently(|| self.store.subscription(id)).await? else { return Ok(()) };
+            let Some((mut subscription, secrets)) = self.patiently(|| self.store.subscription(id)).await? else { return Ok(()) };
             if subscription.status != Status::Enabled || subscription.url != url {
                 return Ok(());
             }
@@ -224,6 +224,9 @@ impl RelayContext {
             subscription.version += 1;
             match self.patiently(|| self.store.subscribe(&subscription, None)).await? {
                 Subscribed::Done => {
+                    // Deliveries whose leases are older than this find it too.
+                    let now = self.store.clock().now();
+                    self.subscribers.put(id, Arc::new(Subscriber::of(subscription, &secrets, &self.egress, now)));
                     self.metrics.disabled("gone");
                     tracing::warn!(subscription.id = %id, "a subscriber answered 410 Gone; its subscription is disabled");
                     return Ok(());
