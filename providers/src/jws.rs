@@ -6,8 +6,8 @@
 //! | 2 | `Tl-Signature` | method, path, listed headers, body | ES512 only |
 //!
 //! The value is `b64url(JOSE header) ".." b64url(signature)`, without padding. An ES512 signature is raw `r || s`, 132 bytes.
-//! Which keys are trusted, and where they come from, is the caller's: a look-up by `kid` is passed in. Signing takes about 0.2 ms of a core and
-//! verifying twice that, so callers under load keep both off the async threads. Nothing here logs, and no error holds a key, a body or a signature.
+//! Which keys are trusted, and where they come from, is the caller's: a look-up by `kid` is passed in. Signing takes about 0.15 ms of a core
+//! and verifying 0.3 ms, so who verifies for strangers does it off the async threads. Nothing here logs, and no error holds a key, a body or a signature.
 
 use std::fmt;
 use std::sync::Arc;
