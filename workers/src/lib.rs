@@ -7,6 +7,7 @@ pub mod clock;
 pub mod egress;
 pub mod execute;
 pub mod fence;
+pub mod lanes;
 pub mod metrics;
 pub mod poll;
 pub mod queue;

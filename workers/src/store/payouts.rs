@@ -85,6 +85,21 @@ pub struct ListedDelivery {
     pub delivery: Option<Delivery>,
 }
 
+/// Which payouts to list.
+#[derive(Clone, Copy, Debug)]
+pub struct Range<'a> {
+    pub party: &'a PartyId,
+    pub mode: Mode,
+    /// Inclusive, by the time of the request.
+    pub from: Timestamp,
+    /// Exclusive.
+    pub to: Timestamp,
+    /// The page before ended here.
+    pub after: Option<Position>,
+    /// Payouts of a page, at most.
+    pub limit: usize,
+}
+
 /// A page of a list, newest first.
 #[derive(Debug)]
 pub struct Page {
@@ -283,20 +298,12 @@ impl Store {
         Ok(payout.map(|payout| Timeline { payout, observations, events, deliveries }))
     }
 
-    /// Payouts of a party from `from` (inclusive) to `to` (exclusive) that `keep` keeps, newest first, at most `limit`.
+    /// The payouts of a range that `keep` keeps, newest first.
     ///
     /// # Errors
     /// As every call.
-    pub async fn list(
-        &self,
-        party: &PartyId,
-        mode: Mode,
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<Position>,
-        limit: usize,
-        keep: impl Fn(&Payout) -> bool,
-    ) -> Result<Page, StoreError> {
+    pub async fn list(&self, range: &Range<'_>, keep: impl Fn(&Payout) -> bool) -> Result<Page, StoreError> {
+        let Range { party, mode, from, to, after, limit } = *range;
         let shard = self.shared.shards.of(party, mode);
         let key = self.shared.names.party(shard, "list", party, mode);
         let newest = after.map_or_else(|| format!("({}", to.as_millisecond()), |position| position.at_ms.min(to.as_millisecond()).to_string());

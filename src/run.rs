@@ -1,0 +1,151 @@
+//! The parts of a process, put together: the store, the providers, and either end or both: the ingress and the workers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use domain::id::Mode;
+use opentelemetry::metrics::Meter;
+use providers::Providers;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use workers::egress::Egress;
+use workers::execute::Payouts;
+use workers::fence::Fence;
+use workers::lanes::Lanes;
+use workers::metrics::Metrics;
+use workers::record::Recorder;
+use workers::relay::RelayContext;
+use workers::store::Store;
+use workers::sweep;
+
+use crate::config::Config;
+use crate::ingress::health::Scrape;
+use crate::ingress::{self, Ingress};
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes requests and notices.
+    Serve,
+    /// Works through what is due.
+    Work,
+    /// Both.
+    All,
+}
+
+/// Where a process listens, once it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// `None` for a process that only works.
+    pub ingress: Option<SocketAddr>,
+    pub admin: SocketAddr,
+}
+
+/// What every process has.
+pub struct Parts {
+    pub store: Store,
+    pub recorder: Recorder,
+    pub egress: Egress,
+}
+
+/// Opens the store and sets up the providers. Refuses live mode on a store that may forget.
+///
+/// # Errors
+/// Whatever is missing or wrong.
+pub async fn open(config: &Config, meter: &Meter) -> anyhow::Result<Parts> {
+    let store = Store::open(&config.redis, config.vault()?).await.context("opening the store")?;
+    if config.server.live {
+        let failed: Vec<_> = store.durability().await?.into_iter().filter(|check| !check.ok).collect();
+        for check in &failed {
+            tracing::error!(check = check.name, found = %check.found, "the store may forget what it has acknowledged");
+        }
+        if !failed.is_empty() && !config.server.trust_store {
+            bail!("live mode needs a store that keeps what it has acknowledged; `payrelay doctor` explains each check");
+        }
+    }
+    let providers = Arc::new(Providers::new(&config.providers).context("setting up the providers")?);
+    let recorder = Recorder::new(store.clone(), providers, Metrics::new(meter), &config.rules);
+    Ok(Parts { store, recorder, egress: Egress::new(&config.egress) })
+}
+
+/// The lanes of a process.
+///
+/// # Errors
+/// A fence file that cannot be used.
+pub fn lanes(config: &Config, parts: &Parts) -> anyhow::Result<Lanes> {
+    let fence = Fence::open(config.fence.path.as_deref())?;
+    Ok(Lanes {
+        payouts: Arc::new(Payouts { recorder: parts.recorder.clone(), fence, settings: config.execute.clone() }),
+        relay: Arc::new(RelayContext::new(parts.store.clone(), parts.egress.clone(), &config.relay)),
+        settings: config.workers.clone(),
+    })
+}
+
+/// Runs a process in its role until `stop`, and then until what was under way has ended. `listening` is told once connections are accepted.
+///
+/// # Errors
+/// It could not be started, or a part of it ended by itself.
+pub async fn run(
+    config: &Config,
+    role: Role,
+    scrape: Option<Scrape>,
+    observe: impl Fn(&sweep::Swept) + Send + Sync + 'static,
+    stop: CancellationToken,
+    listening: Option<oneshot::Sender<Listening>>,
+) -> anyhow::Result<()> {
+    let meter = opentelemetry::global::meter("payrelay");
+    let parts = open(config, &meter).await?;
+    let ingress = Ingress::new(parts.recorder.clone(), parts.egress.clone(), config.ingress.clone(), &meter, stop.clone())?;
+    let admin = bind(&config.ingress.admin_listen).await?;
+    let public = if role == Role::Work { None } else { Some(bind(&config.ingress.listen).await?) };
+    let at = Listening { ingress: public.as_ref().map(TcpListener::local_addr).transpose()?, admin: admin.local_addr()? };
+
+    let mut running = JoinSet::new();
+    if let Some(listener) = public {
+        let ingress = ingress.clone();
+        running.spawn(async move { ingress::serve(listener, &ingress).await });
+    }
+    running.spawn(async move { ingress::serve_admin(admin, &ingress, scrape).await });
+    if role != Role::Serve {
+        let lanes = lanes(config, &parts)?;
+        let (store, url, ends) = (parts.store.clone(), config.redis.url.clone(), stop.clone());
+        running.spawn(async move {
+            ends.run_until_cancelled(store.listen(&url)).await;
+            Ok(())
+        });
+        let (payouts, interval, ends) = (lanes.payouts.clone(), Duration::from_millis(config.workers.sweep_ms), stop.clone());
+        running.spawn(async move {
+            sweep::run(&payouts, interval, ends, observe).await;
+            Ok(())
+        });
+        let ends = stop.clone();
+        running.spawn(async move { lanes.run(&ends, |_| {}).await });
+    }
+    tracing::info!(ingress = ?at.ingress, admin = %at.admin, live = config.server.live, providers.test = %named(&parts, Mode::Test), "started");
+    if let Some(listening) = listening {
+        let _ = listening.send(at);
+    }
+    while let Some(ended) = running.join_next().await {
+        let ended = ended.context("a part of the process panicked").and_then(|ended| ended);
+        if !stop.is_cancelled() {
+            // One part without the others is worse than none: a supervisor starts them all again.
+            stop.cancel();
+            ended?;
+            bail!("a part of the process ended by itself");
+        }
+        ended?;
+    }
+    Ok(())
+}
+
+async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+}
+
+fn named(parts: &Parts, mode: Mode) -> String {
+    parts.recorder.providers.configured(mode).map(domain::fact::Provider::name).collect::<Vec<_>>().join(", ")
+}
