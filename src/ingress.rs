@@ -27,13 +27,14 @@ use std::time::Duration;
 use anyhow::ensure;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use domain::id::{Mode, PartyId};
+use domain::id::PartyId;
 use opentelemetry::metrics::Meter;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use workers::egress::Egress;
 use workers::record::Recorder;
 
 use caller::Keys;
@@ -147,13 +148,11 @@ mod defaults {
     }
 }
 
-/// Whether a webhook may go to a URL: decided by the guard of outgoing requests, whose refusal is told to the caller.
-pub type UrlCheck = Arc<dyn Fn(&str, Mode) -> Result<(), String> + Send + Sync>;
-
 /// All that the routes need.
 pub struct Ingress {
     recorder: Recorder,
-    check_url: UrlCheck,
+    /// Knows where webhooks may go. Nothing is sent from here.
+    egress: Egress,
     settings: Settings,
     pepper: Vec<u8>,
     keys: Keys,
@@ -176,7 +175,7 @@ impl Ingress {
     ///
     /// # Errors
     /// Settings that contradict each other or themselves.
-    pub fn new(recorder: Recorder, check_url: UrlCheck, settings: Settings, meter: &Meter, shutdown: CancellationToken) -> anyhow::Result<Arc<Self>> {
+    pub fn new(recorder: Recorder, egress: Egress, settings: Settings, meter: &Meter, shutdown: CancellationToken) -> anyhow::Result<Arc<Self>> {
         let pepper = settings.key_pepper.expose_secret().as_bytes().to_vec();
         ensure!(pepper.len() >= 16, "ingress.key_pepper must have at least 16 bytes");
         ensure!(settings.body_timeout_ms < settings.timeout_ms, "ingress.body_timeout_ms must be less than ingress.timeout_ms");
@@ -187,7 +186,7 @@ impl Ingress {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Arc::new(Self {
             recorder,
-            check_url,
+            egress,
             pepper,
             keys: Keys::new(Duration::from_millis(settings.key_cache_ms), settings.key_cache_max),
             metrics: metrics::Metrics::new(meter),

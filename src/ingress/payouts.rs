@@ -20,7 +20,7 @@ use domain::payout::state::StateName;
 use domain::payout::{Order, Payout};
 use jiff::Timestamp;
 use serde::Serialize;
-use workers::store::payouts::{Opened, Position};
+use workers::store::payouts::{Opened, Position, Range};
 
 use super::caller::Caller;
 use super::edge::TraceParent;
@@ -235,7 +235,11 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     let party = ingress.party(&caller, listing.party.take())?;
     let store = &ingress.recorder.store;
     let mode: Mode = caller.mode();
-    let page = store.list(&party, mode, listing.from, listing.to, listing.after, listing.limit, |payout| listing.keeps(payout)).await?;
+    let page = store
+        .list(&Range { party: &party, mode, from: listing.from, to: listing.to, after: listing.after, limit: listing.limit }, |payout| {
+            listing.keeps(payout)
+        })
+        .await?;
     let beneficiaries: Vec<Beneficiary> = futures_util::future::try_join_all(page.payouts.iter().map(|payout| store.beneficiary(payout.id))).await?;
     let results = page.payouts.iter().zip(&beneficiaries).map(|(payout, beneficiary)| PayoutView::new(payout, beneficiary)).collect();
     Ok(answer(StatusCode::OK, &List { results, next_cursor: page.next.map(write_cursor) }))

@@ -16,6 +16,7 @@ use domain::signature::Secret;
 use domain::subscription::{EventTypes, Secrets, Status, Subscription};
 use jiff::SignedDuration;
 use serde::Serialize;
+use workers::egress::Egress;
 use workers::store::StoreError;
 use workers::store::subscriptions::{SUBSCRIPTIONS_MAX, Subscribed};
 
@@ -29,7 +30,6 @@ use super::view::{Moment, answer, result, set};
 use super::{Ingress, json, order};
 
 const NAME_MAX: usize = 64;
-const URL_MAX: usize = 2_048;
 const OVERLAP_HOURS_DEFAULT: i64 = 24;
 const OVERLAP_HOURS_MAX: i64 = 168;
 /// Each time, somebody else's write got through.
@@ -103,7 +103,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     json::check_media_type(&parts.headers)?;
     let mut errors = Errors::default();
     let mut fields = json::read(&body, &mut errors)?;
-    let url = fields.text("url", &mut errors).filter(|url| is_url_allowed(&ingress, url, caller.mode(), &mut errors));
+    let url = fields.text("url", &mut errors).and_then(|url| allowed_url(&ingress.egress, &url, caller.mode(), &mut errors));
     let event_types = event_types(&mut fields, &mut errors);
     let name = name(&mut fields, &mut errors);
     let party = order::party_id(&mut fields, &mut errors);
@@ -228,16 +228,17 @@ impl Ingress {
     }
 }
 
-fn is_url_allowed(ingress: &Ingress, url: &str, mode: Mode, errors: &mut Errors) -> bool {
-    let why = if url.len() > URL_MAX { Err(format!("must be at most {URL_MAX} characters")) } else { (ingress.check_url)(url, mode) };
-    why.map_err(|why| errors.field("/url", "not_allowed", why)).is_ok()
+/// The URL as it will be called. It is checked again at each call, and so is the address that its name leads to.
+fn allowed_url(egress: &Egress, url: &str, mode: Mode, errors: &mut Errors) -> Option<String> {
+    egress.check_url(url, mode).map(String::from).map_err(|refusal| errors.field("/url", "not_allowed", refusal)).ok()
 }
 
-/// `"*"`, or a list of names.
+/// `"*"`, alone or in a list, or a list of names.
 fn event_types(fields: &mut Fields, errors: &mut Errors) -> Option<EventTypes> {
     const AT: &str = "/event_types";
     let names = match fields.required("event_types", errors)? {
         Value::Text(text) if text == "*" => return Some(EventTypes::All),
+        Value::List(names) if matches!(names.as_slice(), [Value::Text(text)] if text == "*") => return Some(EventTypes::All),
         Value::List(names) if !names.is_empty() => names,
         Value::List(_) => {
             errors.field(AT, "empty", "must name at least one event type, or be \"*\"");

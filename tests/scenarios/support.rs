@@ -1,0 +1,375 @@
+//! An installation for one scenario: a private Redis, a store, an ingress on a free port, and keys to call it with.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::credential::{ApiKey, Reach, Scope, SigningKey as RegisteredKey, token, token_hash};
+use domain::id::{ApiKeyId, Mode, PartyId};
+use payrelay::ingress::{self, Ingress};
+use providers::Providers;
+use providers::jws::{Algorithm, SigningKey};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use workers::egress::{self, Egress};
+use workers::execute::{self, Payouts};
+use workers::fence::Fence;
+use workers::metrics::Metrics;
+use workers::record::{Recorder, Rules};
+use workers::store::lanes::{Lane, SettleLane};
+use workers::store::vault::Vault;
+use workers::store::{self, Store};
+use workers::{queue, settle};
+
+pub(crate) const PEPPER: &str = "a pepper for scenarios only";
+
+/// A private server, ended with the test. Data and socket are in a directory of its own.
+pub(crate) struct Redis {
+    child: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Redis {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let child = Self::spawn(directory.path());
+        let redis = Self { child, directory };
+        redis.wait_for_socket();
+        redis
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Ends the server without warning, by its own process id.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(self.socket());
+    }
+
+    /// Starts it again on the same data.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.child = Self::spawn(self.directory.path());
+        self.wait_for_socket();
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("redis.sock")
+    }
+
+    fn spawn(directory: &Path) -> Child {
+        let server = server();
+        let words = ["--port", "0", "--unixsocket", "redis.sock", "--dir", ".", "--appendonly", "yes", "--appendfsync", "always", "--save", ""];
+        let command = Command::new(&server)
+            .current_dir(directory)
+            .args(words)
+            .args(["--maxmemory-policy", "noeviction", "--logfile", "redis.log"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        command.unwrap_or_else(|error| panic!("{} does not start: {error}; `make setup` installs a server", server.display()))
+    }
+
+    /// The socket is there a moment after the process is.
+    #[expect(clippy::disallowed_methods, reason = "before the runtime has anything to do")]
+    fn wait_for_socket(&self) {
+        for _ in 0..1_000 {
+            if std::os::unix::net::UnixStream::connect(self.socket()).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the server does not listen");
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// `PAYRELAY_REDIS_SERVER`, else the first of the usual names in the `PATH` and where `make setup` puts one.
+fn server() -> PathBuf {
+    if let Some(server) = std::env::var_os("PAYRELAY_REDIS_SERVER") {
+        return server.into();
+    }
+    let mut places: Vec<PathBuf> = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    places.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"));
+    let candidates = places.iter().flat_map(|place| ["redis-server", "valkey-server"].map(|name| place.join(name)));
+    candidates.into_iter().find(|server| server.is_file()).expect("a redis-server or valkey-server; `make setup` installs one")
+}
+
+/// How an installation differs from the usual one.
+pub(crate) struct Plan {
+    /// Replaces fields of `[ingress]`.
+    pub(crate) ingress: Value,
+    pub(crate) providers: providers::Settings,
+    pub(crate) egress: egress::Settings,
+    /// The longest time for one call of the store.
+    pub(crate) store_deadline_ms: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let providers = providers::Settings { truelayer_test: Some(truelayer("http://127.0.0.1:9")), truelayer_live: None };
+        Self { ingress: json!({}), providers, egress: egress::Settings::default(), store_deadline_ms: 2_000 }
+    }
+}
+
+/// Settings of an account at a provider that is at `base`, or nowhere.
+pub(crate) fn truelayer(base: &str) -> providers::truelayer::Settings {
+    let key = SigningKey::generate("our-key", Algorithm::Es512).expect("a key");
+    let pem = secrecy::ExposeSecret::expose_secret(&key.to_pem().expect("a key")).to_owned();
+    serde_json::from_value(json!({
+        "base_url": base,
+        "auth_url": base,
+        "client_id": "client",
+        "client_secret": "secret",
+        "kid": "our-key",
+        "private_key_pem": pem,
+        "jku": [format!("{base}/.well-known/jwks")],
+    }))
+    .expect("settings")
+}
+
+/// What a scenario runs against.
+pub(crate) struct Installation {
+    pub(crate) redis: Redis,
+    pub(crate) store: Store,
+    pub(crate) recorder: Recorder,
+    pub(crate) url: String,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) serving: JoinHandle<anyhow::Result<()>>,
+    pub(crate) http: reqwest::Client,
+}
+
+impl Installation {
+    pub(crate) async fn start() -> Self {
+        Self::with(Plan::default()).await
+    }
+
+    pub(crate) async fn with(plan: Plan) -> Self {
+        let redis = Redis::start();
+        let settings = store::Settings { url: redis.url(), prefix: "t:".to_owned(), shards: 4, connections: 2, deadline_ms: plan.store_deadline_ms };
+        let vault = Vault::new(&BTreeMap::from([(1, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into())]), 1).expect("a vault");
+        let store = Store::open(&settings, vault).await.expect("a store");
+        let meter = opentelemetry::global::meter("scenarios");
+        let providers = Arc::new(Providers::new(&plan.providers).expect("providers"));
+        let rules = Rules { redispatch_first_ms: 1_000, redispatch_cap_ms: 60_000, dispatch_bound_ms: 3_600_000 };
+        let recorder = Recorder::new(store.clone(), providers, Metrics::new(&meter), &rules);
+
+        let mut settings = json!({ "key_pepper": PEPPER, "key_cache_ms": 100 });
+        for (name, value) in plan.ingress.as_object().into_iter().flatten() {
+            settings[name] = value.clone();
+        }
+        let settings: ingress::Settings = serde_json::from_value(settings).expect("settings");
+        let shutdown = CancellationToken::new();
+        let ingress = Ingress::new(recorder.clone(), Egress::new(&plan.egress), settings, &meter, shutdown.clone()).expect("an ingress");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let serving = tokio::spawn(async move { ingress::serve(listener, &ingress).await });
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Self { redis, store, recorder, url, shutdown, serving, http }
+    }
+
+    /// Settles the notices that are due.
+    pub(crate) async fn settle(&self) {
+        let limits = execute::Settings { send_window_ms: 1_000, call_ms: 2_000, leases_max: 5 };
+        let context = Arc::new(Payouts { recorder: self.recorder.clone(), fence: Fence::open(None).expect("a fence"), settings: limits });
+        let second = Duration::from_secs(1);
+        let settings = queue::Settings {
+            name: "settle",
+            concurrency: 1,
+            batch: 10,
+            tick: second,
+            handler_deadline: second,
+            panic_backoff: second,
+            drain: second,
+        };
+        for shard in self.store.shards().all() {
+            let lane = SettleLane(Lane { store: self.store.clone(), shard, lease: Duration::from_secs(30) });
+            queue::turn(&lane, &settings, &context, settle::settle).await.expect("a turn");
+        }
+    }
+
+    /// A key of a party in test mode, with every scope and no duty to sign.
+    pub(crate) async fn caller(&self, party: &str) -> Caller {
+        self.caller_with(|key| key.reach = Reach::Party(PartyId::parse(party).expect("a party"))).await
+    }
+
+    /// A key that may do everything and need not sign, but for what `change` changes.
+    pub(crate) async fn caller_with(&self, change: impl FnOnce(&mut ApiKey)) -> Caller {
+        let mut key = ApiKey {
+            id: ApiKeyId::new(random()),
+            mode: Mode::Test,
+            owner: "somebody".to_owned(),
+            reach: Reach::Platform,
+            scopes: Scope::ALL.into_iter().collect(),
+            must_sign: false,
+            signing_keys: Vec::new(),
+            created_at: self.store.clock().now(),
+            revoked_at: None,
+        };
+        change(&mut key);
+        let token = token(key.mode, random());
+        self.store.put_key(&token_hash(PEPPER.as_bytes(), &token), &key).await.expect("a key is stored");
+        Caller { http: self.http.clone(), url: self.url.clone(), token, key }
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        self.serving.abort();
+    }
+}
+
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("random bytes");
+    bytes
+}
+
+/// A key to sign with, and its public half as an API key registers it.
+pub(crate) fn signing_key(kid: &str) -> (SigningKey, RegisteredKey) {
+    let key = SigningKey::generate(kid, Algorithm::Es512).expect("a key");
+    let public_key_pem = key.verifying_key().and_then(|public| public.to_pem()).expect("a public key");
+    (key, RegisteredKey { kid: kid.to_owned(), public_key_pem })
+}
+
+/// A transaction id that nobody else has.
+pub(crate) fn transaction() -> String {
+    uuid::Uuid::from_bytes(random()).to_string()
+}
+
+/// The body of seed 003.
+pub(crate) fn payout(transaction_id: &str) -> Value {
+    json!({
+        "transaction_id": transaction_id,
+        "beneficiary_name": "John Smith",
+        "beneficiary_iban": "GB33BUKB20201555555555",
+        "beneficiary_reference": "Withdrawal 204",
+        "currency": "GBP",
+        "amount_in_minor": 10000,
+        "context_code": "withdrawal",
+    })
+}
+
+/// Somebody with an API key.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) http: reqwest::Client,
+    pub(crate) url: String,
+    pub(crate) token: String,
+    pub(crate) key: ApiKey,
+}
+
+impl Caller {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.send(self.request(reqwest::Method::GET, path)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        self.send(self.request(reqwest::Method::DELETE, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.post_bytes(path, body.to_string(), &[]).await
+    }
+
+    /// A JSON body as it is, with more headers.
+    pub(crate) async fn post_bytes(&self, path: &str, body: impl Into<reqwest::Body>, headers: &[(&str, &str)]) -> Reply {
+        let mut request = self.request(reqwest::Method::POST, path).header("content-type", "application/json").body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request).await
+    }
+
+    pub(crate) fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
+    }
+
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
+        Reply::of(request).await
+    }
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+    /// `null` where the body is no JSON.
+    pub(crate) json: Value,
+}
+
+impl Reply {
+    pub(crate) async fn of(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a body");
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Self { status, headers, text, json }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+
+    /// The last part of the `type` of a problem document.
+    pub(crate) fn problem(&self) -> &str {
+        let is_problem = self.header("content-type") == Some("application/problem+json");
+        assert!(
+            is_problem && self.json["status"] == self.status && self.json["instance"] == self.header("x-request-id").unwrap_or_default(),
+            "{self:?}"
+        );
+        self.json["type"].as_str().and_then(|kind| kind.strip_prefix("urn:payrelay:problem:")).unwrap_or_else(|| panic!("{self:?}"))
+    }
+
+    /// The pointer or parameter and the code of each error that a problem lists.
+    pub(crate) fn errors(&self) -> Vec<(&str, &str)> {
+        let listed = self.json["errors"].as_array().into_iter().flatten();
+        listed
+            .map(|error| {
+                let place = error.get("pointer").or_else(|| error.get("parameter"));
+                (place.and_then(Value::as_str).unwrap_or_default(), error["code"].as_str().unwrap_or_default())
+            })
+            .collect()
+    }
+}
+
+/// Everything that is logged on this thread, spans with their fields included.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
+        let log = self.clone();
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(move || log.clone()).finish()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("nobody panicked").clone()).expect("text")
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
