@@ -25,10 +25,16 @@ pub struct Delivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Status {
-    Pending { next_at: Timestamp },
-    Delivered { at: Timestamp },
+    Pending {
+        next_at: Timestamp,
+    },
+    Delivered {
+        at: Timestamp,
+    },
     /// Given up; listed, so that somebody can replay it.
-    Abandoned { at: Timestamp },
+    Abandoned {
+        at: Timestamp,
+    },
 }
 
 /// One try.
@@ -98,7 +104,151 @@ impl Delivery {
 
     fn again(&self, retry: &Retry, asked_ms: Option<u64>, cap: SignedDuration, now: Timestamp) -> Decision {
         let Some(wait) = retry.wait(self.attempt_count, self.id.as_bytes()) else { return Decision::Abandon };
-        let asked = SignedDuration::from_millis(asked_ms.and_then(|ms| i64::try_from(ms).ok()).unwrap_or(0)).min(cap);
+        let asked = SignedDuration::from_millis(asked_ms.map_or(0, |ms| i64::try_from(ms).unwrap_or(i64::MAX))).min(cap);
         Decision::RetryAt(now.saturating_add(wait.max(asked)).unwrap_or(Timestamp::MAX))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a failed test")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::{EventId, Mode, PartyId, PayoutId, Shard, Shards, SubscriptionId};
+
+    const CAP: SignedDuration = SignedDuration::from_hours(24);
+
+    fn now() -> Timestamp {
+        "2026-03-02T09:00:00Z".parse().expect("a time")
+    }
+
+    fn delivery(key: &str) -> Delivery {
+        let party = PartyId::parse("acme").expect("a party");
+        let event = EventId::new(PayoutId::derive(&party, Mode::Test, key, Shards::ONE), 1);
+        Delivery::new(DeliveryId::derive(event, SubscriptionId::new(Shard::new(0), [7; 11])), now())
+    }
+
+    fn answered(status: u16, retry_after_ms: Option<u64>) -> Attempted {
+        Attempted::Answered { status, retry_after_ms }
+    }
+
+    fn tried(delivery: &mut Delivery, result: Attempted, now: Timestamp) -> Decision {
+        delivery.record(Attempt { at: now, latency_ms: 12, result }, &Retry::three_days(), CAP, now)
+    }
+
+    /// How the decision and the record of it agree.
+    fn agrees(delivery: &Delivery, decision: Decision, at: Timestamp) -> bool {
+        delivery.status
+            == match decision {
+                Decision::Delivered => Status::Delivered { at },
+                Decision::RetryAt(next_at) => Status::Pending { next_at },
+                Decision::Abandon => Status::Abandoned { at },
+            }
+    }
+
+    #[test]
+    fn given_up_after_exactly_the_listed_waits() {
+        let (mut delivery, mut at, mut waits) = (delivery("order-1"), now(), 0);
+        let listed = Retry::three_days().waits;
+        loop {
+            let result = if waits % 2 == 0 { answered(500, None) } else { Attempted::Unreachable { why: "timeout".to_owned() } };
+            let decision = tried(&mut delivery, result, at);
+            assert!(agrees(&delivery, decision, at));
+            let Decision::RetryAt(next) = decision else { break };
+            let (wait, listed) = (next.duration_since(at), listed[waits]);
+            assert!(wait >= listed && wait <= listed + listed / 10, "wait {waits}: {wait}");
+            (at, waits) = (next, waits + 1);
+        }
+        assert_eq!(delivery.status, Status::Abandoned { at });
+        assert_eq!((waits, delivery.attempt_count), (17, 18));
+        assert!(at.duration_since(now()) >= SignedDuration::from_hours(72) && at.duration_since(now()) <= SignedDuration::from_mins(4752));
+        // A replay that fails does not start another three days.
+        assert_eq!(tried(&mut delivery, answered(500, Some(1_000)), at), Decision::Abandon);
+    }
+
+    /// The first listed wait is 5 to 5.5 seconds; who asks for more gets more, up to the cap.
+    #[test]
+    fn retry_after_is_honoured_and_capped() {
+        for (asked_ms, from, to) in [
+            (None, 5_000, 5_500),
+            (Some(0), 5_000, 5_500),
+            (Some(1_000), 5_000, 5_500),
+            (Some(60_000), 60_000, 60_000),
+            (Some(86_400_000), 86_400_000, 86_400_000),
+            (Some(86_400_001), 86_400_000, 86_400_000),
+            (Some(u64::MAX), 86_400_000, 86_400_000),
+        ] {
+            for status in [429, 502, 503] {
+                let mut delivery = delivery("order-1");
+                let decision = tried(&mut delivery, answered(status, asked_ms), now());
+                let Decision::RetryAt(at) = decision else { panic!("{asked_ms:?}: {decision:?}") };
+                let wait = at.duration_since(now()).as_millis();
+                assert!((from..=to).contains(&wait), "{asked_ms:?}: {wait}");
+                assert!(agrees(&delivery, decision, now()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_from_a_try() {
+        for (result, expected) in [
+            (Attempted::Acknowledged { status: 200 }, Decision::Delivered),
+            (Attempted::Acknowledged { status: 204 }, Decision::Delivered),
+            (answered(410, None), Decision::Abandon),
+            (answered(410, Some(60_000)), Decision::Abandon),
+            (Attempted::Unwanted, Decision::Abandon),
+        ] {
+            let mut delivery = delivery("order-1");
+            let decision = tried(&mut delivery, result.clone(), now());
+            assert_eq!(decision, expected, "{result:?}");
+            assert!(agrees(&delivery, decision, now()));
+        }
+        for result in [answered(400, None), answered(404, None), answered(302, None), Attempted::Unreachable { why: "tls".to_owned() }] {
+            assert!(matches!(tried(&mut delivery("order-1"), result.clone(), now()), Decision::RetryAt(_)), "{result:?}");
+        }
+    }
+
+    /// Deliveries that fail together do not come back together.
+    #[test]
+    fn waits_differ_between_deliveries() {
+        let waits: std::collections::BTreeSet<_> = (0..100)
+            .map(|number| {
+                let mut delivery = delivery(&number.to_string());
+                tried(&mut delivery, answered(503, None), now());
+                serde_json::to_string(&delivery.status).expect("serialises")
+            })
+            .collect();
+        assert!(waits.len() > 50, "{}", waits.len());
+    }
+
+    fn attempted() -> impl Strategy<Value = Attempted> {
+        prop_oneof![
+            1 => Just(Attempted::Acknowledged { status: 200 }),
+            8 => (100_u16..600, any::<Option<u64>>()).prop_map(|(status, retry_after_ms)| answered(status, retry_after_ms)),
+            8 => Just(Attempted::Unreachable { why: "timeout".to_owned() }),
+            1 => Just(Attempted::Unwanted),
+        ]
+    }
+
+    proptest! {
+        /// The record stays small, counts all, keeps the latest, and comes back from JSON as it was.
+        #[test]
+        fn the_record_stays_small(results in prop::collection::vec(attempted(), 1..60)) {
+            let mut delivery = delivery("order-1");
+            for (number, result) in (1_u32..).zip(&results) {
+                let at = now() + SignedDuration::from_hours(number.into());
+                let decision = tried(&mut delivery, result.clone(), at);
+                prop_assert!(agrees(&delivery, decision, at));
+                if let Decision::RetryAt(next) = decision {
+                    prop_assert!(next > at && next <= at + CAP);
+                }
+                prop_assert_eq!(delivery.attempt_count, number);
+                prop_assert_eq!(delivery.attempts.last().map(|attempt| &attempt.result), Some(result));
+                prop_assert_eq!(delivery.attempts.len(), KEPT_ATTEMPTS.min(number as usize));
+                let json = serde_json::to_string(&delivery).expect("serialises");
+                prop_assert_eq!(&serde_json::from_str::<Delivery>(&json).expect("reads"), &delivery);
+            }
+        }
     }
 }
