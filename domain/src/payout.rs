@@ -6,8 +6,11 @@
 
 pub mod attempt;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -19,7 +22,7 @@ use crate::ledger::{Account, Entry};
 use crate::money::Money;
 use crate::schedule::{Backoff, Polling};
 use crate::work::Next;
-use attempt::{Attempt, Ended, Evidence, Fate, Outcome, Send};
+use attempt::{Attempt, Ended, Evidence, Fate, News, Outcome, Send};
 use state::{Cause, Clash, State, StateName};
 
 /// An intent to send an amount to a beneficiary, and all that is known about it, less the beneficiary, who is stored encrypted beside it.
@@ -60,9 +63,9 @@ pub struct Payout {
     /// Ended by us before any provider was asked, or when all of them had said no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Withdrawal>,
-    /// A contradiction that is not visible in the attempts themselves.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub contradiction: Option<Clash>,
+    /// Contradictions that are not visible in the attempts themselves. A decision of an operator leaves them here, so that a repetition is no news.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub contradictions: BTreeSet<Clash>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<Resolution>,
     /// When each state was first reached, by the provider's clock where it says so.
@@ -71,7 +74,7 @@ pub struct Payout {
 
 /// How a payout was ended without a provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "how", rename_all = "snake_case")]
+#[serde(tag = "how", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Withdrawal {
     Canceled { reason: Reason },
     Rejected { reason: Reason },
@@ -126,7 +129,7 @@ pub struct Fact {
 
 /// What happened. Statements about an attempt name it; statements about a send name that too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "kebab-case")]
+#[serde(tag = "what", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum What {
     /// A second person agrees.
     Approve { by: String },
@@ -223,6 +226,7 @@ pub struct Step {
 
 /// A line of a payout's timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Observation {
     pub version: u64,
     pub at: Timestamp,
@@ -289,7 +293,7 @@ impl Payout {
             polls: 0,
             attempts: Vec::new(),
             withdrawn: None,
-            contradiction: None,
+            contradictions: BTreeSet::new(),
             resolution: None,
             reached: BTreeMap::from([(StateName::Requested, now)]),
         };
@@ -317,16 +321,18 @@ impl Payout {
             Err(declined) => return Verdict::Declined(declined),
         }
         let target = payout.stands(self, fact, plan, now);
-        if target.state.name() == self.state.name() && !target.attempt_failed {
+        let clash = if let State::InReview { cause: Cause::Clash(clash) } = target.state { Some(clash) } else { None };
+        let in_clash = matches!(self.state, State::InReview { cause: Cause::Clash(_) });
+        // A contradiction in a review that had another cause is a change, although the state keeps its name: the way out is another one.
+        if target.state.name() == self.state.name() && (clash.is_none() || in_clash) {
             if target.state.reason().is_some() {
+                if let Some(at) = target.at {
+                    payout.reached.entry(target.state.name()).and_modify(|held| *held = at.min(*held));
+                }
                 payout.state = target.state;
             }
             let next = payout.work_without_news(fact.source, plan, now);
             return Verdict::Known(self.known(payout, fact, next, now));
-        }
-        let clash = if let State::InReview { cause: Cause::Clash(clash) } = target.state { Some(clash) } else { None };
-        if clash == Some(Clash::ResolutionContradicted) {
-            payout.contradict(Clash::ResolutionContradicted);
         }
         let step = self.moved(payout, target, fact, plan, now);
         match clash {
@@ -384,7 +390,9 @@ impl Payout {
                 Ok(Some(Command::Enter(State::Initiated)))
             }
             What::Resend { send_by } => {
-                let Some(attempt) = self.attempts.last_mut().filter(|_| name == StateName::Inconclusive) else { return Err(Declined::NotInconclusive) };
+                let Some(attempt) = self.attempts.last_mut().filter(|_| name == StateName::Inconclusive) else {
+                    return Err(Declined::NotInconclusive);
+                };
                 attempt.begin_send(*send_by);
                 Ok(Some(Command::Remember(Next::Keep)))
             }
@@ -396,7 +404,6 @@ impl Payout {
                 if name != StateName::InReview {
                     return Err(Declined::NotInReview);
                 }
-                self.contradiction = None;
                 self.resolution = Some(resolution.clone());
                 Ok(Some(Command::Enter(resolution.state())))
             }
@@ -415,21 +422,19 @@ impl Payout {
             }
             What::KeyConflict { attempt } => {
                 self.with_attempt(*attempt, |_| {});
-                self.contradict(Clash::KeyConflict);
+                self.contradictions.insert(Clash::KeyConflict);
                 Ok(None)
             }
             What::Reported { attempt, report } => {
                 if report.amount.is_some_and(|amount| amount != self.money) {
-                    self.contradict(Clash::AmountDiffers);
+                    self.contradictions.insert(Clash::AmountDiffers);
                 }
                 self.with_attempt(*attempt, |attempt| attempt.absorb(report, now));
                 self.note_times();
                 Ok(None)
             }
-            What::NotFound { attempt } | What::NoNews { attempt, .. } => {
-                self.with_attempt(*attempt, |_| {});
-                Ok(None)
-            }
+            // Neither says anything about an attempt, so also not that there was one.
+            What::NotFound { .. } | What::NoNews { .. } => Ok(None),
         }
     }
 
@@ -461,11 +466,24 @@ impl Payout {
         if !due {
             return Err(Declined::NotDispatchable);
         }
-        if let Some(attempt) = self.attempts.last_mut()
-            && attempt.outcome() == Outcome::Unsent
-        {
-            attempt.begin_send(send_by);
-            return Ok(());
+        match self.attempts.last_mut().map(|attempt| (attempt.outcome(), attempt)) {
+            Some((Outcome::Unsent, attempt)) => {
+                attempt.begin_send(send_by);
+                return Ok(());
+            }
+            None | Some((Outcome::Rejected(_) | Outcome::Failed(_), _)) => {}
+            // The next attempt exists only if this one was closed.
+            Some((
+                Outcome::Open
+                | Outcome::Ambiguous
+                | Outcome::Authorised(_)
+                | Outcome::Submitted(_)
+                | Outcome::Settled(_)
+                | Outcome::Returned(_)
+                | Outcome::Canceled(_)
+                | Outcome::Clash(_),
+                _,
+            )) => return Err(Declined::NotDispatchable),
         }
         let Some(provider) = self.route.get(self.attempts.len()).copied() else { return Err(Declined::NotDispatchable) };
         let number = u8::try_from(self.attempts.len().saturating_add(1)).map_err(|_| Declined::NotDispatchable)?;
@@ -488,13 +506,10 @@ impl Payout {
     fn with_attempt(&mut self, number: u8, change: impl FnOnce(&mut Attempt)) {
         match self.attempts.iter_mut().find(|attempt| attempt.number == number) {
             Some(attempt) => change(attempt),
-            None => self.contradict(Clash::UnknownAttempt),
+            None => {
+                self.contradictions.insert(Clash::UnknownAttempt);
+            }
         }
-    }
-
-    /// Keeps the least of the contradictions, so that their order does not matter.
-    fn contradict(&mut self, clash: Clash) {
-        self.contradiction = Some(self.contradiction.map_or(clash, |held| held.min(clash)));
     }
 
     fn note_times(&mut self) {
@@ -512,27 +527,26 @@ impl Payout {
 
     /// Where the payout should stand, by all that is known now. `before` is the record that `fact` met.
     fn stands(&self, before: &Self, fact: &Fact, plan: &Plan, now: Timestamp) -> Target {
-        let news = self.attempts.iter().zip(&before.attempts).any(|(after, before)| after.evidence != before.evidence || after.live != before.live);
         let review = |clash| Target::now(State::InReview { cause: Cause::Clash(clash) });
-        let folded = match self.folded(fact, plan, now) {
-            Ok(folded) => folded,
-            Err(_) if self.resolution.is_some() && self.contradiction.is_none() && !news => return Target::now(before.state.clone()),
-            Err(clash) => return review(clash),
-        };
         if matches!(before.state, State::InReview { cause: Cause::Clash(_) }) {
             return Target::now(before.state.clone());
         }
         if let Some(resolution) = &self.resolution {
-            let agrees = !news || folded.state.name() == resolution.state().name() || !folded.state.name().is_final();
-            return if agrees { Target::now(before.state.clone()) } else { review(Clash::ResolutionContradicted) };
+            return self.stands_resolved(before, resolution).unwrap_or_else(review);
         }
+        let folded = match self.folded(before, fact, plan, now) {
+            Ok(folded) => folded,
+            Err(clash) => return review(clash),
+        };
         match before.state {
             State::InReview { cause: Cause::Unresolved | Cause::Stuck } => {
-                let definite = folded.state.name().is_final() || matches!(folded.state, State::Authorised | State::Submitted);
+                let mut attempts = self.attempts.iter().zip(&before.attempts);
+                let news = attempts.any(|(after, before)| discriminant(&after.outcome()) != discriminant(&before.outcome()));
+                let definite = !matches!(folded.state, State::Initiated | State::Inconclusive);
                 if news && definite { folded } else { Target::now(before.state.clone()) }
             }
             State::Initiated | State::Inconclusive | State::Authorised | State::Submitted => {
-                let silent = fact.source == Source::Poll && folded.state.name() == before.state.name();
+                let silent = is_our_doing(fact.source) && folded.state.name() == before.state.name();
                 if silent && self.next_poll(plan, now).is_none() { Target::now(State::InReview { cause: Cause::Unresolved }) } else { folded }
             }
             State::Requested
@@ -547,17 +561,41 @@ impl Payout {
         }
     }
 
+    /// Where it stands after an operator has decided. The decision covers all that was known then, so only what is new counts: it opens the review
+    /// again if it cannot be true together with the decision. That money came back after it had arrived can.
+    fn stands_resolved(&self, before: &Self, resolution: &Resolution) -> Result<Target, Clash> {
+        if let Some(clash) = self.contradictions.difference(&before.contradictions).next() {
+            return Err(*clash);
+        }
+        let stays = Target::now(before.state.clone());
+        let (Some((last, closed)), Some((held, held_closed))) = (self.attempts.split_last(), before.attempts.split_last()) else { return Ok(stays) };
+        if closed.iter().zip(held_closed).any(|(after, before)| after.moved_after_close() && !before.moved_after_close()) {
+            return Err(Clash::ClosedAttemptMoved);
+        }
+        match (last.news(held), resolution.outcome) {
+            (Some(News::CameBack(ended)), Resolved::Settled) => Ok(Target::at(State::Returned { reason: ended.reason }, ended.at)),
+            (None, _)
+            | (Some(News::Accepted), Resolved::Settled | Resolved::Returned)
+            | (Some(News::CameBack(_)), Resolved::Returned)
+            | (Some(News::NotMoved), Resolved::Failed) => Ok(stays),
+            (Some(News::Accepted | News::CameBack(_)), Resolved::Failed) | (Some(News::NotMoved), Resolved::Settled | Resolved::Returned) => {
+                Err(Clash::ResolutionContradicted)
+            }
+        }
+    }
+
     /// The fold over all attempts, or the contradiction in them.
-    fn folded(&self, fact: &Fact, plan: &Plan, now: Timestamp) -> Result<Target, Clash> {
-        if let Some(clash) = self.contradiction {
-            return Err(clash);
+    fn folded(&self, before: &Self, fact: &Fact, plan: &Plan, now: Timestamp) -> Result<Target, Clash> {
+        if let Some(clash) = self.contradictions.first() {
+            return Err(*clash);
         }
         let Some((last, closed)) = self.attempts.split_last() else { return Ok(Target::now(self.state.clone())) };
         if closed.iter().any(Attempt::moved_after_close) {
             return Err(Clash::ClosedAttemptMoved);
         }
         if self.withdrawn.is_some() {
-            return if last.accepted() { Err(Clash::WithdrawnAndAccepted) } else { Ok(Target::now(self.state.clone())) };
+            let moved = before.attempts.last().is_some_and(|before| last.moved_after_withdrawal(before));
+            return if moved { Err(Clash::WithdrawnAndAccepted) } else { Ok(Target::now(self.state.clone())) };
         }
         let route_left = self.attempts.len() < self.route.len();
         let closed_by = |state: State, ended: Ended| {
@@ -584,7 +622,7 @@ impl Payout {
                 Target::now(State::Rejected { reason: Reason::new("provider_unreachable") })
             }
             Outcome::Unsent => {
-                let wait = plan.redispatch.wait(last.sends, self.id.as_bytes()).max(retry_after(&fact.what));
+                let wait = plan.redispatch.wait(last.sends, self.id.as_bytes()).max(retry_after(&fact.what).min(plan.dispatch_bound));
                 Target::now(State::Scheduled { until: now.saturating_add(wait).unwrap_or(Timestamp::MAX) })
             }
         })
@@ -600,9 +638,8 @@ impl Payout {
             State::Requested => Next::Execute(now),
             State::Scheduled { until } => Next::Execute(*until),
             State::Initiated => Next::Keep,
-            State::Inconclusive | State::Authorised | State::Submitted => {
-                plan.and_then(|plan| self.next_poll(plan, now)).map_or(Next::Nothing, Next::Poll)
-            }
+            // Past the bound too there is a last look, which leads to a person: silence never ends the work.
+            State::Inconclusive | State::Authorised | State::Submitted => Next::Poll(plan.and_then(|plan| self.next_poll(plan, now)).unwrap_or(now)),
             State::AwaitingApproval
             | State::Settled
             | State::Returned { .. }
@@ -615,13 +652,11 @@ impl Payout {
 
     /// The work after a fact that changed nothing. A notice leaves the poll plan alone; our own look was one of the plan.
     fn work_without_news(&mut self, source: Source, plan: &Plan, now: Timestamp) -> Next {
-        match source {
-            Source::Notice | Source::Caller | Source::Operator => Next::Keep,
-            Source::Worker | Source::Answer | Source::Poll | Source::Clock => {
-                self.polls = self.polls.saturating_add(1);
-                self.work_on_entry(Some(plan), now)
-            }
+        if !is_our_doing(source) {
+            return Next::Keep;
         }
+        self.polls = self.polls.saturating_add(1);
+        self.work_on_entry(Some(plan), now)
     }
 
     fn enter(&mut self, state: State, at: Timestamp, now: Timestamp) {
@@ -709,6 +744,14 @@ impl Attempt {
     fn begin_send(&mut self, by: Timestamp) {
         self.sends = self.sends.saturating_add(1);
         self.live.push(Send { number: self.sends, by, fate: Fate::Open });
+    }
+}
+
+/// Whether the fact comes from the work that is planned for the payout, so that its plan goes on from here.
+const fn is_our_doing(source: Source) -> bool {
+    match source {
+        Source::Worker | Source::Answer | Source::Poll | Source::Clock => true,
+        Source::Notice | Source::Caller | Source::Operator => false,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::id::ProviderKey;
 
 /// One dispatch of a payout to a provider, under one key, sent once or (identical, where the provider recognises duplicates) more often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Attempt {
     /// From 1.
     pub number: u8,
@@ -32,6 +33,7 @@ pub struct Attempt {
 
 /// One send that may have reached the provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Send {
     pub number: u32,
     /// After this time no byte of it leaves any more.
@@ -53,6 +55,7 @@ pub enum Fate {
 
 /// When something was first known, and why it happened.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ended {
     pub at: Timestamp,
     pub reason: Reason,
@@ -98,6 +101,16 @@ pub(super) enum Outcome {
     Clash(Clash),
 }
 
+/// What has come to be known about an attempt by one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// The provider took it, or went on with it.
+    Accepted,
+    CameBack(Ended),
+    /// It ended before money moved, or nothing of it was processed.
+    NotMoved,
+}
+
 fn earliest<T: Ord>(slot: &mut Option<T>, said: T) {
     match slot {
         Some(held) if *held <= said => {}
@@ -128,14 +141,14 @@ impl Attempt {
         }
     }
 
-    /// The send is proved not to have been processed.
+    /// The send is proved not to have been processed. One that was refused stays: it has had its answer.
     pub(super) fn forget_send(&mut self, number: u32) {
-        self.live.retain(|send| send.number != number);
+        self.live.retain(|send| send.number != number || matches!(send.fate, Fate::Refused(_)));
     }
 
     /// What became of a send is known now, or known better.
     pub(super) fn settle_send(&mut self, number: u32, fate: Fate) {
-        if let Some(send) = self.live.iter_mut().find(|send| send.number == number) {
+        if let Some(send) = self.live.iter_mut().find(|send| send.number == number && !matches!(send.fate, Fate::Refused(_))) {
             send.fate = fate.max(send.fate.clone());
         }
     }
@@ -151,19 +164,41 @@ impl Attempt {
         self.evidence.settled.is_some() || self.evidence.returned.is_some() || (self.refused().is_some() && self.accepted())
     }
 
-    /// Every send that may have arrived was refused: one such answer, while another send is silent, would prove nothing about the silent one.
+    /// Whether it has just come out that money may have moved although the payout was withdrawn. What was known `before` was no obstacle to that: an
+    /// attempt that had been accepted and then failed, say.
+    pub(super) fn moved_after_withdrawal(&self, before: &Self) -> bool {
+        self.moved_after_close() || (self.live.is_empty() && self.accepted() && !before.accepted())
+    }
+
+    /// What is known now and was not known `before`, one statement earlier. The same statement with another time or reason is none.
+    pub(super) fn news(&self, before: &Self) -> Option<News> {
+        let (now, then) = (&self.evidence, &before.evidence);
+        let accepted = |said: &Evidence| [said.authorised.is_some(), said.submitted.is_some(), said.settled.is_some()];
+        let ended = |said: &Evidence| [said.rejected.is_some(), said.failed.is_some(), said.canceled.is_some()];
+        let unprocessed = |attempt: &Self| attempt.live.is_empty() || attempt.refused().is_some();
+        match &now.returned {
+            Some(returned) if then.returned.is_none() => Some(News::CameBack(returned.clone())),
+            _ if accepted(now) != accepted(then) => Some(News::Accepted),
+            _ if ended(now) != ended(then) || unprocessed(self) != unprocessed(before) => Some(News::NotMoved),
+            _ => None,
+        }
+    }
+
+    /// The first of the refusals, if every send that may have arrived was refused: one such answer, while another send is silent, would prove
+    /// nothing about the silent one. The first by the order of the sends, because their answers may be recorded in any order.
     fn refused(&self) -> Option<&Ended> {
-        let mut refused: Option<&Ended> = None;
+        let mut refused = None;
         for send in &self.live {
             match &send.fate {
-                Fate::Refused(ended) => refused = Some(refused.map_or(ended, |held| held.min(ended))),
+                Fate::Refused(ended) => refused = refused.or(Some(ended)),
                 Fate::Open | Fate::Ambiguous => return None,
             }
         }
         refused
     }
 
-    /// What the attempt came to: came back > settled > failed, rejected, canceled > submitted > authorised > silence.
+    /// What the attempt came to: came back > settled > canceled > failed > rejected > submitted > authorised > silence. Canceled outranks failed, because
+    /// a canceled payout has ended, while after a failure it may go to the next provider.
     pub(super) fn outcome(&self) -> Outcome {
         let evidence = &self.evidence;
         let refused = self.refused();
@@ -180,14 +215,14 @@ impl Attempt {
         if let Some(at) = evidence.settled {
             return Outcome::Settled(at);
         }
+        if let Some(ended) = &evidence.canceled {
+            return Outcome::Canceled(ended.clone());
+        }
         if let Some(ended) = &evidence.failed {
             return Outcome::Failed(ended.clone());
         }
         if let Some(ended) = &evidence.rejected {
             return Outcome::Rejected(ended.clone());
-        }
-        if let Some(ended) = &evidence.canceled {
-            return Outcome::Canceled(ended.clone());
         }
         if let Some(at) = evidence.submitted {
             return Outcome::Submitted(at);

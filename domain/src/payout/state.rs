@@ -8,7 +8,7 @@ use crate::ledger::Account;
 
 /// Where a payout stands. Each state holds exactly what is true in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "snake_case")]
+#[serde(tag = "is", rename_all = "snake_case", deny_unknown_fields)]
 pub enum State {
     /// Stored and validated; the money is reserved; dispatch is due.
     Requested,
