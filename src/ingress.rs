@@ -171,7 +171,7 @@ impl std::fmt::Debug for Ingress {
 }
 
 impl Ingress {
-    /// `shutdown` is what ends [`serve`]; readiness looks at it.
+    /// `shutdown` is what ends [`serve()`]; readiness looks at it.
     ///
     /// # Errors
     /// Settings that contradict each other or themselves.
@@ -227,7 +227,7 @@ pub async fn serve(listener: TcpListener, ingress: &Arc<Ingress>) -> anyhow::Res
     serve::serve(listener, router(ingress), &ingress.settings, ingress.shutdown.clone()).await
 }
 
-/// Serves operators, as [`serve`].
+/// Serves operators, as [`serve()`].
 ///
 /// # Errors
 /// None at present.

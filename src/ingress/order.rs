@@ -302,12 +302,11 @@ fn provider(text: &str) -> Result<Provider, Said> {
     Provider::named(text).ok_or(Said("unknown_provider", "is not a provider of this service"))
 }
 
-/// An instant by RFC 3339, with offset: nothing that jiff reads beyond that.
 fn instant(text: &str) -> Result<Timestamp, Said> {
     timestamp(text).ok_or(Said("not_an_instant", "must be a date and time with offset by RFC 3339, such as 2026-01-31T09:00:00Z"))
 }
 
-/// See [`instant`].
+/// An instant by RFC 3339, with offset: nothing that jiff reads beyond that.
 #[must_use]
 pub fn timestamp(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();

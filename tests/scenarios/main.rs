@@ -1,4 +1,7 @@
 //! Stories of the whole system: real Redis, real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a scenario ends at its first surprise, helpers included")]
+
 mod ingress;
+mod openapi;
 mod support;

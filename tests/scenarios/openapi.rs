@@ -1,0 +1,113 @@
+//! docs/openapi.yaml is kept by hand. This keeps it true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use domain::event::EventType;
+use domain::payout::state::StateName;
+use payrelay::ingress::problem::Kind;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Installation, payout, transaction};
+
+fn text() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.yaml")).expect("docs/openapi.yaml")
+}
+
+/// The lines below `heading`, which are indented deeper than it.
+fn below<'a>(text: &'a str, heading: &str) -> Vec<&'a str> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut lines = text.lines().skip_while(|line| *line != heading);
+    let depth = lines.next().map(indent).unwrap_or_else(|| panic!("no line `{heading}`"));
+    lines.take_while(|line| indent(line) > depth).collect()
+}
+
+/// The keys of a mapping that is written one to a line at this indent.
+fn keys(lines: &[&str], indent: usize) -> BTreeSet<String> {
+    let own = lines.iter().filter_map(|line| line.strip_prefix(&" ".repeat(indent))).filter(|line| !line.starts_with(' '));
+    own.filter_map(|line| line.split_once(':')).map(|(key, _)| key.to_owned()).collect()
+}
+
+fn items(lines: &[&str]) -> Vec<String> {
+    lines.iter().filter_map(|line| line.trim().strip_prefix("- ")).map(ToOwned::to_owned).collect()
+}
+
+/// The part of the document with the schemas, whose names are those of responses too.
+fn schemas() -> String {
+    below(&text(), "  schemas:").join("\n")
+}
+
+/// Paths with their methods.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let text = text();
+    let paths = keys(&below(&text, "paths:"), 2);
+    let methods = |path: &str| {
+        let known = keys(&below(&text, &format!("  {path}:")), 4);
+        known.into_iter().filter(|key| key != "parameters").map(|method| method.to_uppercase()).collect()
+    };
+    paths.into_iter().map(|path| (path.clone(), methods(&path))).collect()
+}
+
+/// The paths of `.route("…")` in the ingress.
+fn routed() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ingress");
+    let sources =
+        std::fs::read_dir(folder).expect("a folder").map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).expect("a source"));
+    let paths =
+        |source: String| -> Vec<String> { source.split(".route(\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())).collect() };
+    sources.flat_map(paths).collect()
+}
+
+#[tokio::test]
+async fn every_route_is_documented_with_its_methods() {
+    let documented = documented();
+    assert_eq!(documented.keys().cloned().collect::<BTreeSet<_>>(), routed());
+    let installation = Installation::start().await;
+    let caller = installation.caller("shop").await;
+    for (path, methods) in documented.iter().filter(|(path, _)| *path != "/metrics") {
+        let filled = path.replace("{transaction_id}", &transaction()).replace("{id}", "sub_00").replace("{mode}", "test");
+        let reply = caller.send(caller.request(Method::PUT, &filled)).await;
+        assert_eq!(reply.problem(), "method-not-allowed", "{path}");
+        let allowed = reply.header("allow").unwrap().split(',').filter(|method| *method != "HEAD").map(ToOwned::to_owned);
+        assert_eq!(allowed.collect::<BTreeSet<_>>(), *methods, "{path}");
+    }
+}
+
+#[test]
+fn every_problem_status_and_event_is_documented() {
+    let text = schemas();
+    let problems = items(&below(&text, "    Problem:"));
+    let expected: Vec<String> = Kind::ALL.into_iter().map(|kind| format!("urn:payrelay:problem:{}", kind.parts().0)).collect();
+    assert_eq!(problems, expected);
+    assert_eq!(items(&below(&text, "    Status:")), StateName::ALL.map(StateName::as_str));
+    assert_eq!(items(&below(&text, "    EventType:")), EventType::ALL.map(EventType::name));
+}
+
+#[tokio::test]
+async fn answers_hold_documented_fields_only() {
+    let text = schemas();
+    let fields = |schema: &str| keys(&below(&text, &format!("    {schema}:")), 8);
+    let within = |schema: &str, value: &Value| {
+        let unknown: Vec<_> = value.as_object().unwrap().keys().filter(|key| !fields(schema).contains(*key)).cloned().collect();
+        assert!(unknown.is_empty(), "{unknown:?} of {schema}");
+    };
+    for state in StateName::ALL {
+        assert!(fields("Payout").contains(state.timestamp_field()), "{}", state.timestamp_field());
+    }
+    let installation = Installation::start().await;
+    let shop = installation.caller("shop").await;
+    let hook = shop.post("/v1/webhooks", &json!({ "url": "https://hooks.example.com/", "event_types": "*", "name": "a" })).await;
+    within("Webhook", &hook.json["result"]);
+    let path = format!("{}/rotate", hook.header("location").unwrap());
+    within("Webhook", &shop.post_bytes(&path, "", &[]).await.json["result"]);
+    let id = transaction();
+    let mut body = payout(&id);
+    body["metadata"] = json!({ "a": "b" });
+    body["party_id"] = json!("shop");
+    body["provider"] = json!("truelayer");
+    within("NewPayout", &body);
+    within("Payout", &shop.post("/v1/payouts", &body).await.json["result"]);
+    within("Payout", &shop.post_bytes(&format!("/v1/payouts/{id}/cancel"), "", &[]).await.json["result"]);
+    within("Timeline", &shop.get(&format!("/v1/payouts/{id}/timeline")).await.json["result"]);
+}
