@@ -92,8 +92,8 @@ impl Ingress {
         if body_signature.is_none() && request_signature.is_none() {
             return Ok(());
         }
-        // Verifying takes about 0.4 ms of a core. On the threads that serve everybody it would hold up whatever waits behind it; with a thread for each
-        // of many it would crowd those threads out. So: on threads of their own, and no more of them than there are cores.
+        // Verifying takes about 0.4 ms of a core. With 32 callers on two busy cores, a timer of 1 ms beside them ran for 20 to 50 ms at p99 when they
+        // verified on the async threads, 13 to 27 ms on a blocking thread each, and 3 to 4 ms on no more blocking threads than there are cores.
         let _turn = self.verifying.acquire().await.map_err(|_| Problem::new(Kind::Internal, "The service is going down."))?;
         let (credential, parts, body) = (Arc::clone(credential), parts.clone(), body.clone());
         let verified = tokio::task::spawn_blocking(move || {
