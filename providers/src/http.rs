@@ -212,7 +212,7 @@ impl Client {
         // Without a body there is nothing to watch, and such requests change nothing at the provider.
         let taken = Taken::new(if call.body.is_some() { WAITING } else { TAKEN });
         if let Some(bytes) = call.body {
-            let body = OneShot { bytes: Some(bytes), send_by: call.send_by, taken: taken.clone() };
+            let body = OneShot { bytes: Some(bytes), send_by: call.send_by, taken: taken.clone(), broken_off: None };
             *request.body_mut() = Some(reqwest::Body::wrap(body));
         }
         let failed = |word: &'static str| match taken.revoke() {
@@ -304,6 +304,8 @@ struct OneShot {
     bytes: Option<Bytes>,
     send_by: Option<Timestamp>,
     taken: Taken,
+    /// Set when the failpoint `half-written` has held back the second half of a request that must not be sent twice: how often it is still asked for.
+    broken_off: Option<u8>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -314,11 +316,20 @@ impl Body for OneShot {
     type Data = Bytes;
     type Error = Withdrawn;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Withdrawn>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Withdrawn>>> {
+        if let Some(asked) = &mut self.broken_off {
+            return break_off(asked, context);
+        }
         let Some(bytes) = self.bytes.take() else { return Poll::Ready(None) };
         let late = self.send_by.is_some_and(|send_by| clock::now() > send_by);
         // An error makes the connection give up in the middle of the request, so what may have left of its head is never a request.
         let entered = self.taken.enter(if late { LATE } else { TAKEN });
+        fail::fail_point!("half-written", entered.is_ok() && !late && self.send_by.is_some(), |_| {
+            let mut first = bytes.clone();
+            self.bytes = Some(first.split_off(bytes.len() / 2));
+            self.broken_off = Some(3);
+            Poll::Ready(Some(Ok(Frame::data(first))))
+        });
         Poll::Ready(Some(if entered.is_ok() && !late { Ok(Frame::data(bytes)) } else { Err(Withdrawn) }))
     }
 
@@ -329,6 +340,14 @@ impl Body for OneShot {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
     }
+}
+
+/// Ends the process in the midst of a request, once the connection has had occasion to write the first half.
+fn break_off(asked: &mut u8, context: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Withdrawn>>> {
+    let Some(left) = asked.checked_sub(1) else { std::process::abort() };
+    *asked = left;
+    context.waker().wake_by_ref();
+    Poll::Pending
 }
 
 /// Waits between tries inside one process: from `first`, growing and jittered, until `total` has passed since the first call of `next`.

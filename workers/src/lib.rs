@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod egress;
 pub mod execute;
+pub mod failpoints;
 pub mod fence;
 pub mod lanes;
 pub mod metrics;

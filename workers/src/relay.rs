@@ -138,6 +138,7 @@ impl RelayContext {
         let at = clock.now();
         let body = Bytes::from(std::mem::take(&mut work.event.body));
         let attempt = self.attempt(&work, body, at).await?;
+        fail::fail_point!("delivered-not-marked");
         self.metrics.attempted(&attempt);
         Span::current().record("outcome", metrics::outcome(&attempt.result));
 
@@ -189,6 +190,7 @@ impl RelayContext {
             (WEBHOOK_SIGNATURE, text(signature)),
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         ];
+        fail::fail_point!("relay-before-post");
         match self.egress.post(target, &headers, body, at).await {
             Ok(posted) => {
                 Span::current().record("http.response.status_code", posted.status);

@@ -61,6 +61,7 @@ impl Payouts {
             trace::continues(&span, payout.trace.as_deref());
             let fact = Fact::new(Source::Notice, What::Reported { attempt, report: notice.told.report });
             self.recorder.record(payout, &fact).await?;
+            fail::fail_point!("notice-not-settled");
             Settled::Done
         } else {
             let now = store.clock().now();
