@@ -1,1 +1,12 @@
-fn main() {}
+//! The one binary. See `payrelay --help`.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use payrelay::cli;
+
+fn main() -> ExitCode {
+    // Before anything can want TLS: a second provider in the tree, or none installed, is a panic at the first handshake. It fails only if there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    cli::main(cli::Arguments::parse())
+}

@@ -39,6 +39,10 @@ pub(super) async fn cancel(State(ingress): State<Arc<Ingress>>, Path(key): Path<
     if payout.state.name() == StateName::Canceled {
         return ingress.shown(StatusCode::OK, &payout).await;
     }
+    // Fails closed: after a rollback of the store a payout that looks undispatched may be with its provider.
+    if payout.state.name().is_before_dispatch() && ingress.recorder.store.is_suspect(payout.id.shard()).await? {
+        return Err(not_now(Declined::TooLate, &payout));
+    }
     let reason = reason.unwrap_or_else(|| Reason::new("canceled_by_caller"));
     match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Cancel { reason })).await? {
         Recorded::Done(payout) => ingress.shown(StatusCode::OK, &payout).await,

@@ -8,6 +8,7 @@ pub mod durability;
 pub mod freeze;
 pub mod keys;
 pub mod lanes;
+pub mod limits;
 pub mod notices;
 pub mod payouts;
 pub mod private_server;

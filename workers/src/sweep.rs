@@ -12,6 +12,7 @@ use crate::store::StoreError;
 /// What a round found in one shard.
 #[derive(Debug)]
 pub struct Swept {
+    pub shard: domain::id::Shard,
     pub vitals: Vitals,
     pub looked_over: LookedOver,
     pub imbalance: i64,
@@ -39,7 +40,7 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> 
     if imbalance != 0 {
         tracing::error!(imbalance, "the ledger does not balance");
     }
-    Ok(Swept { vitals: store.vitals(shard).await?, looked_over, imbalance })
+    Ok(Swept { shard, vitals: store.vitals(shard).await?, looked_over, imbalance })
 }
 
 /// Sweeps every `interval` until `stop`, and hands what it found to `observe`.

@@ -10,6 +10,11 @@ for i = 3, #ARGV, 3 do
   if leased and tonumber(leased) == tonumber(ARGV[i + 2]) then
     redis.call('ZREM', flying, ARGV[i + 1])
     redis.call('ZADD', wait, due, ARGV[i + 1])
+    -- Given back at once means that no handler had begun.
+    if due > now then
+      local payout = string.sub(ARGV[i + 1], 1, string.find(ARGV[i + 1], '/', 1, true) - 1)
+      redis.call('HINCRBY', ARGV[2] .. 'po:' .. payout, 'l:' .. ARGV[i], 1)
+    end
     local turn = redis.call('ZSCORE', KEYS[1], ARGV[i])
     if not turn or tonumber(turn) > due then redis.call('ZADD', KEYS[1], due, ARGV[i]) end
     given = given + 1

@@ -249,7 +249,7 @@ impl Source for RelayLanes {
         let answer = lane
             .store
             .run(&lane.store.shared.scripts.lease_relay, &[&lanes, &clock], |command| {
-                command.arg(max).arg(millis(lane.lease)).arg(names.shard(lane.shard)).arg(self.per_subscription);
+                command.arg(max.min(RELAY_BATCH_MAX)).arg(millis(lane.lease)).arg(names.shard(lane.shard)).arg(self.per_subscription);
             })
             .await?;
         let mut answer = items(answer)?.into_iter();
@@ -293,6 +293,9 @@ impl Source for RelayLanes {
         Ok(())
     }
 }
+
+/// Deliveries of one lease call, at most: a script can pass some thousand values to a command.
+const RELAY_BATCH_MAX: usize = 1_000;
 
 /// The name of a delivery within its subscription's lane.
 pub(super) fn member(event: EventId) -> String {

@@ -15,20 +15,25 @@ for _, subscription in ipairs(lanes) do
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', flying, '-inf', now, 'LIMIT', 0, cap)) do
     redis.call('ZREM', flying, member)
     redis.call('ZADD', wait, now, member)
+    -- Its worker is lost, or was too late. What is counted is how often that happened, so that a lease that ends well writes nothing.
+    redis.call('HINCRBY', prefix .. 'po:' .. string.sub(member, 1, string.find(member, '/', 1, true) - 1), 'l:' .. subscription, 1)
   end
   local room = cap - redis.call('ZCARD', flying)
   local take = math.min(room, share)
   local version = redis.call('HGET', prefix .. 'sub:' .. subscription, 'v') or ''
   if take > 0 then
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', wait, '-inf', now, 'LIMIT', 0, take)) do
-      redis.call('ZREM', wait, member)
-      redis.call('ZADD', flying, token, member)
-      room = room - 1
+    local members, leases = redis.call('ZRANGEBYSCORE', wait, '-inf', now, 'LIMIT', 0, take), {}
+    for i, member in ipairs(members) do
+      leases[2 * i - 1], leases[2 * i] = token, member
       local slash = string.find(member, '/', 1, true)
       local key, sequence = prefix .. 'po:' .. string.sub(member, 1, slash - 1), string.sub(member, slash + 1)
-      local body = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence)
-      local leased = redis.call('HINCRBY', key, 'l:' .. subscription, 1)
-      out[#out + 1] = { subscription, version, member, token, leased, body[1] or '', body[2] or '' }
+      local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, 'l:' .. subscription)
+      out[#out + 1] = { subscription, version, member, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '' }
+    end
+    if #members > 0 then
+      redis.call('ZREM', wait, unpack(members))
+      redis.call('ZADD', flying, unpack(leases))
+      room = room - #members
     end
   end
   -- The next turn: when something is due and there is room, behind those not yet served; else when a lease ends (an acknowledgement comes earlier).

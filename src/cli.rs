@@ -1,0 +1,188 @@
+//! The command line: what can be asked of the binary, and how a process begins and ends.
+//!
+//! A command reads and judges its configuration before it opens anything. SIGTERM and SIGINT end it in good order; a second one ends it at once.
+
+pub mod bench;
+pub mod chaos;
+pub mod deliveries;
+pub mod dev;
+pub mod dispatch;
+pub mod doctor;
+pub mod healthcheck;
+pub mod keys;
+pub mod sandbox;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use workers::failpoints;
+
+use crate::config::{BadConfig, Config, Sections};
+use crate::run::{self, Role};
+use crate::telemetry;
+
+/// What a process that cannot use its configuration ends with: `EX_CONFIG` of sysexits.h.
+const EXIT_CONFIG: u8 = 78;
+
+/// How long the last traces, metrics and logs may take to be sent.
+const TELEMETRY_END: Duration = Duration::from_secs(5);
+
+/// How long threads that block may keep the process after everything else has ended.
+const RUNTIME_END: Duration = Duration::from_secs(1);
+
+/// Executes payouts at providers at most once, and tells merchants every status, signed and in order.
+#[derive(Debug, Parser)]
+#[command(name = "payrelay", version)]
+pub struct Arguments {
+    /// A file with what differs from the defaults. Variables such as PAYRELAY__REDIS__URL win over it.
+    #[arg(long, global = true, env = "PAYRELAY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take requests and notices; leave the work to others.
+    Serve,
+    /// Work through what is due: dispatch, ask, settle, deliver.
+    Work,
+    /// Both in one process.
+    All,
+    /// Speak a provider's wire and misbehave on demand.
+    Sandbox(sandbox::Arguments),
+    /// A complete installation on this machine, with a store, a sandbox and a subscriber of its own.
+    Dev(dev::Arguments),
+    /// Measure this machine.
+    Bench(bench::Arguments),
+    /// Kill workers and the store at random under load, and count what should never happen.
+    Chaos(chaos::Arguments),
+    /// Make, list and revoke API keys; make secrets and signing keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Stop dispatch: from now on no call that moves money is begun.
+    Freeze(dispatch::FreezeArguments),
+    /// Let dispatch go on.
+    Thaw(dispatch::ThawArguments),
+    /// List what subscribers did not get.
+    #[command(subcommand)]
+    Deliveries(deliveries::Command),
+    /// Explain what is wrong with the configuration, the store and the way to both.
+    Doctor(doctor::Arguments),
+    /// Ask a URL for a 2xx, within two seconds. For containers.
+    Healthcheck(healthcheck::Arguments),
+}
+
+/// Runs a command to its end.
+#[must_use]
+pub fn main(arguments: Arguments) -> ExitCode {
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "payrelay: {error:#}");
+            if error.downcast_ref::<BadConfig>().is_some() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
+    let file = config.as_deref();
+    match command {
+        Command::Serve => process(file, Role::Serve),
+        Command::Work => process(file, Role::Work),
+        Command::All => process(file, Role::All),
+        Command::Sandbox(arguments) => attended(|stop| sandbox::run(file, arguments, stop)),
+        Command::Dev(arguments) => attended(|stop| dev::run(arguments, stop)),
+        Command::Bench(arguments) => attended(|stop| bench::run(arguments, stop)),
+        Command::Chaos(arguments) => attended(|stop| chaos::run(arguments, stop)),
+        Command::Keys(command) => brief(keys::run(file, command)),
+        Command::Freeze(arguments) => brief(dispatch::freeze(file, arguments)),
+        Command::Thaw(arguments) => brief(dispatch::thaw(file, arguments)),
+        Command::Deliveries(command) => brief(deliveries::run(file, command)),
+        Command::Doctor(arguments) => brief(doctor::run(file, arguments)),
+        Command::Healthcheck(arguments) => brief(healthcheck::run(arguments)),
+    }
+}
+
+/// A process that serves or works until it is told to stop.
+fn process(file: Option<&Path>, role: Role) -> anyhow::Result<ExitCode> {
+    let config = Config::load(file)?;
+    config.demand(Sections::All)?;
+    let telemetry = telemetry::start(&config.telemetry)?;
+    failpoints::arm(&std::env::var(failpoints::VARIABLE).unwrap_or_default())?;
+    let (scrape, vitals) = (Arc::new(telemetry.scrape()), telemetry.vitals());
+    let ended = attended(|stop| async move { run::run(&config, role, Some(scrape), move |swept| vitals.observe(swept), stop, None).await });
+    telemetry.shutdown(TELEMETRY_END);
+    ended
+}
+
+/// Runs something that goes on until a signal ends it.
+fn attended<F: Future<Output = anyhow::Result<()>>>(command: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode> {
+    let runtime = runtime::Builder::new_multi_thread().enable_all().thread_name("payrelay").build().context("starting the runtime")?;
+    let ended = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let signals = [(SignalKind::terminate(), 143), (SignalKind::interrupt(), 130)];
+        for (kind, code) in signals {
+            tokio::spawn(obey(signal(kind).context("listening for signals")?, code, stop.clone()));
+        }
+        command(stop).await
+    });
+    runtime.shutdown_timeout(RUNTIME_END);
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// The first signal asks, the second one does not.
+async fn obey(mut signal: Signal, code: i32, stop: CancellationToken) {
+    while signal.recv().await.is_some() {
+        if stop.is_cancelled() {
+            tracing::warn!("told to stop a second time; leases that are held end by themselves");
+            std::process::exit(code);
+        }
+        tracing::info!("told to stop; what is under way is finished first");
+        stop.cancel();
+    }
+}
+
+/// Runs something that does one thing and ends.
+fn brief(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    telemetry::lines_only("warn");
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let ended = runtime.block_on(command);
+    runtime.shutdown_timeout(RUNTIME_END);
+    ended
+}
+
+/// Writes a command's result. Whoever has closed the other end has seen enough.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("writing the result"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself() {
+        for command in Arguments::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+}

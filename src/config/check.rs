@@ -1,0 +1,194 @@
+//! What must hold between the values. Nothing is opened for it: no port, no connection, no file.
+
+use url::Url;
+use workers::lanes::LaneSettings;
+
+use super::{Config, MAKE_ONE, Problem};
+use crate::telemetry;
+
+/// Between a deadline and what it has to contain, for everything that is not waiting.
+const MARGIN_MS: u64 = 1_000;
+
+/// The shortest pepper, in bytes.
+const PEPPER_MIN: usize = 16;
+
+/// The variable that arms failpoints.
+const FAILPOINTS: &str = "FAILPOINTS";
+
+/// What was found so far.
+#[derive(Default)]
+struct Findings(Vec<Problem>);
+
+impl Findings {
+    /// Notes `text` about `key` unless it is `fine`.
+    fn unless(&mut self, fine: bool, key: &str, text: impl FnOnce() -> String) {
+        if !fine {
+            self.0.push(Problem::new(key, text()));
+        }
+    }
+
+    fn between(&mut self, key: &str, value: u64, least: u64, most: u64) {
+        self.unless((least..=most).contains(&value), key, || format!("is {value} and must be from {least} to {most}"));
+    }
+
+    /// `long` must be longer than `short`, with the store's deadline and a margin between them.
+    fn contains(&mut self, (long_key, long): (&str, u64), (short_key, short): (&str, u64), between: u64) {
+        let least = short.saturating_add(between);
+        let why = if between < MARGIN_MS { String::new() } else { format!(" with {between} ms to record the outcome") };
+        self.unless(long >= least, long_key, || format!("is {long} and must be at least {least}: longer than `{short_key}` ({short}){why}"));
+    }
+}
+
+impl Config {
+    /// Everything that is wrong with the values, alone and together.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        let mut found = Findings::default();
+        self.check_store(&mut found);
+        self.check_ingress(&mut found);
+        self.check_deadlines(&mut found);
+        self.check_workers(&mut found);
+        self.check_providers(&mut found);
+        self.check_telemetry(&mut found);
+        if self.server.live {
+            self.check_live(&mut found);
+        }
+        found.0
+    }
+
+    fn check_store(&self, found: &mut Findings) {
+        let redis = &self.redis;
+        let usable = Url::parse(&redis.url).is_ok_and(|url| match url.scheme() {
+            "redis" | "rediss" => url.has_host(),
+            "redis+unix" => !url.has_host() && url.path().len() > 1,
+            _ => false,
+        });
+        found.unless(usable, "redis.url", || "must be redis://HOST:PORT, rediss:// for TLS, or redis+unix:///PATH".to_owned());
+        found.between("redis.shards", redis.shards.into(), 1, 100);
+        found.between("redis.connections", redis.connections as u64, 1, 256);
+        found.between("redis.deadline_ms", redis.deadline_ms, 100, 30_000);
+        let tags = redis.prefix.contains(['{', '}']);
+        found.unless(!tags, "redis.prefix", || "must not contain braces: what stands between them decides the node of a cluster".to_owned());
+        if let Err(error) = self.vault() {
+            found.0.extend(error.problems);
+        }
+    }
+
+    fn check_ingress(&self, found: &mut Findings) {
+        let ingress = &self.ingress;
+        let pepper = self.pepper().len();
+        found.unless(pepper >= PEPPER_MIN, "ingress.key_pepper", || {
+            let what = if pepper == 0 { "is needed to recognise API keys by".to_owned() } else { format!("is shorter than {PEPPER_MIN} bytes") };
+            format!("{what}: {MAKE_ONE}, and set it as `ingress.key_pepper` or PAYRELAY__INGRESS__KEY_PEPPER")
+        });
+        for (key, address) in [("ingress.listen", &ingress.listen), ("ingress.admin_listen", &ingress.admin_listen)] {
+            found.unless(is_address(address), key, || "must be HOST:PORT, such as 127.0.0.1:8080 or [::]:8080".to_owned());
+        }
+        let apart = ingress.listen != ingress.admin_listen || ingress.listen.ends_with(":0");
+        found.unless(apart, "ingress.admin_listen", || "must differ from `ingress.listen`".to_owned());
+        found.contains(("ingress.timeout_ms", ingress.timeout_ms), ("ingress.body_timeout_ms", ingress.body_timeout_ms), 1);
+        // A request is one read of the key and one or two calls more; it should end by its own deadline with the store's answer, not with its own.
+        found.contains(("ingress.timeout_ms", ingress.timeout_ms), ("redis.deadline_ms", self.redis.deadline_ms), 1);
+        for (key, value) in [
+            ("ingress.concurrency", ingress.concurrency),
+            ("ingress.connections_max", ingress.connections_max),
+            ("ingress.headers_max", ingress.headers_max),
+            ("ingress.key_cache_max", ingress.key_cache_max),
+        ] {
+            found.between(key, value as u64, 1, 1_000_000);
+        }
+        found.between("ingress.key_cache_ms", ingress.key_cache_ms, 0, 300_000);
+        for (key, value) in [("ingress.body_max_bytes", ingress.body_max_bytes), ("ingress.notice_max_bytes", ingress.notice_max_bytes)] {
+            found.between(key, value as u64, 1_024, 16 << 20);
+        }
+        found.between("ingress.header_max_bytes", ingress.header_max_bytes as u64, 8_192, 1 << 20);
+    }
+
+    /// A lease outlives its handler, a handler every call that it makes, and a stop every payout that is on the wire.
+    fn check_deadlines(&self, found: &mut Findings) {
+        let record = self.redis.deadline_ms.saturating_add(MARGIN_MS);
+        let handler = ("workers.handler_deadline_ms", self.workers.handler_deadline_ms);
+        found.contains(("workers.lease_ms", self.workers.lease_ms), handler, record);
+        found.contains(handler, ("execute.call_ms", self.execute.call_ms), record);
+        found.contains(handler, ("egress.timeout_ms", self.egress.timeout_ms), record);
+        for (section, settings) in self.accounts() {
+            found.contains(handler, (&format!("{section}.read_timeout_ms"), settings.read_timeout_ms), record);
+        }
+        found.contains(("execute.call_ms", self.execute.call_ms), ("execute.send_window_ms", self.execute.send_window_ms), 1);
+        found.contains(("workers.drain_ms", self.workers.drain_ms), ("execute.call_ms", self.execute.call_ms), record);
+        found.contains(("egress.timeout_ms", self.egress.timeout_ms), ("egress.connect_timeout_ms", self.egress.connect_timeout_ms), 0);
+        found.contains(("rules.redispatch_cap_ms", self.rules.redispatch_cap_ms), ("rules.redispatch_first_ms", self.rules.redispatch_first_ms), 0);
+        found.contains(("rules.dispatch_bound_ms", self.rules.dispatch_bound_ms), ("rules.redispatch_cap_ms", self.rules.redispatch_cap_ms), 0);
+    }
+
+    fn check_workers(&self, found: &mut Findings) {
+        let workers = &self.workers;
+        for (lane, LaneSettings { concurrency, batch }) in
+            [("execute", workers.execute), ("poll", workers.poll), ("settle", workers.settle), ("relay", workers.relay)]
+        {
+            found.between(&format!("workers.{lane}.concurrency"), concurrency as u64, 1, 10_000);
+            // Lua cannot unpack much more in one script.
+            found.between(&format!("workers.{lane}.batch"), batch as u64, 1, 1_000.min(concurrency.max(1) as u64));
+        }
+        found.between("workers.tick_ms", workers.tick_ms, 10, 60_000);
+        found.between("workers.failure_wait_ms", workers.failure_wait_ms, 1, 3_600_000);
+        found.between("workers.sweep_ms", workers.sweep_ms, 100, 3_600_000);
+        found.between("execute.send_window_ms", self.execute.send_window_ms, 1, 60_000);
+        found.between("execute.leases_max", self.execute.leases_max.into(), 1, 1_000);
+        found.between("rules.redispatch_first_ms", self.rules.redispatch_first_ms, 1, 3_600_000);
+        let relay = &self.relay;
+        found.unless(relay.waits_s.as_ref().is_none_or(|waits| !waits.is_empty()), "relay.waits_s", || "must name at least one wait".to_owned());
+        found.between("relay.per_subscription", relay.per_subscription as u64, 1, workers.relay.concurrency.max(1) as u64);
+        found.between("relay.leases_max", relay.leases_max.into(), 1, 1_000);
+        found.between("relay.subscriptions_cached", relay.subscriptions_cached as u64, 1, 1_000_000);
+        found.between("egress.timeout_ms", self.egress.timeout_ms, 100, 60_000);
+        found.between("egress.response_body_max_bytes", self.egress.response_body_max_bytes as u64, 1, 16 << 20);
+        found.between("egress.url_max_bytes", self.egress.url_max_bytes as u64, 16, 8_192);
+    }
+
+    fn check_providers(&self, found: &mut Findings) {
+        // Parses keys and addresses; makes no request.
+        if let Err(error) = providers::Providers::new(&self.providers) {
+            let providers::SetupError::Truelayer { mode, source } = &error;
+            let setting = source.to_string();
+            let why = std::error::Error::source(source).map_or_else(|| "is missing".to_owned(), |why| format!("cannot be used: {why}"));
+            found.0.push(Problem::new(format!("providers.truelayer_{mode}.{setting}"), why));
+        }
+        for (section, settings) in self.accounts() {
+            found.unless(!settings.refusal_codes.is_empty(), &format!("{section}.refusal_codes"), || "must name at least one code".to_owned());
+            let polls = settings.profile.polls_ms.as_ref();
+            found.unless(polls.is_none_or(|polls| !polls.is_empty()), &format!("{section}.profile.polls_ms"), || "must name at least one wait".to_owned());
+        }
+    }
+
+    fn check_telemetry(&self, found: &mut Findings) {
+        for (key, text) in telemetry::problems(&self.telemetry) {
+            found.0.push(Problem::new(key, text));
+        }
+    }
+
+    fn check_live(&self, found: &mut Findings) {
+        let live = "live mode";
+        found.unless(self.fence.path.is_some(), "fence.path", || format!("is needed in {live}: a file that outlives the process and is not part of the store"));
+        found.unless(self.egress.https_only_in_live, "egress.https_only_in_live", || format!("must be true in {live}"));
+        let account = self.providers.truelayer_live.is_some();
+        found.unless(account, "providers.truelayer_live", || format!("is needed in {live}: no other account can pay what live keys ask for"));
+        let armed = std::env::var_os(FAILPOINTS).is_some_and(|points| !points.is_empty());
+        found.unless(!armed, "server.live", || format!("refuses to run with failpoints: unset {FAILPOINTS}"));
+    }
+
+    /// The configured accounts, by their section.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = (&'static str, &providers::truelayer::Settings)> {
+        let test = self.providers.truelayer_test.as_ref().map(|settings| ("providers.truelayer_test", settings));
+        let live = self.providers.truelayer_live.as_ref().map(|settings| ("providers.truelayer_live", settings));
+        test.into_iter().chain(live)
+    }
+}
+
+/// `HOST:PORT`. Names are not looked up: that may wait for a resolver, and the answer may change until the port is bound.
+fn is_address(address: &str) -> bool {
+    let named = address.rsplit_once(':').is_some_and(|(host, port)| {
+        port.parse::<u16>().is_ok() && !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
+    });
+    named || address.parse::<std::net::SocketAddr>().is_ok()
+}

@@ -1,0 +1,263 @@
+//! `payrelay dev`: a whole installation on this machine, and with `--demo` some payouts that travel through it while one watches.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use http::{Method, StatusCode};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use providers::truelayer::sandbox::mood::Mood;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use workers::store::private_server::Fsync;
+
+use crate::local::{Local, Plan};
+use crate::run::Role;
+use crate::subscriber::Received;
+
+/// How long the payouts of the demo may take together.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A payout of the demo.
+struct Scene {
+    title: &'static str,
+    mood: Mood,
+    /// The event that ends it.
+    ends_with: &'static str,
+    /// How often the same request is sent.
+    sent: usize,
+}
+
+const SCENES: [Scene; 5] = [
+    Scene { title: "settles", mood: Mood::Plain, ends_with: "payout.completed", sent: 1 },
+    Scene { title: "loses its answer", mood: Mood::LostAnswer, ends_with: "payout.completed", sent: 1 },
+    Scene { title: "is rejected", mood: Mood::Reject, ends_with: "payout.failed", sent: 1 },
+    Scene { title: "is returned", mood: Mood::Return, ends_with: "payout.returned", sent: 1 },
+    Scene { title: "is sent twice", mood: Mood::DuplicateNotices, ends_with: "payout.completed", sent: 2 },
+];
+
+/// What `dev` is asked to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Send the payouts of the demo.
+    pub demo: bool,
+    /// Keep running afterwards.
+    pub stay: bool,
+    /// Use this store instead of a private server.
+    pub redis_url: Option<String>,
+}
+
+#[derive(serde::Serialize)]
+struct Report {
+    payouts: usize,
+    requests: usize,
+    webhooks_verified: u64,
+    webhooks_refused: u64,
+    double_payments: u64,
+    seconds: f64,
+    scenes: Vec<SceneReport>,
+}
+
+#[derive(serde::Serialize)]
+struct SceneReport {
+    title: &'static str,
+    transaction_id: Uuid,
+    status: String,
+    events: Vec<String>,
+    movements: usize,
+}
+
+/// Starts the installation, shows what was asked for, and ends with it, or with `stop`.
+///
+/// # Errors
+/// It does not start, or the demo did not go as it should.
+pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("payrelay-").tempdir()?;
+    let listen = if std::net::TcpListener::bind("127.0.0.1:8080").is_ok() && !options.demo { "127.0.0.1:8080" } else { "127.0.0.1:0" };
+    let plan = Plan {
+        folder: folder.path(),
+        redis_url: options.redis_url,
+        fsync: Fsync::Always,
+        listen,
+        more: "",
+        sandbox: |settings| {
+            settings.authorise_after_ms = 150;
+            settings.submit_after_ms = 250;
+            settings.settle_after_ms = 350;
+            settings.return_after_ms = 600;
+        },
+        role: Some(Role::All),
+    };
+    let local = Local::start(plan).await?;
+    println!("payrelay   {}", local.caller.base());
+    if let Some(listening) = local.listening {
+        println!("operators  http://{}/metrics", listening.admin);
+    }
+    println!("sandbox    {}/sandbox/moods", local.sandbox_url);
+    println!("subscriber {}", local.subscriber_url);
+    println!("store      {}\n", local.config.redis.url);
+    let told = local.subscriber.tell();
+    local.subscribe(&["*"]).await?;
+
+    let report = if options.demo { Some(show(&local, told).await?) } else { None };
+    print_curls(&local, report.as_ref(), options.stay || !options.demo);
+    if options.stay || !options.demo {
+        println!("\nrunning until Ctrl-C");
+        stop.cancelled().await;
+    }
+    local.stop().await?;
+    if let Some(report) = report {
+        std::fs::create_dir_all("target")?;
+        std::fs::write(Path::new("target/demo.json"), serde_json::to_string_pretty(&report)? + "\n").context("writing target/demo.json")?;
+        println!("\ndemo: {} payouts, {} webhooks verified, {} double payments", report.payouts, report.webhooks_verified, report.double_payments);
+        ensure!(report.double_payments == 0, "a payout was paid twice");
+        ensure!(report.webhooks_refused == 0, "a webhook did not verify");
+    }
+    Ok(())
+}
+
+/// Sends the payouts and follows them to their ends.
+async fn show(local: &Local, mut told: UnboundedReceiver<Received>) -> anyhow::Result<Report> {
+    let began = Instant::now();
+    let screen = Screen::new();
+    let mut ids = BTreeMap::new();
+    for (place, scene) in SCENES.iter().enumerate() {
+        let id = Uuid::new_v4();
+        for n in 0..scene.sent {
+            let answer = local.caller.call(Method::POST, "/v1/payouts", Some(&order(id, scene.mood))).await?;
+            if answer.status != StatusCode::ACCEPTED {
+                bail!("a payout was answered {}: {}", answer.status, answer.body);
+            }
+            ensure!(answer.replayed == (n > 0), "the same request, sent twice, must be answered as one");
+        }
+        ids.insert(id.to_string(), place);
+    }
+    let mut events: Vec<Vec<(u32, String)>> = SCENES.iter().map(|_| Vec::new()).collect();
+    let mut open = SCENES.len();
+    while open > 0 {
+        let left = PATIENCE.checked_sub(began.elapsed()).context("the payouts of the demo did not end in time")?;
+        let received = tokio::time::timeout(left, told.recv()).await.context("the payouts of the demo did not end in time")?;
+        let Some(received) = received else { bail!("the subscriber has gone") };
+        let Some(place) = ids.get(&received.transaction).copied() else { continue };
+        let (scene, seen) = (&SCENES[place], &mut events[place]);
+        if seen.iter().any(|(sequence, _)| *sequence == received.sequence) {
+            continue;
+        }
+        seen.push((received.sequence, received.kind.clone()));
+        let ended = received.kind == scene.ends_with;
+        open -= usize::from(ended);
+        screen.event(place, scene, &received, ended, began.elapsed());
+    }
+    screen.end();
+
+    let ledger = local.sandbox.ledger();
+    let mut scenes = Vec::new();
+    for (id, place) in &ids {
+        let seen = &events[*place];
+        ensure!(seen.iter().map(|(sequence, _)| *sequence).eq(1..=u32::try_from(seen.len())?), "events of a payout came out of order: {seen:?}");
+        let found = local.caller.expect(Method::GET, &format!("/v1/payouts/{id}"), None).await?;
+        let payout: domain::id::PayoutId = found["result"]["payout_id"].as_str().context("a payout_id")?.parse()?;
+        let out = |movement: &&providers::truelayer::sandbox::book::Movement| {
+            movement.direction == providers::truelayer::sandbox::book::Direction::Out && movement.payout_and_attempt().is_some_and(|(id, _)| id == payout)
+        };
+        scenes.push((
+            *place,
+            SceneReport {
+                title: SCENES[*place].title,
+                transaction_id: id.parse()?,
+                status: found["result"]["status"].as_str().unwrap_or_default().to_owned(),
+                events: seen.iter().map(|(_, kind)| kind.clone()).collect(),
+                movements: ledger.movements.iter().filter(out).count(),
+            },
+        ));
+    }
+    scenes.sort_by_key(|(place, _)| *place);
+    Ok(Report {
+        payouts: SCENES.len(),
+        requests: SCENES.iter().map(|scene| scene.sent).sum(),
+        webhooks_verified: local.subscriber.verified(),
+        webhooks_refused: local.subscriber.refused(),
+        double_payments: ledger.double_movements,
+        seconds: began.elapsed().as_secs_f64(),
+        scenes: scenes.into_iter().map(|(_, scene)| scene).collect(),
+    })
+}
+
+/// The request of a scene: its mood is the sandbox's magic amount.
+fn order(id: Uuid, mood: Mood) -> Value {
+    let step = Mood::ALL.iter().position(|known| *known == mood).unwrap_or(0);
+    json!({
+        "transaction_id": id,
+        "beneficiary_name": "John Smith",
+        "beneficiary_iban": "GB33BUKB20201555555555",
+        "beneficiary_reference": "Withdrawal 204",
+        "currency": "GBP",
+        "amount_in_minor": Mood::FIRST_AMOUNT + i64::try_from(step).unwrap_or(0),
+        "context_code": "withdrawal",
+    })
+}
+
+fn print_curls(local: &Local, report: Option<&Report>, runs: bool) {
+    let base = local.caller.base();
+    let token = local.unsigned.token().expose_secret();
+    let first = report.and_then(|report| report.scenes.get(1)).map_or_else(Uuid::new_v4, |scene| scene.transaction_id);
+    println!("\ntry next{}:", if runs { "" } else { " (while it runs: make demo STAY=1)" });
+    println!("  TOKEN={token}");
+    println!("  curl -s -H \"Authorization: Bearer $TOKEN\" {base}/v1/payouts/{first}");
+    println!("  curl -s -H \"Authorization: Bearer $TOKEN\" {base}/v1/payouts/{first}/timeline");
+    println!("  curl -s -H \"Authorization: Bearer $TOKEN\" '{base}/v1/payouts?status=settled&limit=5'");
+    println!("  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/payouts -d '{}'", order(Uuid::new_v4(), Mood::Plain));
+    println!("  curl -s {}/sandbox/moods   # the amount of a payout chooses how the provider misbehaves", local.sandbox_url);
+    println!("  curl -s {}/sandbox/ledger  # the provider's own books", local.sandbox_url);
+}
+
+/// The live display: a line per payout with its state, above it the events as they arrive. Plain lines where nobody watches.
+struct Screen {
+    bars: Option<(MultiProgress, Vec<ProgressBar>)>,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let bars = std::io::stderr().is_terminal().then(|| {
+            let all = MultiProgress::new();
+            let style = ProgressStyle::with_template("{spinner} {prefix:<18} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let bars = SCENES.iter().map(|scene| {
+                let bar = all.add(ProgressBar::new_spinner());
+                bar.set_style(style.clone());
+                bar.set_prefix(scene.title);
+                bar.enable_steady_tick(Duration::from_millis(80));
+                bar
+            });
+            let bars = bars.collect();
+            (all, bars)
+        });
+        Self { bars }
+    }
+
+    fn event(&self, place: usize, scene: &Scene, received: &Received, ended: bool, after: Duration) {
+        let line = format!("{:>7.3} s  {:<18} #{} {:<28} signature verified", after.as_secs_f64(), scene.title, received.sequence, received.kind);
+        match &self.bars {
+            Some((all, bars)) => {
+                let _ = all.println(line);
+                bars[place].set_message(received.status.clone());
+                if ended {
+                    bars[place].finish();
+                }
+            }
+            None => println!("{line}"),
+        }
+    }
+
+    fn end(&self) {
+        if let Some((_, bars)) = &self.bars {
+            for bar in bars {
+                bar.finish();
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Every metric there is, in one table. The README, the dashboards and the alerts name what stands here, and a test compares it with the code.
+//!
+//! Labels have few values: states, lanes, providers, classes of outcomes. No id, no URL, no party.
+
+use opentelemetry_sdk::metrics::{Aggregation, Instrument, Stream};
+
+/// A metric as it is documented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// As Prometheus and OTLP show it.
+    pub name: &'static str,
+    pub kind: Kind,
+    /// `s`, `By`, or empty for plain numbers.
+    pub unit: &'static str,
+    pub labels: &'static [&'static str],
+    pub about: &'static str,
+}
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+const fn counter(name: &'static str, labels: &'static [&'static str], about: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, unit: "", labels, about }
+}
+
+const fn gauge(name: &'static str, unit: &'static str, labels: &'static [&'static str], about: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit, labels, about }
+}
+
+const fn seconds(name: &'static str, labels: &'static [&'static str], about: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, unit: "s", labels, about }
+}
+
+/// Every metric. What workers say about the store (lanes, payouts, abandoned, orphans, ledger, frozen, memory) is the same from each of them: take the
+/// maximum, not the sum.
+pub const METRICS: &[Metric] = &[
+    // What happens to payouts.
+    counter("payrelay_payouts_total", &["state", "mode"], "Payouts that entered a state."),
+    seconds("payrelay_payout_duration_seconds", &["state"], "From the request to a final state."),
+    counter("payrelay_contradictions_total", &[], "Payouts whose evidence contradicts itself; each needs a person."),
+    // What providers say.
+    counter("payrelay_provider_calls_total", &["provider", "call", "outcome"], "Calls to providers, by what came back."),
+    counter("payrelay_provider_unmapped_total", &["provider"], "Provider statuses that no word of ours stands for."),
+    counter("payrelay_notices_total", &["provider", "mode", "outcome"], "Webhooks of providers, by what became of them."),
+    // What subscribers get.
+    counter("payrelay_delivery_attempts_total", &["outcome"], "Attempts to deliver an event, by how they went."),
+    seconds("payrelay_delivery_latency_seconds", &["outcome"], "From the beginning of a call to the end of the subscriber's answer."),
+    seconds("payrelay_delivery_acknowledged_seconds", &["event"], "From an event to its acknowledgement by a subscriber, waits included."),
+    counter("payrelay_deliveries_abandoned_total", &["event"], "Deliveries that were given up."),
+    counter("payrelay_subscriptions_disabled_total", &["reason"], "Subscriptions that the relay disabled."),
+    // What callers get.
+    seconds("payrelay_http_request_duration_seconds", &["route", "method", "status"], "Requests to the ingress, from their headers to their answer."),
+    counter("payrelay_http_shed_total", &[], "Requests refused because too many were under way."),
+    // What waits in the store, as the last sweep found it.
+    gauge("payrelay_lane_entries", "", &["lane"], "Work of a lane, waiting and leased; for the relay, subscriptions with deliveries."),
+    gauge("payrelay_lane_oldest_due_seconds", "s", &["lane"], "How long the oldest due work of a lane has been due; 0 when nothing is due."),
+    gauge("payrelay_open_payouts", "", &["state"], "Payouts that have not ended, by state."),
+    gauge("payrelay_open_payout_age_seconds", "s", &["state"], "How long the oldest open payout has been in its state; watch `inconclusive` and `in_review`."),
+    gauge("payrelay_abandoned_deliveries", "", &[], "Deliveries that were given up and not replayed."),
+    gauge("payrelay_orphan_notices", "", &[], "Webhooks of providers whose payout never came."),
+    gauge("payrelay_ledger_imbalance", "", &[], "What the ledger's accounts are off by, in minor units; anything but 0 is a fault."),
+    gauge("payrelay_frozen_shards", "", &[], "Shards whose dispatch is frozen."),
+    gauge("payrelay_store_memory_bytes", "By", &[], "Memory in use at the store's server."),
+    counter("payrelay_work_repaired_total", &[], "Payouts whose work was missing and was put back; anything but 0 is a fault."),
+    gauge("payrelay_sweep_age_seconds", "s", &[], "How long ago this worker last read the numbers of the store."),
+    // What this process does.
+    gauge("payrelay_lane_in_flight", "", &["lane"], "Work that this process has leased."),
+    counter("payrelay_lane_store_errors_total", &["lane"], "Calls of the store for leases that failed; each is repeated."),
+    counter("payrelay_lane_unsettled_total", &["lane"], "Work that was started and not settled: errors, panics, deadlines."),
+    gauge("payrelay_process_memory_bytes", "By", &[], "Resident memory of this process."),
+    gauge("payrelay_build_info", "", &["version"], "Always 1; the label says which version runs."),
+];
+
+/// The bounds of histograms that do not bring their own, in seconds.
+const BUCKETS: &[(&str, &[f64])] = &[
+    ("payrelay_http_request_duration_seconds", &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
+    (
+        "payrelay_payout_duration_seconds",
+        &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0],
+    ),
+];
+
+/// What is documented under this name.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|metric| metric.name == name)
+}
+
+/// A view for the meter provider: the bounds of [`BUCKETS`].
+pub(super) fn buckets(instrument: &Instrument) -> Option<Stream> {
+    let (_, boundaries) = BUCKETS.iter().find(|(name, _)| *name == instrument.name())?;
+    let aggregation = Aggregation::ExplicitBucketHistogram { boundaries: boundaries.to_vec(), record_min_max: false };
+    Stream::builder().with_aggregation(aggregation).build().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The instruments that the sources build: name → the word of their builder.
+    fn instruments(folder: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                instruments(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("telemetry/metrics.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for (at, _) in text.match_indices("(\"payrelay_") {
+                    let name = text[at + 2..].split('"').next().unwrap();
+                    let builder = text[..at].rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+                    if ["counter", "gauge", "histogram"].iter().any(|kind| builder.ends_with(kind)) {
+                        found.insert(name.to_owned(), builder.to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the code counts is documented, and what is documented is counted, each as the kind that it is.
+    #[test]
+    fn the_table_and_the_code_agree() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut found = BTreeMap::new();
+        for folder in ["src", "workers/src", "providers/src"] {
+            instruments(&root.join(folder), &mut found);
+        }
+        for (name, builder) in &found {
+            let metric = named(name).unwrap_or_else(|| panic!("{name} is counted but not in METRICS"));
+            let kind = match metric.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
+            };
+            assert!(builder.ends_with(kind), "{name} is documented as a {kind}, and built as a {builder}");
+        }
+        for metric in METRICS {
+            assert!(found.contains_key(metric.name), "{} is documented but nothing counts it", metric.name);
+        }
+    }
+
+    #[test]
+    fn every_entry_is_named_by_the_rules() {
+        let mut names: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METRICS.len(), "a name stands twice");
+        for Metric { name, kind, unit, about, .. } in METRICS {
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_seconds"), *unit == "s", "{name}");
+            assert_eq!(name.ends_with("_bytes"), *unit == "By", "{name}");
+            assert!(about.ends_with('.'), "{name}: a sentence");
+        }
+        for (name, boundaries) in BUCKETS {
+            assert_eq!(named(name).map(|metric| metric.kind), Some(Kind::Histogram), "{name}");
+            assert!(boundaries.is_sorted(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The numbers that are read rather than counted: what a sweep found in the store, what the lanes do, how large the process is.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use domain::payout::state::StateName;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{AsyncInstrument, Counter, Meter};
+use workers::lanes::LaneHealth;
+use workers::sweep::Swept;
+
+use super::metrics;
+
+/// Takes what sweeps find and what lanes say of themselves, for as long as the process lives.
+pub struct Vitals {
+    state: Arc<Mutex<State>>,
+    repaired: Counter<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    shards: BTreeMap<u8, Seen>,
+    lanes: LaneHealth,
+}
+
+/// The last word about a shard.
+struct Seen {
+    at: Instant,
+    vitals: workers::store::vitals::Vitals,
+    imbalance: i64,
+    /// Open payouts by state, with the age of the oldest: complete, and the pages of the round that is under way.
+    open: Vec<(StateName, u64, u64)>,
+    pages: Vec<(StateName, u64, u64)>,
+}
+
+type Values = Vec<(f64, Vec<KeyValue>)>;
+
+impl Vitals {
+    pub(super) fn new(meter: &Meter) -> Arc<Self> {
+        let state = Arc::new(Mutex::new(State::default()));
+        let about = |name: &str| metrics::named(name).map_or("", |metric| metric.about);
+        // Each name is written out beside its builder, for the eye and for the test that compares the table with the code.
+        macro_rules! observe {
+            ($builder:ident($name:literal), $read:expr) => {{
+                let state = state.clone();
+                let read: fn(&State) -> Values = $read;
+                let unit = metrics::named($name).map_or("", |metric| metric.unit);
+                let callback = move |observer: &dyn AsyncInstrument<f64>| {
+                    let values = read(&state.lock().unwrap_or_else(PoisonError::into_inner));
+                    values.iter().for_each(|(value, labels)| observer.observe(*value, labels));
+                };
+                meter.$builder($name).with_unit(unit).with_description(about($name)).with_callback(callback).build();
+            }};
+        }
+        observe!(f64_observable_gauge("payrelay_lane_entries"), |state| per_lane(state, |lane| lane.entries, |a, b| a + b));
+        observe!(f64_observable_gauge("payrelay_lane_oldest_due_seconds"), |state| {
+            in_seconds(per_lane(state, |lane| lane.oldest_due_ms, u64::max))
+        });
+        observe!(f64_observable_gauge("payrelay_open_payouts"), |state| per_state(state, |(_, count, _)| *count, |a, b| a + b));
+        observe!(f64_observable_gauge("payrelay_open_payout_age_seconds"), |state| {
+            in_seconds(per_state(state, |(_, _, oldest_ms)| *oldest_ms, u64::max))
+        });
+        observe!(f64_observable_gauge("payrelay_abandoned_deliveries"), |state| sum(state, |seen| seen.vitals.abandoned));
+        observe!(f64_observable_gauge("payrelay_orphan_notices"), |state| sum(state, |seen| seen.vitals.orphans));
+        observe!(f64_observable_gauge("payrelay_ledger_imbalance"), |state| sum(state, |seen| seen.imbalance.unsigned_abs()));
+        observe!(f64_observable_gauge("payrelay_frozen_shards"), |state| sum(state, |seen| u64::from(seen.vitals.frozen)));
+        // One server, asked once per shard.
+        observe!(f64_observable_gauge("payrelay_store_memory_bytes"), |state| {
+            state.shards.values().next_back().map(|seen| (number(seen.vitals.memory_bytes), Vec::new())).into_iter().collect()
+        });
+        observe!(f64_observable_gauge("payrelay_sweep_age_seconds"), |state| {
+            state.shards.values().map(|seen| seen.at.elapsed().as_secs_f64()).reduce(f64::max).map(|age| (age, Vec::new())).into_iter().collect()
+        });
+        observe!(f64_observable_gauge("payrelay_lane_in_flight"), |state| per_running_lane(state, |health| health.in_flight() as u64));
+        observe!(f64_observable_counter("payrelay_lane_store_errors_total"), |state| per_running_lane(state, |health| health.source_errors()));
+        observe!(f64_observable_counter("payrelay_lane_unsettled_total"), |state| per_running_lane(state, |health| health.unsettled()));
+        observe!(f64_observable_gauge("payrelay_process_memory_bytes"), |_| {
+            resident_bytes().map(|bytes| (number(bytes), Vec::new())).into_iter().collect()
+        });
+        observe!(f64_observable_gauge("payrelay_build_info"), |_| vec![(1.0, vec![KeyValue::new("version", env!("CARGO_PKG_VERSION"))])]);
+        let repaired = meter.u64_counter("payrelay_work_repaired_total").with_description(about("payrelay_work_repaired_total")).build();
+        // A counter that has never counted is not shown, and "no data" is what alerts fear.
+        repaired.add(0, &[]);
+        Arc::new(Self { state, repaired })
+    }
+
+    /// **The place where what a sweep found becomes metrics.** One page of the open payouts after the other; their numbers change when a round ends.
+    pub fn observe(&self, swept: &Swept) {
+        self.repaired.add(swept.looked_over.repaired.len() as u64, &[]);
+        let mut state = self.lock();
+        let before = state.shards.remove(&swept.shard.index());
+        let (open, mut pages) = before.map_or_else(Default::default, |before| (before.open, before.pages));
+        for (name, count, oldest_ms) in &swept.looked_over.states {
+            match pages.iter_mut().find(|(known, _, _)| known == name) {
+                Some((_, counted, oldest)) => (*counted, *oldest) = (*counted + count, (*oldest).max(*oldest_ms)),
+                None => pages.push((*name, *count, *oldest_ms)),
+            }
+        }
+        let (open, pages) = if swept.looked_over.next == 0 { (pages, Vec::new()) } else { (open, pages) };
+        let seen = Seen { at: Instant::now(), vitals: swept.vitals.clone(), imbalance: swept.imbalance, open, pages };
+        state.shards.insert(swept.shard.index(), seen);
+    }
+
+    /// The running lanes, once they run.
+    pub fn lanes(&self, lanes: LaneHealth) {
+        self.lock().lanes = lanes;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Vitals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vitals").finish_non_exhaustive()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge of more than 2^53 is large enough without its last digits")]
+fn number(value: u64) -> f64 {
+    value as f64
+}
+
+fn in_seconds(values: Values) -> Values {
+    values.into_iter().map(|(ms, labels)| (ms / 1_000.0, labels)).collect()
+}
+
+/// Folds pairs of a label's value and a number into one number per label.
+fn labelled(label: &'static str, pairs: impl Iterator<Item = (&'static str, u64)>, fold: fn(u64, u64) -> u64) -> Values {
+    let mut folded = BTreeMap::new();
+    for (name, value) in pairs {
+        folded.entry(name).and_modify(|so_far| *so_far = fold(*so_far, value)).or_insert(value);
+    }
+    folded.into_iter().map(|(name, value)| (number(value), vec![KeyValue::new(label, name)])).collect()
+}
+
+fn per_lane(state: &State, read: fn(&workers::store::vitals::LaneVitals) -> u64, fold: fn(u64, u64) -> u64) -> Values {
+    labelled("lane", state.shards.values().flat_map(|seen| &seen.vitals.lanes).map(|lane| (lane.lane, read(lane))), fold)
+}
+
+/// Every state that a payout can be open in, so that a state which is empty again says 0.
+fn per_state(state: &State, read: fn(&(StateName, u64, u64)) -> u64, fold: fn(u64, u64) -> u64) -> Values {
+    if state.shards.is_empty() {
+        return Values::new();
+    }
+    let none = StateName::ALL.into_iter().filter(|state| !state.is_final()).map(|state| (state.as_str(), 0));
+    let some = state.shards.values().flat_map(|seen| &seen.open).map(|entry| (entry.0.as_str(), read(entry)));
+    labelled("state", none.chain(some), fold)
+}
+
+fn per_running_lane(state: &State, read: fn(&workers::queue::Health) -> u64) -> Values {
+    labelled("lane", state.lanes.iter().map(|(lane, health)| (*lane, read(health))), |a, b| a + b)
+}
+
+fn sum(state: &State, read: fn(&Seen) -> u64) -> Values {
+    if state.shards.is_empty() { Values::new() } else { vec![(number(state.shards.values().map(read).sum()), Vec::new())] }
+}
+
+/// Where the system tells it, which is Linux.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
+    Some(kilobytes * 1024)
+}
