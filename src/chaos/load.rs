@@ -1,0 +1,151 @@
+//! The platform's part: sends payouts, repeats what got no answer, sends some of them again, and takes some back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use domain::id::{Mode, PayoutId, ProviderKey};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+use workers::clock::Clock;
+
+use super::dice::Dice;
+use crate::caller::{Answer, Caller};
+use crate::local::Local;
+
+/// How long one request is repeated.
+const STUBBORN: Duration = Duration::from_secs(60);
+
+/// A payout that was asked for.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub transaction: Uuid,
+    pub id: PayoutId,
+    /// Answered 202, at least once.
+    pub accepted: bool,
+    /// What the platform was told when it took the payout back: that it is canceled, or that it is too late.
+    pub canceled: Option<bool>,
+}
+
+/// What is done with one payout, and when.
+struct Course {
+    transaction: Uuid,
+    body: Value,
+    begins: Duration,
+    /// Sent again at the same time.
+    again: bool,
+    /// Taken back so long after it was accepted.
+    taken_back: Option<Duration>,
+}
+
+impl Sent {
+    /// The name of its first attempt at the provider.
+    #[must_use]
+    pub fn provider_id(&self) -> Uuid {
+        ProviderKey::derive(self.id, 1).as_uuid()
+    }
+}
+
+/// Sends payouts, spread over a time, and returns when each has its answer.
+pub(super) async fn send(local: &Local, payouts: u32, seed: u64, over: Duration) -> anyhow::Result<Vec<Sent>> {
+    let mut dice = Dice::new(seed, "load");
+    let mut running = JoinSet::new();
+    for _ in 0..payouts {
+        let course = Course::draw(&mut dice, over);
+        let id = PayoutId::derive(&local.config.ingress.default_party, Mode::Test, &course.transaction.to_string(), local.store.shards());
+        running.spawn(course.run(local.caller.clone(), id));
+    }
+    let mut sent = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        sent.push(ended??);
+    }
+    sent.sort_by_key(|sent| sent.transaction);
+    Ok(sent)
+}
+
+impl Course {
+    fn draw(dice: &mut Dice, over: Duration) -> Self {
+        let transaction = uuid::Builder::from_random_bytes((u128::from(dice.next()) << 64 | u128::from(dice.next())).to_be_bytes()).into_uuid();
+        let mut begins = dice.millis(0..u64::try_from(over.as_millis()).unwrap_or(u64::MAX));
+        if dice.percent(30) {
+            // Together with others.
+            begins = Duration::from_secs(begins.as_secs());
+        }
+        let mut body = json!({
+            "transaction_id": transaction,
+            "beneficiary_name": "John Smith",
+            "beneficiary_iban": "GB33BUKB20201555555555",
+            "beneficiary_reference": format!("Withdrawal {}", dice.within(0..100_000)),
+            "currency": "GBP",
+            "amount_in_minor": dice.within(1..100_000),
+            "context_code": "withdrawal",
+        });
+        if dice.percent(10) {
+            let at = Clock::of_the_machine().saturating_add(begins + dice.millis(1_000..3_000)).unwrap_or(jiff::Timestamp::MAX);
+            body["scheduled_for"] = json!(at.to_string());
+        }
+        let taken_back = dice.percent(12).then(|| dice.millis(0..40));
+        Self { transaction, body, begins, again: dice.percent(10), taken_back }
+    }
+
+    async fn run(self, caller: Caller, id: PayoutId) -> anyhow::Result<Sent> {
+        tokio::time::sleep(self.begins).await;
+        let mut sent = Sent { transaction: self.transaction, id, accepted: false, canceled: None };
+        let post = || stubbornly(&caller, "/v1/payouts", Some(&self.body));
+        let (answer, again) = tokio::join!(post(), async { if self.again { Some(post().await) } else { None } });
+        for answer in [answer, again.flatten()].into_iter().flatten() {
+            // While the store was away, the day that it was asked for has come.
+            if answer.status == StatusCode::BAD_REQUEST && self.body.get("scheduled_for").is_some() {
+                continue;
+            }
+            if answer.status != StatusCode::ACCEPTED || answer.body["result"]["payout_id"] != id.to_string() {
+                bail!("a payout was answered {}: {}", answer.status, answer.body);
+            }
+            sent.accepted = true;
+        }
+        if let (true, Some(wait)) = (sent.accepted, self.taken_back) {
+            tokio::time::sleep(wait).await;
+            sent.canceled = match stubbornly(&caller, &format!("/v1/payouts/{}/cancel", self.transaction), None).await {
+                Some(answer) if answer.status == StatusCode::OK => Some(true),
+                Some(answer) if answer.status == StatusCode::CONFLICT => Some(false),
+                Some(answer) => bail!("taking a payout back was answered {}: {}", answer.status, answer.body),
+                None => None,
+            };
+        }
+        Ok(sent)
+    }
+}
+
+/// Sends a request until it is answered, by anything but 5xx.
+async fn stubbornly(caller: &Caller, path: &str, body: Option<&Value>) -> Option<Answer> {
+    let began = Instant::now();
+    let mut wait = Duration::from_millis(50);
+    while began.elapsed() < STUBBORN {
+        match caller.call(Method::POST, path, body).await {
+            Ok(answer) if !answer.status.is_server_error() => return Some(answer),
+            Ok(_) | Err(_) => tokio::time::sleep(wait).await,
+        }
+        wait = (wait * 2).min(Duration::from_millis(500));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_asks_for_the_same_payouts() {
+        let drawn = |seed| {
+            let mut dice = Dice::new(seed, "load");
+            (0..50)
+                .map(|_| Course::draw(&mut dice, Duration::from_secs(5)))
+                .map(|course| (course.transaction, course.begins, course.taken_back))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(drawn(7), drawn(7));
+        assert_ne!(drawn(7), drawn(8));
+        assert!(drawn(7).iter().any(|(_, _, taken_back)| taken_back.is_some()));
+    }
+}
