@@ -156,7 +156,8 @@ impl Payouts {
             match self.recorder.providers.look(provider, mode, attempt.key).await {
                 Look::Found(report) => Answer::Says(report),
                 Look::NotFound => self.submit(payout, attempt, request, until).await,
-                Look::Nothing { why } => Answer::NotSent { why },
+                // Nothing was sent now, but what the store has forgotten may have been.
+                Look::Nothing { why } => Answer::NoAnswer { why },
             }
         } else {
             self.submit(payout, attempt, request, until).await
