@@ -163,7 +163,8 @@ async fn show(local: &Local, mut told: UnboundedReceiver<Received>) -> anyhow::R
         let found = local.caller.expect(Method::GET, &format!("/v1/payouts/{id}"), None).await?;
         let payout: domain::id::PayoutId = found["result"]["payout_id"].as_str().context("a payout_id")?.parse()?;
         let out = |movement: &&providers::truelayer::sandbox::book::Movement| {
-            movement.direction == providers::truelayer::sandbox::book::Direction::Out && movement.payout_and_attempt().is_some_and(|(id, _)| id == payout)
+            movement.direction == providers::truelayer::sandbox::book::Direction::Out
+                && movement.payout_and_attempt().is_some_and(|(id, _)| id == payout)
         };
         scenes.push((
             *place,
@@ -211,7 +212,10 @@ fn print_curls(local: &Local, report: Option<&Report>, runs: bool) {
     println!("  curl -s -H \"Authorization: Bearer $TOKEN\" {base}/v1/payouts/{first}");
     println!("  curl -s -H \"Authorization: Bearer $TOKEN\" {base}/v1/payouts/{first}/timeline");
     println!("  curl -s -H \"Authorization: Bearer $TOKEN\" '{base}/v1/payouts?status=settled&limit=5'");
-    println!("  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/payouts -d '{}'", order(Uuid::new_v4(), Mood::Plain));
+    println!(
+        "  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/payouts -d '{}'",
+        order(Uuid::new_v4(), Mood::Plain)
+    );
     println!("  curl -s {}/sandbox/moods   # the amount of a payout chooses how the provider misbehaves", local.sandbox_url);
     println!("  curl -s {}/sandbox/ledger  # the provider's own books", local.sandbox_url);
 }

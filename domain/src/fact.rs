@@ -124,7 +124,9 @@ pub enum Look {
     /// The provider does not know our key *now*. Not a proof that it never will.
     NotFound,
     /// The question itself failed.
-    Nothing { why: Reason },
+    Nothing {
+        why: Reason,
+    },
 }
 
 /// What a verified notice says about which of our attempts.

@@ -41,7 +41,10 @@ pub enum EventTypes {
 pub enum Status {
     Enabled,
     /// New events make no deliveries; open deliveries are abandoned when their turn comes.
-    Disabled { reason: Reason, at: Timestamp },
+    Disabled {
+        reason: Reason,
+        at: Timestamp,
+    },
 }
 
 /// The signing secrets of a subscription, newest first. Stored encrypted, never in the record. The older one signs too until it expires.

@@ -108,7 +108,8 @@ impl Fence {
                 let entry = reached.entry(*shard).or_insert(0);
                 *entry = (*entry).max(*epoch);
             }
-            let written = self.write(&reached).inspect_err(|error| tracing::error!(%error, "the fence file cannot be written; nothing is sent")).is_ok();
+            let written =
+                self.write(&reached).inspect_err(|error| tracing::error!(%error, "the fence file cannot be written; nothing is sent")).is_ok();
             if written {
                 let mut highest = self.highest();
                 for (shard, epoch) in reached {

@@ -115,7 +115,8 @@ impl Lanes {
         for shard in self.payouts.recorder.store.shards().all() {
             let lane = self.lane(shard);
             did += count(queue::turn(&SettleLane(lane.clone()), &self.queue_settings("settle", self.settings.settle), &self.payouts, settle).await?);
-            did += count(queue::turn(&ExecuteLane(lane.clone()), &self.queue_settings("execute", self.settings.execute), &self.payouts, execute).await?);
+            did +=
+                count(queue::turn(&ExecuteLane(lane.clone()), &self.queue_settings("execute", self.settings.execute), &self.payouts, execute).await?);
             did += count(queue::turn(&PollLane(lane.clone()), &self.queue_settings("poll", self.settings.poll), &self.payouts, poll).await?);
             did += count(queue::turn(&self.relay_lanes(lane), &self.queue_settings("relay", self.settings.relay), &self.relay, relay).await?);
         }

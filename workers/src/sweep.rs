@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::execute::Payouts;
+use crate::store::StoreError;
 use crate::store::freeze::Freeze;
 use crate::store::vitals::{LookedOver, Vitals};
-use crate::store::StoreError;
 
 /// What a round found in one shard.
 #[derive(Debug)]

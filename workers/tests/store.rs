@@ -194,7 +194,8 @@ async fn events_go_to_whom_they_concern_one_after_the_other() {
 
     let (work, ticket) = first.items.into_iter().find(|(work, _)| work.subscription == all).unwrap();
     let mut delivery = domain::delivery::Delivery::new(domain::id::DeliveryId::derive(work.event.id, all), store.clock().now());
-    let attempt = domain::delivery::Attempt { at: store.clock().now(), latency_ms: 1, result: domain::delivery::Attempted::Acknowledged { status: 200 } };
+    let attempt =
+        domain::delivery::Attempt { at: store.clock().now(), latency_ms: 1, result: domain::delivery::Attempted::Acknowledged { status: 200 } };
     let decision = delivery.record(attempt, &domain::schedule::Retry::three_days(), SignedDuration::ZERO, store.clock().now());
     let relayed = store.relayed(&ticket, &delivery, decision).await.unwrap();
     assert_eq!(relayed, workers::store::subscriptions::Relayed::Done { more: true });

@@ -40,7 +40,8 @@ impl Store {
         let keys = [names.of(shard, &format!("nt:{id}")), names.of(shard, "due:settle"), names.of(shard, "clock")];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let sealed = self.shared.vault.seal(&owner(id), body);
-        let answer = self.run(&self.shared.scripts.remember, &keys, |command| _ = command.arg(sealed).arg(id.to_string()).arg(names.shard(shard))).await?;
+        let answer =
+            self.run(&self.shared.scripts.remember, &keys, |command| _ = command.arg(sealed).arg(id.to_string()).arg(names.shard(shard))).await?;
         match answer_of(&answer)? {
             "new" => Ok(Remembered::New),
             "known" => Ok(Remembered::Known),

@@ -40,7 +40,10 @@ pub enum Committed {
 pub enum Permitted {
     /// The intent is on disk. `epoch` grows with every dispatch of this store. `look_first`: the store has lost writes before, so the provider
     /// may know this attempt already.
-    Yes { epoch: u64, look_first: bool },
+    Yes {
+        epoch: u64,
+        look_first: bool,
+    },
     Stale,
     Missing,
     /// The lease has gone to somebody else.

@@ -116,7 +116,8 @@ impl PrivateServer {
     /// There is no such file.
     pub fn cut_tail(&self, bytes: u64) -> anyhow::Result<()> {
         let files = std::fs::read_dir(self.folder.join("appendonlydir")).context("the append-only folder")?;
-        let mut increments: Vec<PathBuf> = files.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.to_string_lossy().contains(".incr.")).collect();
+        let mut increments: Vec<PathBuf> =
+            files.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.to_string_lossy().contains(".incr.")).collect();
         increments.sort();
         let newest = increments.last().context("an append-only file")?;
         let file = std::fs::OpenOptions::new().write(true).open(newest)?;

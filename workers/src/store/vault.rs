@@ -76,7 +76,9 @@ impl Vault {
     /// # Errors
     /// An unknown key id, or a text that was changed, cut or sealed for another owner.
     pub fn open(&self, owner: &str, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
-        let Some(([VERSION, key], rest)) = sealed.split_first_chunk::<2>().map(|(head, rest)| (*head, rest)) else { return Err(VaultError::DoesNotOpen) };
+        let Some(([VERSION, key], rest)) = sealed.split_first_chunk::<2>().map(|(head, rest)| (*head, rest)) else {
+            return Err(VaultError::DoesNotOpen);
+        };
         let Some((nonce, text)) = rest.split_first_chunk::<NONCE>() else { return Err(VaultError::DoesNotOpen) };
         let cipher = self.keys.get(&key).ok_or(VaultError::UnknownKey(key))?;
         cipher.decrypt(&XNonce::from(*nonce), Payload { msg: text, aad: owner.as_bytes() }).map_err(|_| VaultError::DoesNotOpen)

@@ -66,7 +66,8 @@ impl Store {
         vitals.orphans = self.cardinality(&names.of(shard, "orphans")).await?;
         vitals.frozen = self.frozen(shard).await?.is_some();
         let info: String = from_value(self.query(redis::cmd("INFO").arg("memory").to_owned()).await?)?;
-        vitals.memory_bytes = info.lines().find_map(|line| line.strip_prefix("used_memory:")).and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0);
+        vitals.memory_bytes =
+            info.lines().find_map(|line| line.strip_prefix("used_memory:")).and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0);
         Ok(vitals)
     }
 
@@ -119,9 +120,14 @@ impl Store {
                 StateName::Inconclusive | StateName::Authorised | StateName::Submitted => "due:poll",
                 _ => continue,
             };
-            let missing = from_value::<Option<f64>>(self.query(redis::cmd("ZSCORE").arg(names.of(shard, "due:execute")).arg(id.to_string()).to_owned()).await?)?
-                .is_none()
-                && from_value::<Option<f64>>(self.query(redis::cmd("ZSCORE").arg(names.of(shard, "due:poll")).arg(id.to_string()).to_owned()).await?)?.is_none();
+            let missing = from_value::<Option<f64>>(
+                self.query(redis::cmd("ZSCORE").arg(names.of(shard, "due:execute")).arg(id.to_string()).to_owned()).await?,
+            )?
+            .is_none()
+                && from_value::<Option<f64>>(
+                    self.query(redis::cmd("ZSCORE").arg(names.of(shard, "due:poll")).arg(id.to_string()).to_owned()).await?,
+                )?
+                .is_none();
             // A commit may have happened between the reads: only what still stands where it was read is repaired.
             if missing && self.load(id).await?.is_some_and(|again| again.version == payout.version) {
                 let due = if let domain::payout::state::State::Scheduled { until } = payout.state { until.max(now) } else { now };
