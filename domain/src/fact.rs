@@ -1,7 +1,7 @@
 //! What happened, whoever told us: the words that connectors, notices, the clock and operators speak to [`crate::payout`].
 //!
 //! A connector speaks in [`Answer`] (to a send) and [`Look`] (to a question about the state of a send); a worker adds which attempt and
-//! which send it was about, and the result is a [`Fact`].
+//! which send it was about, and the result is a [`crate::payout::Fact`].
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,7 @@
 //! The store against a real server: what the scripts promise, one story each.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
 use std::collections::BTreeMap;
 
 use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, StatementReference};

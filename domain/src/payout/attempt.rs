@@ -1,6 +1,6 @@
 //! One dispatch of a payout to a provider, and what is known about it.
 //!
-//! What an attempt came to is a **fold over a set**: each statement is absorbed once, the earliest wins, and [`Attempt::outcome`] reads the
+//! What an attempt came to is a **fold over a set**: each statement is absorbed once, the earliest wins, and `Attempt::outcome` reads the
 //! set as a whole. So the order in which statements arrive, and how often, cannot matter.
 
 use jiff::Timestamp;

@@ -154,7 +154,7 @@ async fn redirects_are_answers() {
 /// A body is given out once, and not at all after somebody has reported that it was not sent.
 #[tokio::test]
 async fn a_body_is_given_out_once() {
-    let body = |taken: &Taken| OneShot { bytes: Some(Bytes::from_static(BODY)), send_by: None, taken: taken.clone() };
+    let body = |taken: &Taken| OneShot { bytes: Some(Bytes::from_static(BODY)), send_by: None, taken: taken.clone(), broken_off: None };
     async fn frame(body: &mut OneShot) -> Option<Result<Bytes, ()>> {
         let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
         Some(frame.map(|frame| frame.into_data().expect("data")).map_err(|_| ()))
