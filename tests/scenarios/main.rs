@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a scenario ends at its first surprise, helpers included")]
 
 mod ingress;
+mod interop;
 mod openapi;
 mod support;
