@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::fact::{Provider, Source, Told};
 use domain::id::Mode;
-use domain::payout::{Fact, What};
+use domain::payout::{Fact, Payout, What};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
@@ -36,8 +36,18 @@ pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
     let (work, lease) = job.into_parts();
     let id = work.id;
     let span = tracing::info_span!("notice.settle", notice.id = %id, payout.id = tracing::field::Empty);
+    // Before the span is entered for the first time: from then on it belongs to the trace that it was begun in.
+    let addressed = context.addressed(&work).await;
+    if let Ok(Addressed { found: Some((payout, _)), .. }) = &addressed {
+        span.record("payout.id", tracing::field::display(payout.id));
+        trace::continues(&span, payout.trace.as_deref());
+    }
     async {
-        match context.settle(&work, &lease).await {
+        let settled = match addressed {
+            Ok(addressed) => context.settle(&work, &lease, addressed).await,
+            Err(error) => Err(error),
+        };
+        match settled {
             Ok(()) => lease.settled(),
             Err(error) => tracing::warn!(notice.id = %id, %error, "a notice could not be settled; its lease will lead back to it"),
         }
@@ -46,8 +56,17 @@ pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
     .await;
 }
 
+/// A notice and the payout that it speaks of.
+struct Addressed {
+    notice: StoredNotice,
+    /// Whether its key is one of ours, on a shard of ours.
+    ours: bool,
+    /// With the number of the attempt.
+    found: Option<(Payout, u8)>,
+}
+
 impl Payouts {
-    async fn settle(&self, work: &SettleWork, lease: &Lease<Ticket>) -> Result<(), StoreError> {
+    async fn addressed(&self, work: &SettleWork) -> Result<Addressed, StoreError> {
         let store = &self.recorder.store;
         let notice: StoredNotice = serde_json::from_slice(&work.body).map_err(|error| StoreError::Corrupt(format!("notice {}: {error}", work.id)))?;
         let here = notice.told.key.payout_and_attempt().filter(|(payout, _)| store.shards().contains(payout.shard()));
@@ -55,10 +74,12 @@ impl Payouts {
             Some((id, attempt)) => store.load(id).await?.filter(|payout| payout.mode == notice.mode).map(|payout| (payout, attempt)),
             None => None,
         };
+        Ok(Addressed { ours: here.is_some(), found, notice })
+    }
+
+    async fn settle(&self, work: &SettleWork, lease: &Lease<Ticket>, Addressed { notice, ours, found }: Addressed) -> Result<(), StoreError> {
+        let store = &self.recorder.store;
         let outcome = if let Some((payout, attempt)) = found {
-            let span = tracing::Span::current();
-            span.record("payout.id", tracing::field::display(payout.id));
-            trace::continues(&span, payout.trace.as_deref());
             let fact = Fact::new(Source::Notice, What::Reported { attempt, report: notice.told.report });
             self.recorder.record(payout, &fact).await?;
             fail::fail_point!("notice-not-settled");
@@ -66,7 +87,7 @@ impl Payouts {
         } else {
             let now = store.clock().now();
             let age = now.duration_since(work.at);
-            if here.is_none() || age >= ORPHAN_AFTER {
+            if !ours || age >= ORPHAN_AFTER {
                 tracing::warn!(notice.id = %work.id, "a notice speaks of a payout that is not here");
                 Settled::Orphan
             } else {
