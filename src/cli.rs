@@ -119,7 +119,7 @@ fn process(file: Option<&Path>, role: Role) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::start(&config.telemetry)?;
     failpoints::arm(&std::env::var(failpoints::VARIABLE).unwrap_or_default())?;
     let (scrape, vitals) = (Arc::new(telemetry.scrape()), telemetry.vitals());
-    let ended = attended(|stop| async move { run::run(&config, role, Some(scrape), move |swept| vitals.observe(swept), stop, None).await });
+    let ended = attended(|stop| async move { run::run(&config, role, Some(scrape), Some(vitals), stop, None).await });
     telemetry.shutdown(TELEMETRY_END);
     ended
 }

@@ -181,7 +181,7 @@ impl Local {
 /// Starts a role in this process and waits until it listens.
 async fn play(role: Role, config: Config, stop: CancellationToken, running: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<Listening> {
     let (listening, told) = oneshot::channel();
-    running.spawn(async move { run::run(&config, role, None, |_| {}, stop, Some(listening)).await });
+    running.spawn(async move { run::run(&config, role, None, None, stop, Some(listening)).await });
     if let Ok(listening) = told.await {
         return Ok(listening);
     }

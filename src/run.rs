@@ -25,6 +25,7 @@ use workers::sweep;
 use crate::config::Config;
 use crate::ingress::health::Scrape;
 use crate::ingress::{self, Ingress};
+use crate::telemetry::Vitals;
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +86,8 @@ pub fn lanes(config: &Config, parts: &Parts) -> anyhow::Result<Lanes> {
     })
 }
 
-/// Runs a process in its role until `stop`, and then until what was under way has ended. `listening` is told once connections are accepted.
+/// Runs a process in its role until `stop`, and then until what was under way has ended. `vitals` is told what sweeps find and which lanes run,
+/// `listening` once connections are accepted.
 ///
 /// # Errors
 /// It could not be started, or a part of it ended by itself.
@@ -93,7 +95,7 @@ pub async fn run(
     config: &Config,
     role: Role,
     scrape: Option<Scrape>,
-    observe: impl Fn(&sweep::Swept) + Send + Sync + 'static,
+    vitals: Option<Arc<Vitals>>,
     stop: CancellationToken,
     listening: Option<oneshot::Sender<Listening>>,
 ) -> anyhow::Result<()> {
@@ -117,13 +119,26 @@ pub async fn run(
             ends.run_until_cancelled(store.listen(&url)).await;
             Ok(())
         });
+        let (told, swept) = (vitals.clone(), vitals);
         let (payouts, interval, ends) = (lanes.payouts.clone(), Duration::from_millis(config.workers.sweep_ms), stop.clone());
         running.spawn(async move {
+            let observe = move |found: &sweep::Swept| {
+                if let Some(vitals) = &swept {
+                    vitals.observe(found);
+                }
+            };
             sweep::run(&payouts, interval, ends, observe).await;
             Ok(())
         });
         let ends = stop.clone();
-        running.spawn(async move { lanes.run(&ends, |_| {}).await });
+        running.spawn(async move {
+            let health = |health| {
+                if let Some(vitals) = &told {
+                    vitals.lanes(health);
+                }
+            };
+            lanes.run(&ends, health).await
+        });
     }
     tracing::info!(ingress = ?at.ingress, admin = %at.admin, live = config.server.live, providers.test = %named(&parts, Mode::Test), "started");
     if let Some(listening) = listening {

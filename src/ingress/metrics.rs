@@ -17,7 +17,7 @@ pub struct Metrics {
 impl Metrics {
     #[must_use]
     pub fn new(meter: &Meter) -> Self {
-        Self {
+        let metrics = Self {
             duration: meter
                 .f64_histogram("payrelay_http_request_duration_seconds")
                 .with_unit("s")
@@ -25,7 +25,10 @@ impl Metrics {
                 .build(),
             shed: meter.u64_counter("payrelay_http_shed_total").with_description("Requests refused because too many were under way").build(),
             notices: meter.u64_counter("payrelay_notices_total").with_description("Providers' webhooks by what became of them").build(),
-        }
+        };
+        // 0 from the start: a counter that has never counted is not shown, and an alert would wait for it in vain.
+        metrics.shed.add(0, &[]);
+        metrics
     }
 
     /// A request was answered.

@@ -19,7 +19,7 @@ pub struct Metrics {
 impl Metrics {
     #[must_use]
     pub fn new(meter: &Meter) -> Arc<Self> {
-        Arc::new(Self {
+        let metrics = Self {
             transitions: meter.u64_counter("payrelay_payouts_total").with_description("Payouts that entered a state").build(),
             time_to_final: meter
                 .f64_histogram("payrelay_payout_duration_seconds")
@@ -27,9 +27,18 @@ impl Metrics {
                 .with_description("From the request to a final state")
                 .build(),
             provider_calls: meter.u64_counter("payrelay_provider_calls_total").with_description("Calls to providers by what came back").build(),
-            unmapped: meter.u64_counter("payrelay_provider_unmapped_total").with_description("Provider statuses that no word of ours stands for").build(),
+            unmapped: meter
+                .u64_counter("payrelay_provider_unmapped_total")
+                .with_description("Provider statuses that no word of ours stands for")
+                .build(),
             contradictions: meter.u64_counter("payrelay_contradictions_total").with_description("Payouts whose evidence contradicts itself").build(),
-        })
+        };
+        // What counts faults only is 0 from the start: a counter that has never counted is not shown, and an alert would wait for it in vain.
+        metrics.contradictions.add(0, &[]);
+        for provider in Provider::ALL {
+            metrics.unmapped.add(0, &[KeyValue::new("provider", provider.name())]);
+        }
+        Arc::new(metrics)
     }
 
     /// A step was committed on `before`.
@@ -85,10 +94,7 @@ impl Metrics {
     }
 
     fn called(&self, provider: Provider, call: &'static str, class: &'static str) {
-        self.provider_calls.add(
-            1,
-            &[KeyValue::new("provider", provider.name()), KeyValue::new("call", call), KeyValue::new("outcome", class)],
-        );
+        self.provider_calls.add(1, &[KeyValue::new("provider", provider.name()), KeyValue::new("call", call), KeyValue::new("outcome", class)]);
     }
 
     fn reported(&self, provider: Provider, status: &Status) {

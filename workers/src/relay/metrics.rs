@@ -20,7 +20,7 @@ impl Metrics {
     pub(super) fn new(meter: &Meter) -> Self {
         let latencies = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
         let waits = vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0, 259_200.0];
-        Self {
+        let metrics = Self {
             attempts: meter
                 .u64_counter("payrelay_delivery_attempts_total")
                 .with_description("Attempts to deliver an event, by how they went")
@@ -39,7 +39,13 @@ impl Metrics {
                 .build(),
             abandoned: meter.u64_counter("payrelay_deliveries_abandoned_total").with_description("Deliveries that were given up").build(),
             disabled: meter.u64_counter("payrelay_subscriptions_disabled_total").with_description("Subscriptions disabled by the relay").build(),
+        };
+        // What counts faults only is 0 from the start: a counter that has never counted is not shown, and an alert would wait for it in vain.
+        for kind in EventType::ALL {
+            metrics.abandoned.add(0, &[KeyValue::new("event", kind.name())]);
         }
+        metrics.disabled.add(0, &[KeyValue::new("reason", "gone")]);
+        metrics
     }
 
     pub(super) fn attempted(&self, attempt: &Attempt) {
