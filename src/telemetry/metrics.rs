@@ -147,6 +147,27 @@ mod tests {
         }
     }
 
+    /// The README shows this table. `UPDATE=1` writes it there.
+    #[test]
+    fn the_readme_shows_the_table() {
+        const BEGIN: &str = "<!-- metrics -->\n";
+        const END: &str = "<!-- /metrics -->";
+        let mut table = "| metric | kind | labels | |\n|---|---|---|---|\n".to_owned();
+        for Metric { name, kind, labels, about, .. } in METRICS {
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            table += &format!("| `{name}` | {} | {} | {about} |\n", format!("{kind:?}").to_lowercase(), labels.join(", "));
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(BEGIN).expect("where the table begins");
+        let (shown, after) = rest.split_once(END).expect("where the table ends");
+        if shown != table && std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, [before, BEGIN, &table, END, after].concat()).unwrap();
+            return;
+        }
+        assert_eq!(shown, table, "the README differs from METRICS; `UPDATE=1 cargo test the_readme_shows_the_table` writes it anew");
+    }
+
     #[test]
     fn every_entry_is_named_by_the_rules() {
         let mut names: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
