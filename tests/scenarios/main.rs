@@ -6,3 +6,4 @@ mod ingress;
 mod interop;
 mod openapi;
 mod support;
+mod telemetry;
