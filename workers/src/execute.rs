@@ -133,7 +133,10 @@ impl Payouts {
                 let send = Send { attempt, request: &request, until: send_until, before, epoch, look_first };
                 self.send(&step.payout, send).await
             }
-            Permitted::Frozen => Ok(Done::Later),
+            Permitted::Frozen => {
+                store.excuse(payout.id).await?;
+                Ok(Done::Later)
+            }
             // Somebody else decided about this payout (a cancel, another worker), and their commit took care of the work.
             Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
         }
@@ -164,9 +167,24 @@ impl Payouts {
         };
         self.recorder.metrics.answered(provider, &answer);
         fail::fail_point!("answer-not-recorded");
-        let done = self.record(payout, Fact::new(Source::Answer, said(attempt, answer))).await?;
+        let done = self.record_answer(payout.clone(), Fact::new(Source::Answer, said(attempt, answer))).await?;
         fail::fail_point!("recorded-not-acknowledged");
         Ok(done)
+    }
+
+    /// In a task of its own: what a provider has said is recorded although the handler may be dropped at its deadline meanwhile, because the process
+    /// was paused or the store is away.
+    async fn record_answer(&self, payout: Payout, fact: Fact) -> Result<Done, StoreError> {
+        let recorder = self.recorder.clone();
+        let recording = async move { recorder.record_surely(&payout, &fact).await };
+        match tokio::spawn(recording.in_current_span()).await {
+            Ok(recorded) => recorded.map(|_| Done::Settled),
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is ending.
+                Err(_) => Err(StoreError::Unavailable(None)),
+            },
+        }
     }
 
     async fn submit(&self, payout: &Payout, attempt: &Attempt, request: &[u8], until: Timestamp) -> Answer {

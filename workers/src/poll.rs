@@ -86,7 +86,10 @@ impl Payouts {
                 fail::fail_point!("resend-before-socket");
                 self.send(&step.payout, Send { attempt, request: &request, until, before, epoch, look_first: false }).await
             }
-            Permitted::Frozen => Ok(Done::Later),
+            Permitted::Frozen => {
+                store.excuse(payout.id).await?;
+                Ok(Done::Later)
+            }
             Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
         }
     }

@@ -228,6 +228,14 @@ impl Store {
         .await
     }
 
+    /// Forgets how often the payout was leased without a commit: what kept it from being done has nothing to do with it, and may last.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn excuse(&self, id: PayoutId) -> Result<(), StoreError> {
+        self.query(redis::cmd("HSET").arg(self.shared.names.payout(id)).arg("l").arg(0).to_owned()).await.map(drop)
+    }
+
     /// The record of a payout, if there is one.
     ///
     /// # Errors
