@@ -1,7 +1,7 @@
 # The one entry point: CI calls the same targets as a laptop. tools/setup.sh installs what a target needs and the machine lacks.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos
+.PHONY: help setup demo test interop check bench chaos
 
 # `make chaos PROFILE=dev` reuses what `make test` has compiled.
 PROFILE ?= release
@@ -16,7 +16,7 @@ minute = $$(command -v timeout >/dev/null && echo timeout 60)
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-setup: ## install what is missing: a Redis or Valkey server, the tools of `check`
+setup: ## install what is missing: a Redis or Valkey server, the tools of `check`, OpenSSL's headers for `interop`
 	@tools/setup.sh all
 
 # The dev profile: on a new machine the dependencies alone take 95 s instead of 150 s (two cores), `make test` uses the same build,
@@ -30,10 +30,19 @@ test: ## every test, against a real Redis (cargo-nextest where installed)
 	cargo test --locked --workspace --no-fail-fast --doc
 	@$(redis) && if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --locked --workspace --no-fail-fast $(ARGS); \
 	  else set -x; cargo test --locked --workspace --no-fail-fast --tests $(ARGS); fi
+	@$(MAKE) --no-print-directory interop
+
+# A workspace of its own, see tests/interop/Cargo.toml.
+interop: ## our signatures against the provider's own library, where OpenSSL's headers are installed
+	@if pkg-config --exists openssl 2>/dev/null; then \
+	    $(redis) && set -x && cd tests/interop && CARGO_TARGET_DIR=$(CURDIR)/target cargo test --locked --no-fail-fast --tests; \
+	  else echo "interop: NOT RUN, OpenSSL's headers are not installed (make setup installs them where it can)"; fi
 
 check: ## format, lints, docs, dependencies, scripts
 	@tools/setup.sh lint
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/interop/Cargo.toml --check
+	cargo metadata --locked --format-version 1 --manifest-path tests/interop/Cargo.toml >/dev/null
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps --document-private-items
 	$(tool) cargo deny --locked check --hide-inclusion-graph licenses bans sources

