@@ -15,7 +15,6 @@ pub mod sandbox;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -100,7 +99,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Work => process(file, Role::Work),
         Command::All => process(file, Role::All),
         Command::Sandbox(arguments) => attended(|stop| sandbox::run(file, arguments, stop)),
-        Command::Dev(arguments) => attended(|stop| dev::run(arguments, stop)),
+        Command::Dev(arguments) => dev::run(arguments),
         Command::Bench(arguments) => attended(|stop| bench::run(arguments, stop)),
         Command::Chaos(arguments) => attended(|stop| chaos::run(arguments, stop)),
         Command::Keys(command) => brief(keys::run(file, command)),
@@ -118,8 +117,8 @@ fn process(file: Option<&Path>, role: Role) -> anyhow::Result<ExitCode> {
     config.demand(Sections::All)?;
     let telemetry = telemetry::start(&config.telemetry)?;
     failpoints::arm(&std::env::var(failpoints::VARIABLE).unwrap_or_default())?;
-    let (scrape, vitals) = (Arc::new(telemetry.scrape()), telemetry.vitals());
-    let ended = attended(|stop| async move { run::run(&config, role, Some(scrape), Some(vitals), stop, None).await });
+    let watch = telemetry.watch();
+    let ended = attended(|stop| async move { run::run(&config, role, Some(watch), stop, None).await });
     telemetry.shutdown(TELEMETRY_END);
     ended
 }

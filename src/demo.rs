@@ -17,7 +17,7 @@ use uuid::Uuid;
 use workers::store::private_server::Fsync;
 
 use crate::local::{Local, Plan};
-use crate::run::Role;
+use crate::run::{Role, Watch};
 use crate::subscriber::Received;
 
 /// How long the payouts of the demo may take together.
@@ -42,7 +42,7 @@ const SCENES: [Scene; 5] = [
 ];
 
 /// What `dev` is asked to do.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Send the payouts of the demo.
     pub demo: bool,
@@ -50,6 +50,8 @@ pub struct Options {
     pub stay: bool,
     /// Use this store instead of a private server.
     pub redis_url: Option<String>,
+    /// For `/metrics`.
+    pub watch: Option<Watch>,
 }
 
 #[derive(serde::Serialize)]
@@ -93,7 +95,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
         },
         role: Some(Role::All),
     };
-    let local = Local::start(plan).await?;
+    let local = Local::start_watched(plan, options.watch).await?;
     println!("payrelay   {}", local.caller.base());
     if let Some(listening) = local.listening {
         println!("operators  http://{}/metrics", listening.admin);

@@ -25,7 +25,7 @@ use workers::store::private_server::{Fsync, PrivateServer};
 
 use crate::caller::Caller;
 use crate::config::Config;
-use crate::run::{self, Listening, Role};
+use crate::run::{self, Listening, Role, Watch};
 use crate::subscriber::Subscriber;
 
 const CLIENT: &str = "local-client";
@@ -77,14 +77,19 @@ impl Local {
     /// # Errors
     /// Whatever could not be started.
     pub async fn start(plan: Plan<'_>) -> anyhow::Result<Self> {
+        Self::start_watched(plan, None).await
+    }
+
+    /// As [`Local::start`], with `/metrics` for what this process does itself.
+    ///
+    /// # Errors
+    /// Whatever could not be started.
+    pub async fn start_watched(plan: Plan<'_>, watch: Option<Watch>) -> anyhow::Result<Self> {
         let data = plan.folder.join("redis");
         std::fs::create_dir_all(&data)?;
         let fsync = plan.fsync;
-        let server = if plan.redis_url.is_none() {
-            Some(tokio::task::spawn_blocking(move || PrivateServer::start(&data, fsync)).await??)
-        } else {
-            None
-        };
+        let server =
+            if plan.redis_url.is_none() { Some(tokio::task::spawn_blocking(move || PrivateServer::start(&data, fsync)).await??) } else { None };
         let url = server.as_ref().map(PrivateServer::url).or_else(|| plan.redis_url.clone()).unwrap_or_default();
 
         let sandbox_listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -100,7 +105,7 @@ impl Local {
         let (stop, stop_last) = (CancellationToken::new(), CancellationToken::new());
         let mut running = JoinSet::new();
         let listening = match plan.role {
-            Some(role) => Some(play(role, config.clone(), stop.clone(), &mut running).await.context("starting payrelay")?),
+            Some(role) => Some(play(role, config.clone(), watch, stop.clone(), &mut running).await.context("starting payrelay")?),
             None => None,
         };
         let ingress = match listening {
@@ -179,9 +184,15 @@ impl Local {
 }
 
 /// Starts a role in this process and waits until it listens.
-async fn play(role: Role, config: Config, stop: CancellationToken, running: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<Listening> {
+async fn play(
+    role: Role,
+    config: Config,
+    watch: Option<Watch>,
+    stop: CancellationToken,
+    running: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Listening> {
     let (listening, told) = oneshot::channel();
-    running.spawn(async move { run::run(&config, role, None, None, stop, Some(listening)).await });
+    running.spawn(async move { run::run(&config, role, watch, stop, Some(listening)).await });
     if let Ok(listening) = told.await {
         return Ok(listening);
     }

@@ -46,6 +46,15 @@ pub struct Listening {
     pub admin: SocketAddr,
 }
 
+/// How a process is watched.
+#[derive(Clone)]
+pub struct Watch {
+    /// Writes the metrics.
+    pub scrape: Scrape,
+    /// Is told what sweeps find and which lanes run.
+    pub vitals: Arc<Vitals>,
+}
+
 /// What every process has.
 pub struct Parts {
     pub store: Store,
@@ -86,20 +95,19 @@ pub fn lanes(config: &Config, parts: &Parts) -> anyhow::Result<Lanes> {
     })
 }
 
-/// Runs a process in its role until `stop`, and then until what was under way has ended. `vitals` is told what sweeps find and which lanes run,
-/// `listening` once connections are accepted.
+/// Runs a process in its role until `stop`, and then until what was under way has ended. `listening` is told once connections are accepted.
 ///
 /// # Errors
 /// It could not be started, or a part of it ended by itself.
 pub async fn run(
     config: &Config,
     role: Role,
-    scrape: Option<Scrape>,
-    vitals: Option<Arc<Vitals>>,
+    watch: Option<Watch>,
     stop: CancellationToken,
     listening: Option<oneshot::Sender<Listening>>,
 ) -> anyhow::Result<()> {
     let meter = opentelemetry::global::meter("payrelay");
+    let (scrape, vitals) = watch.map(|watch| (watch.scrape, watch.vitals)).unzip();
     let parts = open(config, &meter).await?;
     let ingress = Ingress::new(parts.recorder.clone(), parts.egress.clone(), config.ingress.clone(), &meter, stop.clone())?;
     let admin = bind(&config.ingress.admin_listen).await?;

@@ -206,6 +206,12 @@ impl Telemetry {
         self.meters.meter(SCOPE)
     }
 
+    /// Both, for [`crate::run::run`].
+    #[must_use]
+    pub fn watch(&self) -> crate::run::Watch {
+        crate::run::Watch { scrape: Arc::new(self.scrape()), vitals: self.vitals() }
+    }
+
     /// Where the numbers of the store and of the lanes go.
     #[must_use]
     pub fn vitals(&self) -> Arc<Vitals> {

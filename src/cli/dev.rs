@@ -1,8 +1,10 @@
 //! `payrelay dev`: everything on this machine.
 
-use tokio_util::sync::CancellationToken;
+use std::process::ExitCode;
 
+use crate::config::Config;
 use crate::demo::Options;
+use crate::telemetry;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -17,12 +19,17 @@ pub struct Arguments {
     pub redis_url: Option<String>,
 }
 
-/// Runs until `stop`, or until the demo is over.
+/// Runs until a signal, or until the demo is over. Warnings go to standard error, numbers to `/metrics`.
 ///
 /// # Errors
 /// It could not be started, or the demo found something wrong.
-pub async fn run(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<()> {
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { demo, stay, redis_url } = arguments;
-    crate::telemetry::lines_only("warn");
-    crate::demo::run(Options { demo, stay, redis_url }, stop).await
+    let mut settings = Config::read(None, [])?.telemetry;
+    "warn".clone_into(&mut settings.level);
+    let telemetry = telemetry::start(&settings)?;
+    let options = Options { demo, stay, redis_url, watch: Some(telemetry.watch()) };
+    let ended = super::attended(|stop| crate::demo::run(options, stop));
+    telemetry.shutdown(super::TELEMETRY_END);
+    ended
 }
