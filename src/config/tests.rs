@@ -342,7 +342,7 @@ fn contradictions_are_found() {
         (&[("PAYRELAY__WORKERS__HANDLER_DEADLINE_MS", "17000")], "workers.handler_deadline_ms"),
         (&[("PAYRELAY__EXECUTE__CALL_MS", "18000")], "workers.handler_deadline_ms"),
         (&[("PAYRELAY__EGRESS__TIMEOUT_MS", "18000")], "workers.handler_deadline_ms"),
-        (&[("PAYRELAY__REDIS__DEADLINE_MS", "9000")], "workers.lease_ms"),
+        (&[("PAYRELAY__REDIS__DEADLINE_MS", "9500")], "workers.lease_ms"),
         (&[("PAYRELAY__EXECUTE__SEND_WINDOW_MS", "12000")], "execute.call_ms"),
         (&[("PAYRELAY__WORKERS__DRAIN_MS", "12000")], "workers.drain_ms"),
         (&[("PAYRELAY__REDIS__SHARDS", "0")], "redis.shards"),
