@@ -176,6 +176,10 @@ impl Config {
                 (None, Some((name, _))) => format!(" (from {name})"),
                 (None, None) => String::new(),
             };
+            let text = match text.split_once("`, expected ") {
+                Some((unknown, known)) if unknown.starts_with("unknown field `") => format!("is not a key; expected {known}"),
+                _ => text.replacen("invalid type: ", "has the wrong type: ", 1),
+            };
             match text.strip_prefix("missing configuration field \"").and_then(|text| text.strip_suffix('"')) {
                 Some(missing) => BadConfig::of(missing, "has no default and must be set"),
                 None => BadConfig::of(key, format!("{text}{hint}{from}")),

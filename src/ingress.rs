@@ -45,6 +45,9 @@ use problem::{Kind, Problem};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Whether live keys are served: `server.live`, which also decides what the store must promise.
+    #[serde(skip)]
+    pub live: bool,
     /// The address that callers and providers reach.
     #[serde(default = "defaults::listen")]
     pub listen: String,
@@ -157,8 +160,10 @@ pub struct Ingress {
     pepper: Vec<u8>,
     keys: Keys,
     metrics: metrics::Metrics,
-    /// Requests under way.
+    /// Requests of callers under way.
     slots: Semaphore,
+    /// Notices under way. Kept apart, because anybody can send something to their address.
+    notice_slots: Semaphore,
     /// Signatures being verified.
     verifying: Semaphore,
     shutdown: CancellationToken,
@@ -191,6 +196,7 @@ impl Ingress {
             keys: Keys::new(Duration::from_millis(settings.key_cache_ms), settings.key_cache_max),
             metrics: metrics::Metrics::new(meter),
             slots: Semaphore::new(settings.concurrency),
+            notice_slots: Semaphore::new((settings.concurrency / 4).max(1)),
             verifying: Semaphore::new(cores),
             settings,
             shutdown,
@@ -200,9 +206,9 @@ impl Ingress {
 
 /// The routes for callers and providers, and health.
 pub fn router(ingress: &Arc<Ingress>) -> Router {
-    let shared = payouts::routes().merge(webhooks::routes()).merge(notices::routes());
-    let shared = shared.layer(from_fn_with_state(Arc::clone(ingress), edge::share));
-    finish(ingress, shared.merge(health::routes()))
+    let shared = payouts::routes().merge(webhooks::routes()).layer(from_fn_with_state(Arc::clone(ingress), edge::share));
+    let noticed = notices::routes().layer(from_fn_with_state(Arc::clone(ingress), edge::share_notices));
+    finish(ingress, shared.merge(noticed).merge(health::routes()))
 }
 
 /// The routes for operators: health, and metrics where something can write them.

@@ -28,8 +28,8 @@ use crate::config::Config;
 use crate::run::{self, Listening, Role, Watch};
 use crate::subscriber::Subscriber;
 
-const CLIENT: &str = "local-client";
-const PROVIDER_KID: &str = "5f0ee2a3-3c55-4f6c-9a0e-6f6c1b0d6a01";
+pub(crate) const CLIENT: &str = "local-client";
+pub(crate) const PROVIDER_KID: &str = "5f0ee2a3-3c55-4f6c-9a0e-6f6c1b0d6a01";
 const CALLER_KID: &str = "5f0ee2a3-3c55-4f6c-9a0e-6f6c1b0d6a02";
 
 /// What a local installation is made of.
@@ -203,18 +203,32 @@ async fn play(
 }
 
 fn configuration(plan: &Plan<'_>, redis: &str, sandbox: &str, client_secret: &str, key: &SigningKey) -> anyhow::Result<String> {
-    let pem = key.to_pem()?;
     let fence = plan.folder.join("fence");
     let Plan { listen, more, .. } = plan;
     Ok(format!(
         r#"redis.url = {redis:?}
+redis.prefix = "local-{installation}:"
 vault.keys = {{ 1 = "{vault}" }}
 ingress.listen = "{listen}"
 ingress.admin_listen = "127.0.0.1:0"
 ingress.key_pepper = "{pepper}"
 fence.path = {fence:?}
 egress.allow = ["127.0.0.1"]
-providers.truelayer_test.base_url = "{sandbox}"
+{account}
+{more}
+"#,
+        installation = uuid::Uuid::new_v4().simple(),
+        vault = random_text()?,
+        pepper = random_text()?,
+        account = account(sandbox, client_secret, key)?,
+    ))
+}
+
+/// The part of a configuration that leads to a sandbox.
+pub(crate) fn account(sandbox: &str, client_secret: &str, key: &SigningKey) -> anyhow::Result<String> {
+    let pem = key.to_pem()?;
+    Ok(format!(
+        r#"providers.truelayer_test.base_url = "{sandbox}"
 providers.truelayer_test.auth_url = "{sandbox}"
 providers.truelayer_test.client_id = "{CLIENT}"
 providers.truelayer_test.client_secret = "{client_secret}"
@@ -222,11 +236,7 @@ providers.truelayer_test.kid = "{PROVIDER_KID}"
 providers.truelayer_test.private_key_pem = """
 {pem}"""
 providers.truelayer_test.jku = ["{sandbox}/.well-known/jwks"]
-
-{more}
 "#,
-        vault = random_text()?,
-        pepper = random_text()?,
         pem = pem.expose_secret(),
     ))
 }
@@ -257,7 +267,7 @@ async fn make_key(config: &Config, store: &Store, signing: Option<&SigningKey>) 
     Ok(text.into())
 }
 
-fn random_text() -> anyhow::Result<String> {
+pub(crate) fn random_text() -> anyhow::Result<String> {
     let mut random = [0_u8; 32];
     getrandom::fill(&mut random)?;
     Ok(STANDARD.encode(random))

@@ -68,6 +68,8 @@ pub struct Parts {
 /// Whatever is missing or wrong.
 pub async fn open(config: &Config, meter: &Meter) -> anyhow::Result<Parts> {
     let store = Store::open(&config.redis, config.vault()?).await.context("opening the store")?;
+    let party = config.ingress.default_party.as_str();
+    store.recognise(config.pepper(), party).await.context("comparing the configuration with what the store was begun with")?;
     if config.server.live {
         let failed: Vec<_> = store.durability().await?.into_iter().filter(|check| !check.ok).collect();
         for check in &failed {
@@ -109,7 +111,8 @@ pub async fn run(
     let meter = opentelemetry::global::meter("payrelay");
     let (scrape, vitals) = watch.map(|watch| (watch.scrape, watch.vitals)).unzip();
     let parts = open(config, &meter).await?;
-    let ingress = Ingress::new(parts.recorder.clone(), parts.egress.clone(), config.ingress.clone(), &meter, stop.clone())?;
+    let settings = ingress::Settings { live: config.server.live, ..config.ingress.clone() };
+    let ingress = Ingress::new(parts.recorder.clone(), parts.egress.clone(), settings, &meter, stop.clone())?;
     let admin = bind(&config.ingress.admin_listen).await?;
     let public = if role == Role::Work { None } else { Some(bind(&config.ingress.listen).await?) };
     let at = Listening { ingress: public.as_ref().map(TcpListener::local_addr).transpose()?, admin: admin.local_addr()? };

@@ -66,7 +66,7 @@ pub struct ApiKey {
 /// Why a key cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    #[error("a live key must sign its requests: register a public key")]
+    #[error("only a test key can be made without the duty to sign")]
     LiveKeyMustSign,
     #[error("a key that must sign needs a registered public key")]
     NoSigningKey,
@@ -112,7 +112,7 @@ impl ApiKey {
         if self.scopes.is_empty() {
             return Err(CredentialError::NoScope);
         }
-        if self.mode == Mode::Live && !self.must_sign && self.scopes.contains(&Scope::PayoutsWrite) {
+        if self.mode == Mode::Live && !self.must_sign {
             return Err(CredentialError::LiveKeyMustSign);
         }
         if self.must_sign && self.signing_keys.is_empty() && self.scopes.contains(&Scope::PayoutsWrite) {

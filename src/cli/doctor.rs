@@ -9,7 +9,7 @@ use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 use tokio::net::TcpStream;
 use url::Url;
-use workers::store::{Store, StoreError};
+use workers::store::{Store, StoreError, limits};
 
 use super::print;
 use crate::config::Config;
@@ -73,7 +73,7 @@ async fn look(config: &Config, findings: &mut Findings) {
         findings.add("configuration", &name, State::Weak, &format!("is not read; did you mean {meant}?"));
     }
     if config.providers.truelayer_test.is_none() && config.providers.truelayer_live.is_none() {
-        findings.add("configuration", "providers", State::Weak, "no account is configured: payouts can be taken but not paid");
+        findings.add("configuration", "providers", State::Weak, "no account is configured: every payout is refused; `payrelay sandbox --new FILE` writes a configuration to try with");
     }
     // Without a vault the store cannot be opened, and that has been said above.
     if let Ok(vault) = config.vault() {
@@ -81,6 +81,9 @@ async fn look(config: &Config, findings: &mut Findings) {
         match Store::open(&config.redis, vault).await {
             Ok(store) => {
                 findings.add("store", "connection", State::Ok, &format!("{}, in {} ms", place(&config.redis.url), asked.elapsed().as_millis()));
+                if let Ok(version) = limits::version(&config.redis.url).await {
+                    findings.add("store", "version", State::Ok, &version);
+                }
                 look_at_store(config, &store, findings).await;
             }
             Err(error) => findings.add("store", "connection", State::Bad, &format!("{}: {}", place(&config.redis.url), explained(&error))),
@@ -126,7 +129,7 @@ async fn look_at_store(config: &Config, store: &Store, findings: &mut Findings) 
                 let late = if oldest_s > 60 { State::Weak } else { State::Ok };
                 let mib = vitals.memory_bytes >> 20;
                 findings.add("store", &format!("shard {shard}"), late, &format!("{} open payouts, oldest due work {oldest_s} s, {mib} MiB in use", vitals.open));
-                let frozen = "dispatch is frozen: nothing is sent to providers until an operator ends that";
+                let frozen = "dispatch is frozen: nothing is sent to providers until `payrelay thaw` (see docs/runbooks/dispatch-frozen.md)";
                 if vitals.frozen {
                     findings.add("store", &format!("shard {shard}"), State::Bad, frozen);
                 }

@@ -1,6 +1,7 @@
 //! What must hold between the values. Nothing is opened for it: no port, no connection, no file.
 
 use url::Url;
+use workers::failpoints;
 use workers::lanes::LaneSettings;
 
 use super::{Config, MAKE_ONE, Problem};
@@ -11,9 +12,6 @@ const MARGIN_MS: u64 = 1_000;
 
 /// The shortest pepper, in bytes.
 const PEPPER_MIN: usize = 16;
-
-/// The variable that arms failpoints.
-const FAILPOINTS: &str = "FAILPOINTS";
 
 /// What was found so far.
 #[derive(Default)]
@@ -173,8 +171,8 @@ impl Config {
         found.unless(self.egress.https_only_in_live, "egress.https_only_in_live", || format!("must be true in {live}"));
         let account = self.providers.truelayer_live.is_some();
         found.unless(account, "providers.truelayer_live", || format!("is needed in {live}: no other account can pay what live keys ask for"));
-        let armed = std::env::var_os(FAILPOINTS).is_some_and(|points| !points.is_empty());
-        found.unless(!armed, "server.live", || format!("refuses to run with failpoints: unset {FAILPOINTS}"));
+        let armed = std::env::var_os(failpoints::VARIABLE).is_some_and(|points| !points.is_empty());
+        found.unless(!armed, "server.live", || format!("refuses to run with failpoints: unset {}", failpoints::VARIABLE));
     }
 
     /// The configured accounts, by their section.

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 use tracing::field::Empty;
+use tokio::sync::Semaphore;
 
 use super::Ingress;
 use super::problem::{Kind, Problem};
@@ -77,7 +78,16 @@ pub async fn edge(State(ingress): State<Arc<Ingress>>, mut request: Request, nex
 
 /// Takes a share of the machine, or says at once that there is none.
 pub async fn share(State(ingress): State<Arc<Ingress>>, request: Request, next: Next) -> Response {
-    let Ok(_slot) = ingress.slots.try_acquire() else {
+    within(&ingress, &ingress.slots, request, next).await
+}
+
+/// As [`share`], of a smaller share that strangers cannot exceed.
+pub async fn share_notices(State(ingress): State<Arc<Ingress>>, request: Request, next: Next) -> Response {
+    within(&ingress, &ingress.notice_slots, request, next).await
+}
+
+async fn within(ingress: &Ingress, slots: &Semaphore, request: Request, next: Next) -> Response {
+    let Ok(_slot) = slots.try_acquire() else {
         ingress.metrics.shed();
         return Problem::new(Kind::Overloaded, "Nothing was done. Try again in a moment.").into_response();
     };

@@ -56,6 +56,10 @@ impl Ingress {
     async fn take_notice(&self, mode: Mode, request: Request) -> Result<&'static str, Problem> {
         let (parts, body) = request.into_parts();
         tracing::Span::current().record("mode", mode.as_str());
+        // Before anything is read: a stranger's body is not waited for.
+        if !["tl-signature", "x-tl-signature"].iter().any(|name| parts.headers.contains_key(*name)) {
+            return Err(refused(&NoticeError::Truelayer(inbox::NoticeError::NoSignature)));
+        }
         let body = self.read_body(&parts, body, self.settings.notice_max_bytes).await?;
         let read = self.recorder.providers.read_notice(PROVIDER, mode, &parts.method, parts.uri.path(), &parts.headers, &body).await;
         let notice = read.map_err(|error| refused(&error))?;

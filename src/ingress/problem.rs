@@ -337,7 +337,7 @@ impl From<StoreError> for Problem {
                 tracing::error!(%error, "a request could not be served");
                 Self::new(Kind::StoreFull, "Nothing was written.")
             }
-            StoreError::Corrupt(_) | StoreError::Vault(_) => {
+            StoreError::Corrupt(_) | StoreError::Vault(_) | StoreError::Refused(_) | StoreError::OtherSettings(_) => {
                 tracing::error!(%error, "a record cannot be used");
                 Self::new(Kind::Internal, "A record cannot be read. The operators have been told.")
             }

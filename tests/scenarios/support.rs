@@ -170,7 +170,8 @@ impl Installation {
         for (name, value) in plan.ingress.as_object().into_iter().flatten() {
             settings[name] = value.clone();
         }
-        let settings: ingress::Settings = serde_json::from_value(settings).expect("settings");
+        let mut settings: ingress::Settings = serde_json::from_value(settings).expect("settings");
+        settings.live = true;
         let shutdown = CancellationToken::new();
         let ingress = Ingress::new(recorder.clone(), Egress::new(&plan.egress), settings, &meter, shutdown.clone()).expect("an ingress");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -12,10 +12,11 @@ use domain::payout::attempt::Attempt;
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Payout, Verdict, What};
 use jiff::{SignedDuration, Timestamp};
+use providers::Unprepared;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
-use crate::fence::Fence;
+use crate::fence::{Fence, Held};
 use crate::queue::{Job, Lease};
 use crate::record::Recorder;
 use crate::store::StoreError;
@@ -110,7 +111,8 @@ impl Payouts {
         let intent = Fact::new(Source::Worker, What::Initiate { send_by: later(now, window) });
         let verdict = payout.apply(&intent, &self.recorder.plan(&payout), now);
         let Verdict::Moved(step) = &verdict else {
-            // The clock of the store runs behind the one that made it due, by less than it takes to come again.
+            // This machine's clock runs behind the store's. That is not the payout's fault, and may last.
+            store.excuse(payout.id).await?;
             return Ok(Done::Later);
         };
         let Some(attempt) = step.payout.attempt() else { return Ok(Done::Later) };
@@ -118,7 +120,12 @@ impl Payouts {
         let prepared = self.recorder.providers.prepare(attempt.provider, payout.mode, attempt.key, payout.money, beneficiary, &payout.context_code);
         let request = match prepared {
             Ok(request) => request,
-            Err(problem) => {
+            Err(Unprepared::NotConfigured) => {
+                tracing::error!(payout.id = %payout.id, provider.name = attempt.provider.name(), mode = payout.mode.as_str(), "this worker has no account there; another one may");
+                store.excuse(payout.id).await?;
+                return Ok(Done::Later);
+            }
+            Err(Unprepared::Field(problem)) => {
                 tracing::warn!(payout.id = %payout.id, %problem, "the provider cannot take this payout");
                 return self.record(&payout, Fact::new(Source::Worker, What::Decline { reason: Reason::new("invalid_request") })).await;
             }
@@ -146,18 +153,24 @@ impl Payouts {
     pub(crate) async fn send(&self, payout: &Payout, send: Send<'_>) -> Result<Done, StoreError> {
         let Send { attempt, request, until, before, epoch, look_first } = send;
         let (provider, mode) = (attempt.provider, payout.mode);
-        let answer = if let Err(rolled_back) = self.fence.pass(payout.id.shard(), before, epoch).await {
-            tracing::error!(%rolled_back, "dispatch is frozen");
-            let freeze = crate::store::freeze::Freeze {
-                reason: rolled_back.to_string(),
-                at_ms: self.recorder.store.clock().now().as_millisecond(),
-                epoch_seen: rolled_back.on_file,
-            };
-            self.recorder.store.freeze(payout.id.shard(), &freeze).await?;
-            Answer::NotSent { why: Reason::new("frozen") }
+        let answer = if let Err(held) = self.fence.pass(payout.id.shard(), before, epoch).await {
+            tracing::error!(%held, "a dispatch is not made");
+            if let Held::RolledBack(rolled_back) = held {
+                let freeze = crate::store::freeze::Freeze {
+                    reason: rolled_back.to_string(),
+                    at_ms: self.recorder.store.clock().now().as_millisecond(),
+                    epoch_seen: rolled_back.on_file,
+                };
+                self.recorder.store.freeze(payout.id.shard(), &freeze).await?;
+            }
+            Answer::NotSent { why: Reason::new("fenced") }
         } else if look_first {
             match self.recorder.providers.look(provider, mode, attempt.key).await {
                 Look::Found(report) => Answer::Says(report),
+                // Where a repeat is not recognised, "not found" is no proof that nothing was sent.
+                Look::NotFound if !self.recorder.providers.profile(provider, mode).recognises_duplicates => {
+                    Answer::NoAnswer { why: Reason::new("may_be_forgotten") }
+                }
                 Look::NotFound => self.submit(payout, attempt, request, until).await,
                 // Nothing was sent now, but what the store has forgotten may have been.
                 Look::Nothing { why } => Answer::NoAnswer { why },
@@ -166,6 +179,9 @@ impl Payouts {
             self.submit(payout, attempt, request, until).await
         };
         self.recorder.metrics.answered(provider, &answer);
+        if let Answer::NotSent { why } | Answer::Unprocessed { why, .. } | Answer::NoAnswer { why } = &answer {
+            tracing::warn!(payout.id = %payout.id, provider.name = provider.name(), why = why.as_str(), "a provider was called and did not take a payout");
+        }
         fail::fail_point!("answer-not-recorded");
         let done = self.record_answer(payout.clone(), Fact::new(Source::Answer, said(attempt, answer))).await?;
         fail::fail_point!("recorded-not-acknowledged");

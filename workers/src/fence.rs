@@ -43,6 +43,16 @@ pub struct RolledBack {
     pub on_file: u64,
 }
 
+/// Why a dispatch does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Held {
+    #[error(transparent)]
+    RolledBack(#[from] RolledBack),
+    /// A trouble of this worker's disk. It says nothing about the store.
+    #[error("the fence file cannot be written")]
+    NotNoted,
+}
+
 impl Fence {
     /// A fence that is kept in `path`, which survives this process and is not part of the store. `None` keeps it in memory, for tests.
     ///
@@ -56,7 +66,8 @@ impl Fence {
                 let mut text = String::new();
                 file.read_to_string(&mut text)?;
                 for (shard, line) in (0_u8..).zip(text.lines()) {
-                    passed.insert(shard, line.trim().parse().unwrap_or(0));
+                    let number = line.trim().parse().map_err(|_| std::io::Error::other("it is damaged: not a number in each line"))?;
+                    passed.insert(shard, number);
                 }
                 std::io::Result::Ok(file)
             })
@@ -75,10 +86,10 @@ impl Fence {
     /// `before` is what [`Fence::passed`] said before the counter was asked for: dispatches run side by side, so only that is sure to be older.
     ///
     /// # Errors
-    /// [`RolledBack`] when the counter is not beyond `before`, or when it cannot be noted. Nothing may be sent then.
-    pub async fn pass(&self, shard: Shard, before: u64, epoch: u64) -> Result<(), RolledBack> {
+    /// [`Held::RolledBack`] when the counter is not beyond `before`, [`Held::NotNoted`] when it cannot be noted. Nothing may be sent then.
+    pub async fn pass(&self, shard: Shard, before: u64, epoch: u64) -> Result<(), Held> {
         if epoch <= before {
-            return Err(RolledBack { found: epoch, on_file: self.passed(shard) });
+            return Err(RolledBack { found: epoch, on_file: self.passed(shard) }.into());
         }
         let (noted, waits) = oneshot::channel();
         let lead = {
@@ -90,7 +101,7 @@ impl Fence {
             let fence = self.clone();
             tokio::task::spawn_blocking(move || fence.write_all_waiting());
         }
-        if waits.await == Ok(true) { Ok(()) } else { Err(RolledBack { found: epoch, on_file: self.passed(shard) }) }
+        if waits.await == Ok(true) { Ok(()) } else { Err(Held::NotNoted) }
     }
 
     fn write_all_waiting(&self) {
@@ -162,7 +173,7 @@ mod tests {
         let restarted = Fence::open(Some(&path)).unwrap();
         let before = restarted.passed(SHARD);
         assert_eq!(before, 50);
-        assert_eq!(restarted.pass(SHARD, before, 50).await, Err(RolledBack { found: 50, on_file: 50 }));
+        assert_eq!(restarted.pass(SHARD, before, 50).await, Err(Held::RolledBack(RolledBack { found: 50, on_file: 50 })));
         assert_eq!(restarted.pass(SHARD, before, 51).await, Ok(()));
         assert_eq!(restarted.passed(Shard::new(0)), 0);
     }

@@ -86,9 +86,10 @@ impl Payouts {
                 fail::fail_point!("resend-before-socket");
                 self.send(&step.payout, Send { attempt, request: &request, until, before, epoch, look_first: false }).await
             }
+            // Then it is only known that it was not found; the polls, and their bound, go on.
             Permitted::Frozen => {
-                store.excuse(payout.id).await?;
-                Ok(Done::Later)
+                let what = What::NotFound { attempt: attempt.number };
+                self.record(payout, Fact::new(Source::Poll, what)).await
             }
             Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
         }

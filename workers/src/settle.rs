@@ -35,6 +35,14 @@ pub struct StoredNotice {
 pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
     let (work, lease) = job.into_parts();
     let id = work.id;
+    if work.times_leased > context.settings.leases_max {
+        tracing::error!(notice.id = %id, "a notice was leased again and again; it is put aside as an orphan");
+        match context.recorder.store.settled(id, lease.ticket(), Settled::Orphan).await {
+            Ok(()) => lease.settled(),
+            Err(error) => tracing::warn!(notice.id = %id, %error, "a notice could not be put aside; its lease will lead back to it"),
+        }
+        return;
+    }
     let span = tracing::info_span!("notice.settle", notice.id = %id, payout.id = tracing::field::Empty);
     // Before the span is entered for the first time: from then on it belongs to the trace that it was begun in.
     let addressed = context.addressed(&work).await;

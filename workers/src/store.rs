@@ -87,6 +87,12 @@ pub enum StoreError {
     Corrupt(String),
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The server refuses the call itself, and will again.
+    #[error("the store refuses a call")]
+    Refused(#[source] RedisError),
+    /// A setting that must never change, because the ids of payouts or of keys follow from it, differs from what the store was begun with.
+    #[error("`{0}` is not what this store was begun with: set it back, or begin with another `redis.prefix`")]
+    OtherSettings(&'static str),
 }
 
 /// Every script, once.
@@ -319,7 +325,7 @@ impl Store {
                 }
                 Some(Trouble::Full) => return Err(StoreError::Full),
                 Some(Trouble::Passing) => {}
-                Some(Trouble::NoScript | Trouble::Final) | None => return Err(self.unavailable(last)),
+                Some(Trouble::NoScript | Trouble::Final) | None => return Err(last.map_or(StoreError::Unavailable(None), StoreError::Refused)),
             }
             if Instant::now() + wait >= ends {
                 return Err(self.unavailable(last));

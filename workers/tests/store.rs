@@ -265,3 +265,21 @@ async fn a_frozen_store_permits_nothing_and_looks_first_afterwards() {
     let permitted = store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap();
     assert_eq!(permitted, Permitted::Yes { epoch: 42, look_first: true });
 }
+
+#[tokio::test]
+async fn another_layout_or_another_secret_is_noticed_before_anything_is_done() {
+    let installation = installation().await;
+    let store = &installation.store;
+    store.recognise(b"a pepper of some length", "default").await.unwrap();
+    store.recognise(b"a pepper of some length", "default").await.unwrap();
+    let named = |result: Result<(), workers::store::StoreError>| result.unwrap_err().to_string();
+    assert!(named(store.recognise(b"another pepper", "default").await).contains("ingress.key_pepper"));
+    assert!(named(store.recognise(b"a pepper of some length", "other").await).contains("ingress.default_party"));
+
+    let settings = |shards| Settings { url: installation.server.url(), prefix: "t:".to_owned(), shards, connections: 1, deadline_ms: 2_000 };
+    let vault = |key: &str| Vault::new(&BTreeMap::from([(1, key.to_owned().into())]), 1).unwrap();
+    let four = Store::open(&settings(4), vault("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")).await.unwrap();
+    assert!(named(four.recognise(b"a pepper of some length", "default").await).contains("redis.shards"));
+    let sealed_otherwise = Store::open(&settings(1), vault("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=")).await.unwrap();
+    assert!(sealed_otherwise.recognise(b"a pepper of some length", "default").await.is_err());
+}

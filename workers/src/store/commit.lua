@@ -67,7 +67,10 @@ elseif ARGV[6] == 'n' then
   redis.call('ZREM', KEYS[3], id)
 end
 
-if opening then redis.call('ZADD', KEYS[7], ARGV[13], id) end
+if opening then
+  redis.call('ZADD', KEYS[7], ARGV[13], id)
+  redis.call('SADD', prefix .. 'accounts', KEYS[6])
+end
 if ARGV[14] == '1' then
   redis.call('ZADD', KEYS[8], 'NX', ARGV[13], id)
   redis.call('ZREM', KEYS[12], id)

@@ -2,6 +2,9 @@
 
 use super::{Store, StoreError, from_value};
 
+/// What is sealed and hashed to see whether the secrets are those of this store.
+const SAMPLE: &str = "sample";
+
 /// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -40,13 +43,41 @@ impl Store {
         ])
     }
 
+    /// Checks that this process has the secrets and the layout that the store was begun with: the first process leaves a sample of each. Another key
+    /// would be noticed only when a beneficiary cannot be read; another number of shards, or another default party, would make another payout of a
+    /// repeated request.
+    ///
+    /// # Errors
+    /// As every call; [`StoreError::Vault`] for a vault that opens nothing here, [`StoreError::OtherSettings`] for the rest.
+    pub async fn recognise(&self, pepper: &[u8], default_party: &str) -> Result<(), StoreError> {
+        let key = format!("{}{{auth}}:sample", self.shared.names.prefix);
+        let sealed = self.shared.vault.seal(SAMPLE, SAMPLE.as_bytes());
+        let hash = domain::credential::token_hash(pepper, SAMPLE);
+        let shards = self.shards().count().to_string();
+        let samples = [("sealed", sealed.as_slice()), ("hash", hash.as_bytes()), ("shards", shards.as_bytes()), ("party", default_party.as_bytes())];
+        for (field, value) in samples {
+            self.query(redis::cmd("HSETNX").arg(&key).arg(field).arg(value).to_owned()).await?;
+        }
+        let command = redis::cmd("HMGET").arg(&key).arg("sealed").arg("hash").arg("shards").arg("party").to_owned();
+        let (sealed, held_hash, held_shards, held_party): (Vec<u8>, String, String, String) = from_value(self.query(command).await?)?;
+        self.shared.vault.open(SAMPLE, &sealed)?;
+        for (setting, same) in
+            [("ingress.key_pepper", held_hash == hash), ("redis.shards", held_shards == shards), ("ingress.default_party", held_party == default_party)]
+        {
+            if !same {
+                return Err(StoreError::OtherSettings(setting));
+            }
+        }
+        Ok(())
+    }
+
     async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
         match self.query(redis::cmd("CONFIG").arg("GET").arg(name).to_owned()).await {
             Ok(value) => {
                 let pairs: Vec<(String, String)> = from_value(value)?;
                 Ok(pairs.into_iter().next().map(|(_, value)| value))
             }
-            Err(StoreError::Unavailable(Some(error))) if error.code().is_some() => Ok(None),
+            Err(StoreError::Refused(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -305,7 +305,7 @@ pub(super) fn member(event: EventId) -> String {
 fn items(value: Value) -> Result<Vec<Value>, StoreError> {
     match value {
         Value::Array(items) => Ok(items),
-        other => Err(StoreError::Corrupt(format!("unexpected {other:?}"))),
+        _ => Err(StoreError::Corrupt("an answer that is no list".to_owned())),
     }
 }
 

@@ -256,7 +256,8 @@ impl Store {
     }
 
     pub(crate) fn open_beneficiary(&self, id: PayoutId, sealed: &[u8]) -> Result<Beneficiary, StoreError> {
-        from_json("beneficiary", &self.shared.vault.open(&beneficiary_owner(id), sealed)?)
+        // The parser's own words would quote what was sealed.
+        serde_json::from_slice(&self.shared.vault.open(&beneficiary_owner(id), sealed)?).map_err(|_| StoreError::Corrupt(format!("beneficiary of {id}")))
     }
 
     /// The exact bytes that were, or may have been, sent for the latest attempt. `None` before the first intent.

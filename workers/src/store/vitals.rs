@@ -80,21 +80,13 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn imbalance(&self, shard: Shard) -> Result<i64, StoreError> {
-        let pattern = format!("{}acct:*", self.shared.names.shard(shard).replace(['{', '}'], "?"));
-        let mut cursor = 0_u64;
+        let accounts: Vec<String> = from_value(self.query(redis::cmd("SMEMBERS").arg(self.shared.names.of(shard, "accounts")).to_owned()).await?)?;
         let mut sum = 0_i64;
-        loop {
-            let command = redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(500).to_owned();
-            let (next, keys): (u64, Vec<String>) = from_value(self.query(command).await?)?;
-            for key in keys {
-                let balances: Vec<i64> = from_value(self.query(redis::cmd("HVALS").arg(&key).to_owned()).await?)?;
-                sum = sum.saturating_add(balances.iter().sum::<i64>().saturating_abs());
-            }
-            if next == 0 {
-                return Ok(sum);
-            }
-            cursor = next;
+        for account in accounts {
+            let balances: Vec<i64> = from_value(self.query(redis::cmd("HVALS").arg(account).to_owned()).await?)?;
+            sum = sum.saturating_add(balances.iter().sum::<i64>().saturating_abs());
         }
+        Ok(sum)
     }
 
     /// Reads a page of the open payouts, oldest first, and puts back work that is missing. In a sound store it never is: this is the net below.
@@ -108,7 +100,16 @@ impl Store {
         let mut found = LookedOver { next: if ids.len() < LOOKED_OVER { 0 } else { from + LOOKED_OVER }, ..LookedOver::default() };
         let now = self.clock().now();
         for id in ids.iter().filter_map(|id| id.parse::<PayoutId>().ok()) {
-            let Some(payout) = self.load(id).await? else { continue };
+            let payout = match self.load(id).await {
+                Ok(Some(payout)) => payout,
+                Ok(None) => continue,
+                // One record of another version must not hide the rest.
+                Err(error @ (StoreError::Corrupt(_) | StoreError::Vault(_))) => {
+                    tracing::error!(payout.id = %id, %error, "an open payout cannot be read");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let state = payout.state.name();
             let age = u64::try_from(now.duration_since(payout.since).as_millis()).unwrap_or(0);
             match found.states.iter_mut().find(|(known, _, _)| *known == state) {
