@@ -92,7 +92,8 @@ pub async fn relay(context: Arc<RelayContext>, job: Job<RelayWork, RelayTicket>)
         http.response.status_code = field::Empty,
     );
     trace::continues(&span, work.event.trace.as_deref());
-    async {
+    // In a box: a large future is otherwise copied by every layer of the worker.
+    let attempt = Box::pin(async {
         let subscription = work.subscription;
         match context.deliver(work, lease.ticket()).await {
             Ok(()) => lease.settled(),
@@ -100,9 +101,8 @@ pub async fn relay(context: Arc<RelayContext>, job: Job<RelayWork, RelayTicket>)
                 tracing::warn!(event.id = %event, subscription.id = %subscription, %error, "an attempt could not be made or recorded; it will be repeated");
             }
         }
-    }
-    .instrument(span)
-    .await;
+    });
+    attempt.instrument(span).await;
 }
 
 impl RelayContext {
@@ -245,10 +245,10 @@ impl RelayContext {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let mut wait = waits::reconnect();
+        let mut wait = None;
         for _ in 1..STORE_TRIES {
             match call().await {
-                Err(StoreError::Unavailable(_) | StoreError::Full) => waits::pause(&mut wait).await,
+                Err(StoreError::Unavailable(_) | StoreError::Full) => waits::pause(wait.get_or_insert_with(waits::reconnect)).await,
                 answered => return answered,
             }
         }

@@ -10,45 +10,58 @@ local n, token, prefix, cap = tonumber(ARGV[1]), now + tonumber(ARGV[2]), ARGV[3
 local out = { now, '' }
 local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', fine, 'LIMIT', 0, n)
 local share = math.max(1, math.floor(n / math.max(1, #lanes)))
+local turns, idle = {}, {}
 for _, subscription in ipairs(lanes) do
   local wait, flying = prefix .. 'wait:' .. subscription, prefix .. 'fly:' .. subscription
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', flying, '-inf', now, 'LIMIT', 0, cap)) do
-    redis.call('ZREM', flying, member)
-    redis.call('ZADD', wait, now, member)
-    -- Its worker is lost, or was too late. What is counted is how often that happened, so that a lease that ends well writes nothing.
-    redis.call('HINCRBY', prefix .. 'po:' .. string.sub(member, 1, string.find(member, '/', 1, true) - 1), 'l:' .. subscription, 1)
+  local lease = tonumber(redis.call('ZRANGE', flying, 0, 0, 'WITHSCORES')[2])
+  if lease and lease <= now then
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', flying, '-inf', now, 'LIMIT', 0, cap)) do
+      redis.call('ZREM', flying, member)
+      redis.call('ZADD', wait, now, member)
+      -- Its worker is lost, or was too late. What is counted is how often that happened, so that a lease that ends well writes nothing.
+      redis.call('HINCRBY', prefix .. 'po:' .. string.sub(member, 1, string.find(member, '/', 1, true) - 1), 'l:' .. subscription, 1)
+    end
+    lease = tonumber(redis.call('ZRANGE', flying, 0, 0, 'WITHSCORES')[2])
   end
-  local room = cap - redis.call('ZCARD', flying)
-  local take = math.min(room, share)
-  local version = redis.call('HGET', prefix .. 'sub:' .. subscription, 'v') or ''
-  if take > 0 then
-    local members, leases = redis.call('ZRANGEBYSCORE', wait, '-inf', now, 'LIMIT', 0, take), {}
-    for i, member in ipairs(members) do
-      leases[2 * i - 1], leases[2 * i] = token, member
+  local room = lease and cap - redis.call('ZCARD', flying) or cap
+  -- One more than is taken: the next head.
+  local waiting = redis.call('ZRANGE', wait, 0, math.max(0, math.min(room, share)), 'WITHSCORES')
+  local members, leases, head = {}, {}, nil
+  for i = 1, #waiting, 2 do
+    local member, due = waiting[i], tonumber(waiting[i + 1])
+    if due > now or #members >= math.min(room, share) then
+      head = due
+      break
+    end
+    members[#members + 1] = member
+    leases[#leases + 1] = token
+    leases[#leases + 1] = member
+  end
+  if #members > 0 then
+    local version = redis.call('HGET', prefix .. 'sub:' .. subscription, 'v') or ''
+    for _, member in ipairs(members) do
       local slash = string.find(member, '/', 1, true)
       local key, sequence = prefix .. 'po:' .. string.sub(member, 1, slash - 1), string.sub(member, slash + 1)
       local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, 'l:' .. subscription)
       out[#out + 1] = { subscription, version, member, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '' }
     end
-    if #members > 0 then
-      redis.call('ZREM', wait, unpack(members))
-      redis.call('ZADD', flying, unpack(leases))
-      room = room - #members
-    end
+    redis.call('ZREM', wait, unpack(members))
+    redis.call('ZADD', flying, unpack(leases))
+    room = room - #members
+    lease = math.min(lease or token, token)
   end
   -- The next turn: when something is due and there is room, behind those not yet served; else when a lease ends (an acknowledgement comes earlier).
-  local head = redis.call('ZRANGE', wait, 0, 0, 'WITHSCORES')[2]
-  local lease = redis.call('ZRANGE', flying, 0, 0, 'WITHSCORES')[2]
-  if room > 0 and head then
-    local turn = math.max(tonumber(head), fine)
-    if lease then turn = math.min(turn, tonumber(lease)) end
-    redis.call('ZADD', KEYS[1], string.format('%.3f', turn), subscription)
-  elseif lease then
-    redis.call('ZADD', KEYS[1], lease, subscription)
+  local turn = lease
+  if room > 0 and head then turn = math.min(math.max(head, fine), lease or math.huge) end
+  if turn then
+    turns[#turns + 1] = string.format('%.3f', turn)
+    turns[#turns + 1] = subscription
   else
-    redis.call('ZREM', KEYS[1], subscription)
+    idle[#idle + 1] = subscription
   end
 end
+if #turns > 0 then redis.call('ZADD', KEYS[1], unpack(turns)) end
+if #idle > 0 then redis.call('ZREM', KEYS[1], unpack(idle)) end
 local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if head[2] then out[2] = math.floor(tonumber(head[2])) end
 return out
