@@ -145,7 +145,8 @@ impl Config {
     pub fn load(file: Option<&Path>) -> Result<Self, BadConfig> {
         let text = |path: &Path| {
             let text = std::fs::read_to_string(path);
-            text.map(|text| (path.display().to_string(), text)).map_err(|error| BadConfig::of("", format!("{} cannot be read: {error}", path.display())))
+            text.map(|text| (path.display().to_string(), text))
+                .map_err(|error| BadConfig::of("", format!("{} cannot be read: {error}", path.display())))
         };
         let file = file.map(text).transpose()?;
         Self::read(file.as_ref().map(|(name, text)| (name.as_str(), text.as_str())), std::env::vars())
@@ -161,7 +162,10 @@ impl Config {
         if let Some((name, text)) = file {
             // Read by itself first, so that an error of syntax says where.
             let source = File::from_str(text, FileFormat::Toml);
-            ::config::Config::builder().add_source(source.clone()).build().map_err(|error| BadConfig::of("", format!("{name}: {}", one_line(&error.to_string()))))?;
+            ::config::Config::builder()
+                .add_source(source.clone())
+                .build()
+                .map_err(|error| BadConfig::of("", format!("{name}: {}", one_line(&error.to_string()))))?;
             layers = layers.add_source(source);
         }
         let layers = layers.add_source(environment.clone()).build().map_err(|error| BadConfig::of("", one_line(&error.to_string())))?;
@@ -243,7 +247,9 @@ fn one_line(error: &str) -> String {
 /// serde's messages repeat the text that was found, which may be a secret.
 fn without_values(error: &str) -> String {
     match error.split_once("string \"") {
-        Some((before, rest)) => format!("{before}a text{}", rest.rsplit_once("\", expected").map_or(String::new(), |(_, wanted)| format!(", expected{wanted}"))),
+        Some((before, rest)) => {
+            format!("{before}a text{}", rest.rsplit_once("\", expected").map_or(String::new(), |(_, wanted)| format!(", expected{wanted}")))
+        }
         None => error.to_owned(),
     }
 }

@@ -5,9 +5,9 @@
 //! log, or each export would cause the next.
 
 pub mod metrics;
-mod vitals;
 #[cfg(test)]
 mod tests;
+mod vitals;
 
 use std::io::IsTerminal as _;
 use std::sync::{Arc, mpsc};
@@ -144,13 +144,15 @@ where
         .context("setting up the metrics for Prometheus")?;
     let mut meters = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(prometheus).with_view(metrics::buckets);
     if let Some(endpoint) = address("metrics") {
-        let exporter = MetricExporter::builder().with_http().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().context("exporting metrics")?;
+        let exporter =
+            MetricExporter::builder().with_http().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().context("exporting metrics")?;
         meters = meters.with_reader(PeriodicReader::builder(exporter).with_interval(Duration::from_millis(settings.metrics_interval_ms)).build());
     }
     let meters = meters.build();
 
     let tracers = address("traces").map(|endpoint| {
-        let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().context("exporting traces")?;
+        let exporter =
+            SpanExporter::builder().with_http().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().context("exporting traces")?;
         let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.trace_ratio)));
         anyhow::Ok(SdkTracerProvider::builder().with_resource(resource.clone()).with_sampler(sampler).with_batch_exporter(exporter).build())
     });

@@ -73,7 +73,12 @@ async fn look(config: &Config, findings: &mut Findings) {
         findings.add("configuration", &name, State::Weak, &format!("is not read; did you mean {meant}?"));
     }
     if config.providers.truelayer_test.is_none() && config.providers.truelayer_live.is_none() {
-        findings.add("configuration", "providers", State::Weak, "no account is configured: every payout is refused; `payrelay sandbox --new FILE` writes a configuration to try with");
+        findings.add(
+            "configuration",
+            "providers",
+            State::Weak,
+            "no account is configured: every payout is refused; `payrelay sandbox --new FILE` writes a configuration to try with",
+        );
     }
     // Without a vault the store cannot be opened, and that has been said above.
     if let Ok(vault) = config.vault() {
@@ -128,7 +133,12 @@ async fn look_at_store(config: &Config, store: &Store, findings: &mut Findings) 
                 let oldest_s = vitals.lanes.iter().map(|lane| lane.oldest_due_ms).max().unwrap_or(0) / 1_000;
                 let late = if oldest_s > 60 { State::Weak } else { State::Ok };
                 let mib = vitals.memory_bytes >> 20;
-                findings.add("store", &format!("shard {shard}"), late, &format!("{} open payouts, oldest due work {oldest_s} s, {mib} MiB in use", vitals.open));
+                findings.add(
+                    "store",
+                    &format!("shard {shard}"),
+                    late,
+                    &format!("{} open payouts, oldest due work {oldest_s} s, {mib} MiB in use", vitals.open),
+                );
                 let frozen = "dispatch is frozen: nothing is sent to providers until `payrelay thaw` (see docs/runbooks/dispatch-frozen.md)";
                 if vitals.frozen {
                     findings.add("store", &format!("shard {shard}"), State::Bad, frozen);

@@ -172,7 +172,9 @@ fn read_public_key(PublicKeyFile { kid, path }: &PublicKeyFile) -> anyhow::Resul
 fn explained(error: &credential::CredentialError) -> anyhow::Error {
     use credential::CredentialError::{LiveKeyMustSign, NoOwner, NoScope, NoSigningKey};
     match error {
-        NoSigningKey => anyhow::anyhow!("{error}: give `--signing-key KID=FILE` (`payrelay keys generate-signing-key` makes a pair), or `--unsigned` for a test key"),
+        NoSigningKey => anyhow::anyhow!(
+            "{error}: give `--signing-key KID=FILE` (`payrelay keys generate-signing-key` makes a pair), or `--unsigned` for a test key"
+        ),
         LiveKeyMustSign | NoOwner | NoScope => anyhow::anyhow!("{error}"),
     }
 }
@@ -183,7 +185,13 @@ fn created(token: &str, key: &ApiKey) -> String {
         [] => "requests must be signed".to_owned(),
         keys => format!("requests must be signed by {}", keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>().join(" or ")),
     };
-    format!("{token}\n\nThis token is shown once. It is key {} of {}: {}, {}, {signs}.", key.id, key.owner, shown_reach(&key.reach), shown_scopes(key))
+    format!(
+        "{token}\n\nThis token is shown once. It is key {} of {}: {}, {}, {signs}.",
+        key.id,
+        key.owner,
+        shown_reach(&key.reach),
+        shown_scopes(key)
+    )
 }
 
 fn table(keys: &[ApiKey]) -> String {

@@ -155,7 +155,9 @@ impl Config {
         for (section, settings) in self.accounts() {
             found.unless(!settings.refusal_codes.is_empty(), &format!("{section}.refusal_codes"), || "must name at least one code".to_owned());
             let polls = settings.profile.polls_ms.as_ref();
-            found.unless(polls.is_none_or(|polls| !polls.is_empty()), &format!("{section}.profile.polls_ms"), || "must name at least one wait".to_owned());
+            found.unless(polls.is_none_or(|polls| !polls.is_empty()), &format!("{section}.profile.polls_ms"), || {
+                "must name at least one wait".to_owned()
+            });
         }
     }
 
@@ -167,7 +169,9 @@ impl Config {
 
     fn check_live(&self, found: &mut Findings) {
         let live = "live mode";
-        found.unless(self.fence.path.is_some(), "fence.path", || format!("is needed in {live}: a file that outlives the process and is not part of the store"));
+        found.unless(self.fence.path.is_some(), "fence.path", || {
+            format!("is needed in {live}: a file that outlives the process and is not part of the store")
+        });
         found.unless(self.egress.https_only_in_live, "egress.https_only_in_live", || format!("must be true in {live}"));
         let account = self.providers.truelayer_live.is_some();
         found.unless(account, "providers.truelayer_live", || format!("is needed in {live}: no other account can pay what live keys ask for"));

@@ -16,10 +16,8 @@ fn refused(file: &str, list: &[(&str, &str)]) -> String {
     error
 }
 
-const SECRETS: [(&str, &str); 2] = [
-    ("PAYRELAY__VAULT__KEYS__1", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="),
-    ("PAYRELAY__INGRESS__KEY_PEPPER", "a pepper of some length"),
-];
+const SECRETS: [(&str, &str); 2] =
+    [("PAYRELAY__VAULT__KEYS__1", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="), ("PAYRELAY__INGRESS__KEY_PEPPER", "a pepper of some length")];
 
 /// The defaults with the two secrets that everybody has to bring, and these changes.
 fn checked(changes: &[(&str, &str)]) -> Vec<String> {

@@ -61,7 +61,12 @@ pub const METRICS: &[Metric] = &[
     gauge("payrelay_lane_entries", "", &["lane"], "Work of a lane, waiting and leased; for the relay, subscriptions with deliveries."),
     gauge("payrelay_lane_oldest_due_seconds", "s", &["lane"], "How long the oldest due work of a lane has been due; 0 when nothing is due."),
     gauge("payrelay_open_payouts", "", &["state"], "Payouts that have not ended, by state."),
-    gauge("payrelay_open_payout_age_seconds", "s", &["state"], "How long the oldest open payout has been in its state; watch `inconclusive` and `in_review`."),
+    gauge(
+        "payrelay_open_payout_age_seconds",
+        "s",
+        &["state"],
+        "How long the oldest open payout has been in its state; watch `inconclusive` and `in_review`.",
+    ),
     gauge("payrelay_abandoned_deliveries", "", &[], "Deliveries that were given up and not replayed."),
     gauge("payrelay_orphan_notices", "", &[], "Webhooks of providers whose payout never came."),
     gauge("payrelay_ledger_imbalance", "", &[], "What the ledger's accounts are off by, in minor units; anything but 0 is a fault."),

@@ -93,15 +93,23 @@ async fn spans_logs_and_metrics_arrive() {
     assert_eq!(text(id.value.as_ref()), "po_1");
 
     let logs = received.all::<ExportLogsServiceRequest>("logs");
-    let records: Vec<_> =
-        logs.iter().flat_map(|request| &request.resource_logs).flat_map(|resource| &resource.scope_logs).flat_map(|scope| &scope.log_records).collect();
+    let records: Vec<_> = logs
+        .iter()
+        .flat_map(|request| &request.resource_logs)
+        .flat_map(|resource| &resource.scope_logs)
+        .flat_map(|scope| &scope.log_records)
+        .collect();
     assert_eq!(records.iter().map(|record| text(record.body.as_ref())).collect::<Vec<_>>(), ["the provider did not answer"]);
     assert_eq!(records[0].trace_id, spans[0].trace_id, "a line belongs to its trace");
     assert_eq!(records[0].span_id, spans[0].span_id);
 
     let metrics = received.all::<ExportMetricsServiceRequest>("metrics");
-    let metrics: Vec<_> =
-        metrics.iter().flat_map(|request| &request.resource_metrics).flat_map(|resource| &resource.scope_metrics).flat_map(|scope| &scope.metrics).collect();
+    let metrics: Vec<_> = metrics
+        .iter()
+        .flat_map(|request| &request.resource_metrics)
+        .flat_map(|resource| &resource.scope_metrics)
+        .flat_map(|scope| &scope.metrics)
+        .collect();
     let payouts = metrics.iter().find(|metric| metric.name == "payrelay_payouts_total").expect("the counter");
     assert!(format!("{payouts:?}").contains("AsInt(3)"), "{payouts:?}");
     assert!(metrics.iter().any(|metric| metric.name == "payrelay_build_info"));
