@@ -184,4 +184,13 @@ mod tests {
             assert!(command.get_about().is_some(), "{}", command.get_name());
         }
     }
+
+    /// A configuration that cannot be used is told apart from everything else that goes wrong, and nothing is opened for it.
+    #[test]
+    fn a_bad_configuration_has_an_exit_code_of_its_own() {
+        let arguments = Arguments::try_parse_from(["payrelay", "--config", "no-such-file.toml", "all"]).unwrap();
+        assert_eq!(main(arguments), ExitCode::from(EXIT_CONFIG));
+        let arguments = Arguments::try_parse_from(["payrelay", "healthcheck", "ftp://127.0.0.1/"]).unwrap();
+        assert_eq!(main(arguments), ExitCode::FAILURE);
+    }
 }
