@@ -10,9 +10,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
+use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 use tracing::field::Empty;
-use tokio::sync::Semaphore;
 
 use super::Ingress;
 use super::problem::{Kind, Problem};

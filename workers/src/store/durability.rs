@@ -61,9 +61,11 @@ impl Store {
         let command = redis::cmd("HMGET").arg(&key).arg("sealed").arg("hash").arg("shards").arg("party").to_owned();
         let (sealed, held_hash, held_shards, held_party): (Vec<u8>, String, String, String) = from_value(self.query(command).await?)?;
         self.shared.vault.open(SAMPLE, &sealed)?;
-        for (setting, same) in
-            [("ingress.key_pepper", held_hash == hash), ("redis.shards", held_shards == shards), ("ingress.default_party", held_party == default_party)]
-        {
+        for (setting, same) in [
+            ("ingress.key_pepper", held_hash == hash),
+            ("redis.shards", held_shards == shards),
+            ("ingress.default_party", held_party == default_party),
+        ] {
             if !same {
                 return Err(StoreError::OtherSettings(setting));
             }

@@ -257,7 +257,8 @@ impl Store {
 
     pub(crate) fn open_beneficiary(&self, id: PayoutId, sealed: &[u8]) -> Result<Beneficiary, StoreError> {
         // The parser's own words would quote what was sealed.
-        serde_json::from_slice(&self.shared.vault.open(&beneficiary_owner(id), sealed)?).map_err(|_| StoreError::Corrupt(format!("beneficiary of {id}")))
+        serde_json::from_slice(&self.shared.vault.open(&beneficiary_owner(id), sealed)?)
+            .map_err(|_| StoreError::Corrupt(format!("beneficiary of {id}")))
     }
 
     /// The exact bytes that were, or may have been, sent for the latest attempt. `None` before the first intent.
