@@ -350,6 +350,7 @@ mod tests {
         })
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "a table of changes reads better without borrows")]
     fn with(changes: serde_json::Value) -> Result<Asked, Problem> {
         let mut body = body();
         for (name, value) in changes.as_object().unwrap() {
