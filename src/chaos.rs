@@ -65,6 +65,9 @@ relay.waits_s = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 
 telemetry.level = 'warn'
 ";
 
+/// A provider that would carry out a repeat. Nothing may be sent to it twice, whatever is not known: the rest goes to a person.
+const NO_REPEATS: &str = "providers.truelayer_test.profile.recognises_duplicates = false\n";
+
 /// Longer than `workers.lease_ms` and `execute.send_window_ms` above.
 pub const PAST_THE_LEASE: Duration = Duration::from_millis(4_400);
 
@@ -77,6 +80,13 @@ pub struct Options {
     pub out: PathBuf,
 }
 
+impl Options {
+    /// By odd seeds the provider recognises a repeated request by its key, by even ones it would carry it out again.
+    const fn recognises_repeats(&self) -> bool {
+        self.seed % 2 == 1
+    }
+}
+
 /// What happened, and what must not have.
 #[derive(Serialize)]
 struct Report {
@@ -84,6 +94,7 @@ struct Report {
     payouts: u32,
     accepted: usize,
     seconds: f64,
+    recognises_repeats: bool,
     /// By the provider and by the subscriber.
     faults: u64,
     provider_faults: u64,
@@ -100,7 +111,8 @@ struct Report {
 /// # Errors
 /// It could not be run, or something happened that must not: then the payouts are named.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    println!("chaos: {} payouts, seed {}", options.payouts, options.seed);
+    let repeats = if options.recognises_repeats() { "recognises" } else { "would carry out" };
+    println!("chaos: {} payouts, seed {}, a provider that {repeats} repeats", options.payouts, options.seed);
     let folder = tempfile::Builder::new().prefix("payrelay-chaos-").tempdir()?;
     let Some(report) = stop.run_until_cancelled(storm_and_audit(&options, folder.path())).await else { bail!("stopped before the end") };
     let report = report.inspect_err(|_| println!("chaos: what the processes wrote is in {}", folder.path().display()));
@@ -132,13 +144,15 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
 
 async fn storm_and_audit(options: &Options, folder: &Path) -> anyhow::Result<Report> {
     let began = Instant::now();
+    let recognises_repeats = options.recognises_repeats();
+    let more = if recognises_repeats { SHORT.to_owned() } else { format!("{SHORT}{NO_REPEATS}") };
     let plan = Plan {
         folder,
         redis_url: None,
         fsync: Fsync::Always,
         listen: "127.0.0.1:0",
-        more: SHORT,
-        sandbox: impatient,
+        more: &more,
+        sandbox: if recognises_repeats { impatient } else { impatient_and_forgetful },
         // The ingress is in this process: it is not killed.
         role: Some(Role::Serve),
     };
@@ -164,6 +178,7 @@ async fn storm_and_audit(options: &Options, folder: &Path) -> anyhow::Result<Rep
         payouts: options.payouts,
         accepted: sent.iter().filter(|sent| sent.accepted).count(),
         seconds: began.elapsed().as_secs_f64(),
+        recognises_repeats,
         faults: provider_faults + subscriber_faults,
         provider_faults,
         subscriber_faults,
@@ -190,6 +205,11 @@ fn impatient(settings: &mut Settings) {
     settings.late_appear_ms = 1_200;
     settings.retry_after_s = 1;
     settings.notice_attempts = 40;
+}
+
+fn impatient_and_forgetful(settings: &mut Settings) {
+    impatient(settings);
+    settings.pays_repeats = true;
 }
 
 /// Waits until the witnesses have nothing to say and nothing is left to do; after a time takes what they say as it is.
@@ -224,6 +244,7 @@ impl Report {
             ("webhooks verified".to_owned(), self.webhooks.to_string()),
         ];
         left.extend(states.into_iter().map(|(state, count)| (format!("payouts {state}"), count.to_string())));
+        left.extend(self.findings.in_review_after.iter().map(|(why, count)| (format!("  in review after {why}"), count.to_string())));
         let right = self.findings.figures();
         for row in 0..left.len().max(right.len()) {
             let (name, value) = left.get(row).cloned().unwrap_or_default();

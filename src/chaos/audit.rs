@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use domain::delivery::Status;
 use domain::id::PayoutId;
+use domain::payout::What;
 use domain::payout::state::StateName;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use providers::truelayer::sandbox::book::Direction;
@@ -21,7 +22,7 @@ const OVERDUE_MS: u64 = 2_000;
 /// Payouts that are read at one time.
 const AT_ONCE: usize = 32;
 
-/// What was found. Everything but `by_state` and `left` must be 0.
+/// What was found. The numbers up to `panics` must be 0.
 #[derive(Debug, Default, Serialize)]
 pub struct Findings {
     /// Movements out while another one of the same payout had not come back, by the provider's ledger.
@@ -51,6 +52,8 @@ pub struct Findings {
     /// Panics of workers.
     pub panics: u64,
     pub by_state: BTreeMap<&'static str, u64>,
+    /// What had become of the sends of those in review.
+    pub in_review_after: BTreeMap<String, u64>,
     pub abandoned: u64,
     /// Entries of lanes, due or not.
     #[serde(skip)]
@@ -177,6 +180,11 @@ impl Findings {
     fn state(&mut self, sent: &Sent, timeline: &Timeline, moved: Moved) {
         let state = timeline.payout.state.name();
         *self.by_state.entry(state.as_str()).or_default() += 1;
+        if state == StateName::InReview {
+            let facts = timeline.observations.iter().rev().filter_map(|seen| seen.fact.as_ref());
+            let why = facts.filter_map(|fact| if let What::NoAnswer { why, .. } = &fact.what { Some(why.as_str()) } else { None }).next();
+            *self.in_review_after.entry(why.unwrap_or("other").to_owned()).or_default() += 1;
+        }
         let left = i64::from(moved.out) - i64::from(moved.back);
         let agrees = match state {
             StateName::Settled => left == 1,

@@ -85,7 +85,9 @@ impl Course {
             let at = Clock::of_the_machine().saturating_add(begins + dice.millis(1_000..3_000)).unwrap_or(jiff::Timestamp::MAX);
             body["scheduled_for"] = json!(at.to_string());
         }
-        let taken_back = dice.percent(12).then(|| dice.millis(0..40));
+        // While it may not be dispatched yet, or while nobody knows what became of it.
+        let soon = dice.percent(60);
+        let taken_back = dice.percent(16).then(|| dice.millis(if soon { 0..40 } else { 40..6_000 }));
         Self { transaction, body, begins, again: dice.percent(10), taken_back }
     }
 

@@ -114,6 +114,9 @@ pub struct Settings {
     /// Whether a second create is answered with 409 `duplicate_transaction_id` instead of 202. Both are ASSUMED; the first content wins either way (H).
     #[serde(default)]
     pub duplicates_conflict: bool,
+    /// Whether a second create is carried out again, as by a provider that does not recognise repeats. The API shows one payout, the ledger two movements.
+    #[serde(default)]
+    pub pays_repeats: bool,
     /// Whether amounts and references choose moods.
     #[serde(default = "defaults::magic")]
     pub magic: bool,
@@ -193,6 +196,7 @@ impl Settings {
             retry_after_s: defaults::retry_after_s(),
             token_life_s: defaults::token_life_s(),
             duplicates_conflict: false,
+            pays_repeats: false,
             magic: defaults::magic(),
             random: None,
             accounts: defaults::accounts(),
@@ -255,6 +259,7 @@ impl Sandbox {
             accounts: settings.accounts.clone(),
             magic: settings.magic,
             max_payouts: settings.max_payouts,
+            pays_repeats: settings.pays_repeats,
             late_appear: SignedDuration::from_millis(i64::try_from(settings.late_appear_ms).unwrap_or(i64::MAX)),
             distribution: settings.random.clone(),
         };

@@ -216,6 +216,7 @@ struct Inner {
     distribution: Option<Distribution>,
     magic: bool,
     max_payouts: usize,
+    pays_repeats: bool,
     late_appear: jiff::SignedDuration,
     journal: Option<std::fs::File>,
 }
@@ -234,6 +235,7 @@ pub(super) struct Rules {
     pub(super) accounts: Vec<Account>,
     pub(super) magic: bool,
     pub(super) max_payouts: usize,
+    pub(super) pays_repeats: bool,
     pub(super) late_appear: jiff::SignedDuration,
     pub(super) distribution: Option<Distribution>,
 }
@@ -241,7 +243,7 @@ pub(super) struct Rules {
 impl Book {
     /// Opens a book, with what the journal has kept. A last line that was cut short is dropped.
     pub(super) fn open(rules: Rules, journal: Option<&Path>) -> std::io::Result<Self> {
-        let Rules { accounts, magic, max_payouts, late_appear, distribution } = rules;
+        let Rules { accounts, magic, max_payouts, pays_repeats, late_appear, distribution } = rules;
         let mut inner = Inner {
             entries: HashMap::new(),
             order: Vec::new(),
@@ -253,6 +255,7 @@ impl Book {
             distribution,
             magic,
             max_payouts,
+            pays_repeats,
             late_appear,
             journal: None,
         };
@@ -290,7 +293,13 @@ impl Book {
         let entry = inner.entries.get_mut(&id)?;
         entry.calls.creates += 1;
         if let Some(Stored { payout, .. }) = &entry.payout {
-            return Some(Created::Known { same: is_same(payout, create) });
+            let same = is_same(payout, create);
+            if inner.pays_repeats {
+                let movement = movement(&new_payout(create), Direction::Out, now);
+                inner.write(&Line::Movement(movement.clone()));
+                inner.record(movement);
+            }
+            return Some(Created::Known { same });
         }
         let first = !std::mem::replace(&mut entry.faulted, true);
         match entry.mood {

@@ -450,6 +450,13 @@ async fn the_first_content_wins() {
     let Answer::Says(report) = world.pay(1, 500, "Invoice").await else { panic!("adopted") };
     assert_eq!((report.status, report.amount), (Status::Settled, Some(gbp(500))));
     assert_eq!(world.pay(1, 700, "Invoice").await, Answer::KeyConflict);
+
+    // A provider that does not recognise repeats pays them: the ledger tells what the API does not.
+    let world = World::start(|settings| settings.pays_repeats = true).await;
+    assert_eq!(world.pay(1, 500, "Invoice").await, accepted());
+    assert_eq!(world.pay(1, 500, "Invoice").await, accepted());
+    world.status_is(1, "settled").await;
+    assert_eq!((world.sandbox.movements().len(), world.sandbox.ledger().double_movements), (2, 1));
 }
 
 /// An account that is too small rejects; a top-up helps the next payout.
