@@ -1,5 +1,6 @@
 //! The process edge: configuration, telemetry, the command line and the HTTP interface. Decisions are made in `domain`, work is done in `workers`.
 
+pub mod bench;
 pub mod caller;
 pub mod chaos;
 pub mod child;

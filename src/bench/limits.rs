@@ -1,0 +1,73 @@
+//! What the machine can do at best: the product's own client without a queue, and the disk without a store.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use domain::id::Mode;
+use domain::signature::{Secret, Signer};
+use futures_util::future::try_join_all;
+use http::{HeaderName, HeaderValue, header};
+use uuid::Uuid;
+use workers::clock::Clock;
+use workers::egress::Egress;
+
+use super::figures::quantile;
+use super::load;
+
+/// One flushed write.
+const BLOCK: usize = 4_096;
+
+/// Webhooks per second of 1 KB that the product's client signs and posts, with so many under way, to a receiver that verifies them.
+pub(super) async fn signed_posts_per_s(egress: &Egress, url: &str, secret: &Secret, under_way: usize, during: Duration) -> anyhow::Result<f64> {
+    let target = egress.target(url, Mode::Test)?;
+    let signer = Signer::new(std::slice::from_ref(secret));
+    let body = Bytes::from(vec![b'x'; load::BODY]);
+    let ends = Instant::now() + during;
+    let post_on = || {
+        let (egress, target, signer, body) = (egress.clone(), target.clone(), signer.clone(), body.clone());
+        tokio::spawn(async move {
+            let mut posted = 0_u32;
+            while Instant::now() < ends {
+                let (id, at) = (Uuid::new_v4().to_string(), Clock::of_the_machine());
+                let signature = signer.header(&id, at.as_second(), &body);
+                let headers = [
+                    (HeaderName::from_static("webhook-id"), HeaderValue::try_from(id)?),
+                    (HeaderName::from_static("webhook-timestamp"), HeaderValue::from(at.as_second())),
+                    (HeaderName::from_static("webhook-signature"), HeaderValue::try_from(signature)?),
+                    (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+                ];
+                let answer = egress.post(&target, &headers, body.clone(), at).await;
+                let answer = answer.map_err(|failure| anyhow::anyhow!("posting a webhook: {}", failure.why.code()))?;
+                ensure!(answer.status == 200, "a webhook was answered {}", answer.status);
+                posted += 1;
+            }
+            anyhow::Ok(posted)
+        })
+    };
+    let began = Instant::now();
+    let ended = try_join_all((0..under_way).map(|_| post_on())).await.context("posting webhooks")?;
+    let took = began.elapsed();
+    let posted = ended.into_iter().sum::<anyhow::Result<u32>>()?;
+    Ok(f64::from(posted) / took.as_secs_f64())
+}
+
+/// The median time to append 4 KB to a file of that folder and flush it, in ms. Blocks.
+pub(super) fn fsync_ms(folder: &Path, times: usize) -> anyhow::Result<f64> {
+    let path = folder.join("flushed");
+    let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path)?;
+    let mut took = Vec::with_capacity(times);
+    let mut at = 0;
+    for _ in 0..times {
+        let began = Instant::now();
+        file.write_all_at(&[b'x'; BLOCK], at)?;
+        file.sync_data()?;
+        took.push(began.elapsed().as_secs_f64() * 1_000.0);
+        at += BLOCK as u64;
+    }
+    std::fs::remove_file(path)?;
+    Ok(quantile(&mut took, 0.5))
+}

@@ -1,0 +1,242 @@
+//! One round: an installation of its own, measured from its limits to its last payout.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use domain::id::Shard;
+use domain::signature::Secret;
+use http::Method;
+use jiff::SignedDuration;
+use providers::truelayer::sandbox::notices::NoticeSignature;
+use secrecy::SecretString;
+use serde_json::json;
+use workers::egress::Egress;
+use workers::store::limits;
+use workers::store::private_server::Fsync;
+
+use super::Effort;
+use super::figures::{Figures, derive, quantile};
+use super::limits::{fsync_ms, signed_posts_per_s};
+use super::load::{self, CONNECTIONS, Orders, per_s};
+use super::server::Server;
+use crate::local::{Local, Plan};
+
+/// How long a process is left alone before its memory is read.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long webhooks may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Requests at a steady pace: one each.
+const PACE: Duration = Duration::from_millis(20);
+/// So many of them do not count.
+const WARMING: usize = 25;
+
+/// Payouts of this party are delivered to nobody.
+const QUIET: &str = "quiet";
+/// Events about the request, and nothing else, are delivered for this one.
+const TOLD: &str = "told";
+/// Events about the settlement, and nothing else, are delivered for this one.
+const PAID: &str = "paid";
+
+/// What a round found.
+pub(super) struct Measured {
+    pub(super) figures: Figures,
+    /// Name and version of the server.
+    pub(super) store: String,
+}
+
+/// An installation under measurement.
+struct Bench<'a> {
+    local: Local,
+    folder: &'a Path,
+    address: SocketAddr,
+    token: SecretString,
+    effort: &'a Effort,
+    figures: Figures,
+}
+
+/// Measures everything once, in `folder`.
+pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort) -> anyhow::Result<Measured> {
+    // The system chooses, and its choice is the same for every process that is started here.
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let local = Local::start(Plan {
+        folder,
+        redis_url: None,
+        fsync,
+        listen: &address.to_string(),
+        more: "",
+        sandbox: |settings| {
+            settings.authorise_after_ms = 0;
+            settings.submit_after_ms = 0;
+            settings.settle_after_ms = 0;
+            settings.magic = false;
+            // RSA signatures of 2 ms each would measure the sandbox.
+            settings.notice_signature = NoticeSignature::Request;
+        },
+        role: None,
+    })
+    .await?;
+    let store = limits::version(&local.config.redis.url).await?;
+    let token = local.unsigned.token().clone();
+    let mut bench = Bench { local, folder, address, token, effort, figures: Figures::new() };
+    bench.limits().await?;
+    let server = bench.starts().await?;
+    bench.accepted().await?;
+    bench.paced().await?;
+    bench.delivered().await?;
+    let mut peaks: Vec<f64> = server.memory_mb().into_iter().map(|(_, peak)| peak).collect();
+    server.stop().await?;
+    let server = bench.drained().await?;
+    bench.settled().await?;
+    peaks.extend(server.memory_mb().map(|(_, peak)| peak));
+    server.stop().await?;
+    bench.figures.extend(peaks.into_iter().reduce(f64::max).map(|peak| ("peak_rss_mb", peak)));
+    let Bench { local, mut figures, .. } = bench;
+    ensure!(local.subscriber.refused() == 0, "webhooks did not verify");
+    local.stop().await?;
+    derive(&mut figures);
+    Ok(Measured { figures, store })
+}
+
+impl Bench<'_> {
+    /// Nothing of ours runs yet.
+    async fn limits(&mut self) -> anyhow::Result<()> {
+        let Effort { rate, flushes, .. } = *self.effort;
+        let (folder, config) = (self.folder.join("redis"), &self.local.config);
+        let flushed = tokio::task::spawn_blocking(move || fsync_ms(&folder, flushes)).await??;
+        self.figures.insert("fsync_ms", flushed);
+        self.figures.insert("limit_evalsha_per_s", limits::scripts_per_s(&config.redis.url, CONNECTIONS, rate).await?);
+        let secret = Secret::from_bytes(&[7; 32])?;
+        self.local.subscriber.trust(vec![secret.clone()]);
+        self.local.subscriber.count_only(true);
+        let (egress, under_way) = (Egress::new(&config.egress), config.relay.per_subscription);
+        let posts = signed_posts_per_s(&egress, &self.local.subscriber_url, &secret, under_way, rate).await?;
+        self.figures.insert("limit_signed_post_per_s", posts);
+        Ok(())
+    }
+
+    async fn server(&self, command: &'static str) -> anyhow::Result<Server> {
+        Server::start(command, &self.local.config_file, self.folder, self.address).await
+    }
+
+    /// Starts the server a few times, and leaves the last one running.
+    async fn starts(&mut self) -> anyhow::Result<Server> {
+        let mut took = Vec::new();
+        for _ in 1..self.effort.starts {
+            let server = self.server("all").await?;
+            took.push(server.started_ms);
+            server.stop().await?;
+        }
+        let server = self.server("all").await?;
+        took.push(server.started_ms);
+        self.figures.insert("cold_start_ms", quantile(&mut took, 0.5));
+        tokio::time::sleep(IDLE).await;
+        self.figures.extend(server.memory_mb().map(|(now, _)| ("idle_rss_mb", now)));
+        Ok(server)
+    }
+
+    /// Payouts for later, for which nothing follows.
+    async fn accepted(&mut self) -> anyhow::Result<()> {
+        let orders = self.for_later(QUIET)?;
+        load::for_a_while(orders.clone(), self.effort.warm_up).await?;
+        self.figures.insert("accepted_per_s", load::for_a_while(orders.clone(), self.effort.rate).await?.per_s());
+        let signed = load::exactly(orders.signed(&self.local.caller), self.effort.signed).await?;
+        self.figures.insert("accepted_signed_per_s", signed.per_s());
+        Ok(())
+    }
+
+    /// Requests at a steady pace, each on its own time, whatever becomes of the others.
+    async fn paced(&mut self) -> anyhow::Result<()> {
+        self.subscribe(TOLD, "payout.requested").await?;
+        let orders = self.for_later(TOLD)?;
+        let mut told = self.local.subscriber.tell();
+        self.local.subscriber.count_only(false);
+        let sent = load::paced(&orders, PACE, self.effort.pace).await?;
+        let mut arrived = HashMap::new();
+        while arrived.len() < sent.len() {
+            let received =
+                tokio::time::timeout(PATIENCE, told.recv()).await.context("a webhook did not arrive")?.context("the subscriber has gone")?;
+            arrived.insert(received.transaction, received.at);
+        }
+        self.local.subscriber.count_only(true);
+        // The first ones open connections and fill caches.
+        let counted = sent.iter().skip(WARMING);
+        let took = counted.filter_map(|(id, at)| Some(arrived.get(&id.to_string())?.duration_since(*at).as_secs_f64() * 1_000.0));
+        let mut took: Vec<f64> = took.collect();
+        self.figures.insert("send_to_sink_p50_ms", quantile(&mut took, 0.5));
+        self.figures.insert("send_to_sink_p99_ms", quantile(&mut took, 0.99));
+        Ok(())
+    }
+
+    /// From the first request until every webhook is there.
+    async fn delivered(&mut self) -> anyhow::Result<()> {
+        let orders = self.for_later(TOLD)?;
+        let (memory, before, began) = (self.store_bytes().await?, self.local.subscriber.verified(), Instant::now());
+        let sent = load::for_a_while(orders, self.effort.warm_up + self.effort.rate).await?;
+        let took = self.verified(before, sent.count, began).await?;
+        self.figures.insert("delivered_per_s", per_s(sent.count, took));
+        self.figures.insert("redis_bytes_per_delivery", (self.store_bytes().await? - memory) / per_s(sent.count, Duration::from_secs(1)));
+        Ok(())
+    }
+
+    /// A backlog that was taken in while nobody delivered. Leaves the server running that has drained it.
+    async fn drained(&mut self) -> anyhow::Result<Server> {
+        let serving = self.server("serve").await?;
+        let before = self.local.subscriber.verified();
+        load::exactly(self.for_later(TOLD)?, self.effort.backlog).await?;
+        serving.stop().await?;
+        ensure!(self.local.subscriber.verified() == before, "somebody else delivers");
+        let began = Instant::now();
+        let server = self.server("all").await?;
+        let took = self.verified(before, self.effort.backlog, began).await?;
+        self.figures.insert("drain_per_s", per_s(self.effort.backlog, took));
+        Ok(server)
+    }
+
+    /// Payouts for now, to their ends.
+    async fn settled(&mut self) -> anyhow::Result<()> {
+        self.subscribe(PAID, "payout.completed").await?;
+        let (before, began) = (self.local.subscriber.verified(), Instant::now());
+        let orders = Orders::new(self.address, &self.token, PAID);
+        load::exactly(orders, self.effort.settled).await?;
+        let took = self.verified(before, self.effort.settled, began).await?;
+        self.figures.insert("settled_per_s", per_s(self.effort.settled, took));
+        ensure!(self.local.sandbox.ledger().double_movements == 0, "a payout was paid twice");
+        Ok(())
+    }
+
+    fn for_later(&self, party: &'static str) -> anyhow::Result<Orders> {
+        let at = self.local.store.clock().now().checked_add(SignedDuration::from_hours(24 * 30))?;
+        Ok(Orders::new(self.address, &self.token, party).scheduled(at.to_string()))
+    }
+
+    /// Subscribes the local subscriber to one type of events of a party. It trusts that subscription only.
+    async fn subscribe(&self, party: &str, event_type: &str) -> anyhow::Result<()> {
+        let body = json!({ "url": self.local.subscriber_url, "event_types": [event_type], "party_id": party });
+        let answer = self.local.unsigned.expect(Method::POST, "/v1/webhooks", Some(&body)).await?;
+        let secret = answer["result"]["secret"].as_str().or_else(|| answer["secret"].as_str()).context("the secret of the subscription")?;
+        self.local.subscriber.trust(vec![Secret::parse(secret)?]);
+        Ok(())
+    }
+
+    /// Waits for the last of `count` webhooks, after the first `before`, and gives the time since `began`.
+    async fn verified(&self, before: u64, count: usize, began: Instant) -> anyhow::Result<Duration> {
+        let wanted = before + count as u64;
+        loop {
+            let (verified, took) = (self.local.subscriber.verified(), began.elapsed());
+            if verified >= wanted {
+                return Ok(took);
+            }
+            ensure!(took < PATIENCE, "{} of {count} webhooks are missing", wanted - verified);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn store_bytes(&self) -> anyhow::Result<f64> {
+        let bytes = self.local.store.vitals(Shard::new(0)).await?.memory_bytes;
+        #[expect(clippy::cast_precision_loss, reason = "a size far below 2^52")]
+        Ok(bytes as f64)
+    }
+}
