@@ -50,7 +50,7 @@ providers.truelayer_test.token_timeout_ms = 500
 providers.truelayer_test.read_timeout_ms = 600
 providers.truelayer_test.profile.polls_ms = [150, 400, 1000]
 providers.truelayer_test.profile.propagation_ms = 800
-providers.truelayer_test.profile.bound_ms = 10000
+providers.truelayer_test.profile.bound_ms = 6000
 execute.send_window_ms = 400
 execute.call_ms = 600
 rules.redispatch_first_ms = 200
@@ -65,7 +65,7 @@ relay.waits_s = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 
 telemetry.level = 'warn'
 ";
 
-/// A provider that would carry out a repeat. Nothing may be sent to it twice, whatever is not known: the rest goes to a person.
+/// A provider that would carry out a repeat, and sends no notices. Nothing may be sent to it twice, whatever is not known: the rest goes to a person.
 const NO_REPEATS: &str = "providers.truelayer_test.profile.recognises_duplicates = false\n";
 
 /// Longer than `workers.lease_ms` and `execute.send_window_ms` above.
@@ -81,7 +81,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// By odd seeds the provider recognises a repeated request by its key, by even ones it would carry it out again.
+    /// By odd seeds the provider recognises a repeated request by its key. By even ones it would carry it out again, and sends no notices.
     const fn recognises_repeats(&self) -> bool {
         self.seed % 2 == 1
     }
@@ -111,8 +111,8 @@ struct Report {
 /// # Errors
 /// It could not be run, or something happened that must not: then the payouts are named.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    let repeats = if options.recognises_repeats() { "recognises" } else { "would carry out" };
-    println!("chaos: {} payouts, seed {}, a provider that {repeats} repeats", options.payouts, options.seed);
+    let provider = if options.recognises_repeats() { "recognises repeats" } else { "would pay repeats and sends no notices" };
+    println!("chaos: {} payouts, seed {}, a provider that {provider}", options.payouts, options.seed);
     let folder = tempfile::Builder::new().prefix("payrelay-chaos-").tempdir()?;
     let Some(report) = stop.run_until_cancelled(storm_and_audit(&options, folder.path())).await else { bail!("stopped before the end") };
     let report = report.inspect_err(|_| println!("chaos: what the processes wrote is in {}", folder.path().display()));
@@ -152,12 +152,13 @@ async fn storm_and_audit(options: &Options, folder: &Path) -> anyhow::Result<Rep
         fsync: Fsync::Always,
         listen: "127.0.0.1:0",
         more: &more,
-        sandbox: if recognises_repeats { impatient } else { impatient_and_forgetful },
+        sandbox: if recognises_repeats { impatient } else { unforgiving },
         // The ingress is in this process: it is not killed.
         role: Some(Role::Serve),
     };
     let mut local = Local::start(plan).await?;
-    let moods = Mood::ALL.into_iter().filter(|mood| !matches!(mood, Mood::Plain | Mood::Stuck)).collect();
+    let unfit = if recognises_repeats { Mood::Stuck } else { Mood::Return };
+    let moods = Mood::ALL.into_iter().filter(|mood| ![Mood::Plain, Mood::Stuck, unfit].contains(mood)).collect();
     local.sandbox.set_random(Some(Distribution { fault_percent: PROVIDER_FAULTS, seed: options.seed, moods }));
     local.subscribe(&["*"]).await?;
     local.subscriber.misbehave(Some(Moods { fault_percent: SUBSCRIBER_FAULTS, seed: options.seed, late: Duration::from_millis(800) }));
@@ -202,14 +203,16 @@ fn impatient(settings: &mut Settings) {
     settings.settle_after_ms = 200;
     settings.return_after_ms = 300;
     settings.slow_answer_ms = 1_000;
+    settings.answer_after_ms = 100;
     settings.late_appear_ms = 1_200;
     settings.retry_after_s = 1;
     settings.notice_attempts = 40;
 }
 
-fn impatient_and_forgetful(settings: &mut Settings) {
+fn unforgiving(settings: &mut Settings) {
     impatient(settings);
     settings.pays_repeats = true;
+    settings.notice_url = None;
 }
 
 /// Waits until the witnesses have nothing to say and nothing is left to do; after a time takes what they say as it is.

@@ -119,7 +119,7 @@ impl Fate {
         };
         match choice {
             0..50 => {
-                let pass = dice.within(1..8);
+                let pass = dice.within(1..5);
                 let point = dice.pick(&failpoints::POINTS).unwrap_or(failpoints::POINTS[0]);
                 Self::Aborted { point, pass, or_killed_after: dice.millis(1_500..3_500) }
             }

@@ -104,6 +104,9 @@ pub struct Settings {
     pub return_after_ms: u64,
     #[serde(default = "defaults::slow_answer_ms")]
     pub slow_answer_ms: u64,
+    /// How long every answer to a create takes.
+    #[serde(default)]
+    pub answer_after_ms: u64,
     #[serde(default = "defaults::late_appear_ms")]
     pub late_appear_ms: u64,
     /// In whole seconds, for the mood `rate-limit`.
@@ -192,6 +195,7 @@ impl Settings {
             settle_after_ms: defaults::stage_ms(),
             return_after_ms: defaults::stage_ms(),
             slow_answer_ms: defaults::slow_answer_ms(),
+            answer_after_ms: 0,
             late_appear_ms: defaults::late_appear_ms(),
             retry_after_s: defaults::retry_after_s(),
             token_life_s: defaults::token_life_s(),
@@ -588,6 +592,9 @@ async fn create_payout(State(sandbox): State<Sandbox>, request: Request) -> Resp
         }
     };
     book.answered(id, response.status().as_u16().to_string());
+    if settings.answer_after_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(settings.answer_after_ms)).await;
+    }
     response
 }
 
