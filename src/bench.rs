@@ -12,6 +12,8 @@ mod report;
 mod round;
 mod server;
 
+pub(crate) use self::limits::posts_per_s;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

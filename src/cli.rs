@@ -100,7 +100,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::All => process(file, Role::All),
         Command::Sandbox(arguments) => attended(|stop| sandbox::run(file, arguments, stop)),
         Command::Dev(arguments) => dev::run(arguments),
-        Command::Bench(arguments) => attended(|stop| bench::run(arguments, stop)),
+        Command::Bench(arguments) => attended(|stop| bench::run(file, arguments, stop)),
         Command::Chaos(arguments) => attended(|stop| chaos::run(arguments, stop)),
         Command::Keys(command) => brief(keys::run(file, command)),
         Command::Freeze(arguments) => brief(dispatch::freeze(file, arguments)),

@@ -29,7 +29,7 @@ use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Metadata};
 use tracing_subscriber::Registry;
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use url::Url;
@@ -116,7 +116,9 @@ pub fn start(settings: &Settings) -> anyhow::Result<Telemetry> {
 /// Lines on standard error and nothing else: for commands that do one thing and end.
 pub fn lines_only(level: &str) {
     let lines = tracing_subscriber::fmt::layer().compact().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
-    let dispatch = Dispatch::new(tracing_subscriber::registry().with(lines.with_filter(filter(level).unwrap_or_else(|_| EnvFilter::new("warn")))));
+    let dispatch = Dispatch::new(
+        tracing_subscriber::registry().with(lines.with_filter(filter(level).unwrap_or_else(|_| Targets::new().with_default(LevelFilter::WARN)))),
+    );
     // Who has set up more than that keeps it.
     let _ = tracing::dispatcher::set_global_default(dispatch);
 }
@@ -184,8 +186,9 @@ where
 }
 
 /// Our own level first, so that what the operator writes wins over it.
-fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    EnvFilter::try_new(format!("opentelemetry=warn,hyper=warn,reqwest=warn,rustls=warn,{level}"))
+/// Levels by module and nothing finer: a filter that looks into spans would be asked at every one of them.
+fn filter(level: &str) -> Result<Targets, tracing_subscriber::filter::ParseError> {
+    format!("apalis_core=warn,opentelemetry=warn,hyper=warn,reqwest=warn,rustls=warn,{level}").parse()
 }
 
 fn is_exported(metadata: &Metadata<'_>) -> bool {

@@ -448,14 +448,11 @@ fn in_front(shard: Shard, digest: [u8; 32]) -> [u8; 14] {
     id
 }
 
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    use fmt::Write as _;
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    for byte in bytes {
-        f.write_char(DIGITS[usize::from(byte >> 4)])?;
-        f.write_char(DIGITS[usize::from(byte & 0xf)])?;
-    }
-    Ok(())
+fn write_hex<const N: usize>(f: &mut fmt::Formatter<'_>, bytes: &[u8; N]) -> fmt::Result {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // One call for all of them: ids are written several times a request.
+    let pairs = bytes.map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]]);
+    f.write_str(std::str::from_utf8(pairs.as_flattened()).map_err(|_| fmt::Error)?)
 }
 
 /// Exactly `N` bytes, two lower-case digits each.

@@ -8,23 +8,46 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use domain::id::Mode;
-use domain::signature::{Secret, Signer};
+use domain::signature::{Secret, SecretError, Signer};
 use futures_util::future::try_join_all;
 use http::{HeaderName, HeaderValue, header};
+use tokio::process::Command;
 use uuid::Uuid;
 use workers::clock::Clock;
 use workers::egress::Egress;
 
 use super::figures::quantile;
 use super::load;
+use crate::config::Config;
 
+/// How much longer than its work the poster may take.
+const POSTER: Duration = Duration::from_secs(20);
 /// One flushed write.
 const BLOCK: usize = 4_096;
 
-/// Webhooks per second of 1 KB that the product's client signs and posts, with so many under way, to a receiver that verifies them.
-pub(super) async fn signed_posts_per_s(egress: &Egress, url: &str, secret: &Secret, under_way: usize, during: Duration) -> anyhow::Result<f64> {
+/// What the limit's webhooks are signed with.
+pub(super) fn secret() -> Result<Secret, SecretError> {
+    Secret::from_bytes(&[7; 32])
+}
+
+/// As [`posts_per_s`], by a process of its own: as the server under test is one too, whose webhooks come from another process than the one that receives them.
+pub(super) async fn signed_posts_per_s(config_file: &Path, url: &str, during: Duration) -> anyhow::Result<f64> {
+    let during_ms = during.as_millis().to_string();
+    let arguments = ["bench", "--post-to", url, "--post-for-ms", &during_ms, "--config"];
+    let output = Command::new(std::env::current_exe()?).args(arguments).arg(config_file).kill_on_drop(true).output();
+    let output = tokio::time::timeout(during + POSTER, output).await.context("the poster did not end")?.context("starting the poster")?;
+    ensure!(output.status.success(), "the poster: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout)?.trim().parse().context("what the poster said")
+}
+
+/// Webhooks per second of 1 KB that the product's client, as configured, signs and posts to a receiver that verifies them, without queue and store.
+///
+/// # Errors
+/// One of them could not be posted.
+pub(crate) async fn posts_per_s(config: &Config, url: &str, during: Duration) -> anyhow::Result<f64> {
+    let egress = Egress::new(&config.egress);
     let target = egress.target(url, Mode::Test)?;
-    let signer = Signer::new(std::slice::from_ref(secret));
+    let signer = Signer::new(std::slice::from_ref(&secret()?));
     let body = Bytes::from(vec![b'x'; load::BODY]);
     let ends = Instant::now() + during;
     let post_on = || {
@@ -49,7 +72,7 @@ pub(super) async fn signed_posts_per_s(egress: &Egress, url: &str, secret: &Secr
         })
     };
     let began = Instant::now();
-    let ended = try_join_all((0..under_way).map(|_| post_on())).await.context("posting webhooks")?;
+    let ended = try_join_all((0..config.relay.per_subscription).map(|_| post_on())).await.context("posting webhooks")?;
     let took = began.elapsed();
     let posted = ended.into_iter().sum::<anyhow::Result<u32>>()?;
     Ok(f64::from(posted) / took.as_secs_f64())

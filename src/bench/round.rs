@@ -13,13 +13,12 @@ use jiff::SignedDuration;
 use providers::truelayer::sandbox::notices::NoticeSignature;
 use secrecy::SecretString;
 use serde_json::json;
-use workers::egress::Egress;
 use workers::store::limits;
 use workers::store::private_server::Fsync;
 
 use super::Effort;
 use super::figures::{Figures, derive, quantile};
-use super::limits::{fsync_ms, signed_posts_per_s};
+use super::limits::{fsync_ms, secret, signed_posts_per_s};
 use super::load::{self, CONNECTIONS, Orders, per_s};
 use super::server::Server;
 use crate::local::{Local, Plan};
@@ -103,16 +102,15 @@ pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort) -> any
 impl Bench<'_> {
     /// Nothing of ours runs yet.
     async fn limits(&mut self) -> anyhow::Result<()> {
+        println!("  limits");
         let Effort { rate, flushes, .. } = *self.effort;
         let (folder, config) = (self.folder.join("redis"), &self.local.config);
         let flushed = tokio::task::spawn_blocking(move || fsync_ms(&folder, flushes)).await??;
         self.figures.insert("fsync_ms", flushed);
         self.figures.insert("limit_evalsha_per_s", limits::scripts_per_s(&config.redis.url, CONNECTIONS, rate).await?);
-        let secret = Secret::from_bytes(&[7; 32])?;
-        self.local.subscriber.trust(vec![secret.clone()]);
+        self.local.subscriber.trust(vec![secret()?]);
         self.local.subscriber.count_only(true);
-        let (egress, under_way) = (Egress::new(&config.egress), config.relay.per_subscription);
-        let posts = signed_posts_per_s(&egress, &self.local.subscriber_url, &secret, under_way, rate).await?;
+        let posts = signed_posts_per_s(&self.local.config_file, &self.local.subscriber_url, rate).await?;
         self.figures.insert("limit_signed_post_per_s", posts);
         Ok(())
     }
@@ -123,6 +121,7 @@ impl Bench<'_> {
 
     /// Starts the server a few times, and leaves the last one running.
     async fn starts(&mut self) -> anyhow::Result<Server> {
+        println!("  starts");
         let mut took = Vec::new();
         for _ in 1..self.effort.starts {
             let server = self.server("all").await?;
@@ -139,6 +138,7 @@ impl Bench<'_> {
 
     /// Payouts for later, for which nothing follows.
     async fn accepted(&mut self) -> anyhow::Result<()> {
+        println!("  accepted");
         let orders = self.for_later(QUIET)?;
         load::for_a_while(orders.clone(), self.effort.warm_up).await?;
         self.figures.insert("accepted_per_s", load::for_a_while(orders.clone(), self.effort.rate).await?.per_s());
@@ -149,6 +149,7 @@ impl Bench<'_> {
 
     /// Requests at a steady pace, each on its own time, whatever becomes of the others.
     async fn paced(&mut self) -> anyhow::Result<()> {
+        println!("  paced");
         self.subscribe(TOLD, "payout.requested").await?;
         let orders = self.for_later(TOLD)?;
         let mut told = self.local.subscriber.tell();
@@ -172,6 +173,7 @@ impl Bench<'_> {
 
     /// From the first request until every webhook is there.
     async fn delivered(&mut self) -> anyhow::Result<()> {
+        println!("  delivered");
         let orders = self.for_later(TOLD)?;
         let (memory, before, began) = (self.store_bytes().await?, self.local.subscriber.verified(), Instant::now());
         let sent = load::for_a_while(orders, self.effort.warm_up + self.effort.rate).await?;
@@ -183,6 +185,7 @@ impl Bench<'_> {
 
     /// A backlog that was taken in while nobody delivered. Leaves the server running that has drained it.
     async fn drained(&mut self) -> anyhow::Result<Server> {
+        println!("  drained");
         let serving = self.server("serve").await?;
         let before = self.local.subscriber.verified();
         load::exactly(self.for_later(TOLD)?, self.effort.backlog).await?;
@@ -197,6 +200,7 @@ impl Bench<'_> {
 
     /// Payouts for now, to their ends.
     async fn settled(&mut self) -> anyhow::Result<()> {
+        println!("  settled");
         self.subscribe(PAID, "payout.completed").await?;
         let (before, began) = (self.local.subscriber.verified(), Instant::now());
         let orders = Orders::new(self.address, &self.token, PAID);

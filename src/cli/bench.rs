@@ -1,10 +1,12 @@
 //! `payrelay bench`: how fast this machine is with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::{self, Options};
+use crate::config::Config;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -20,13 +22,23 @@ pub struct Arguments {
     /// Fail when a figure is below its floor.
     #[arg(long)]
     pub check: bool,
+    /// Be the poster of the limit: a process of its own, as the server under test is one. Posts to that URL, and prints how many a second.
+    #[arg(long, hide = true, value_name = "URL")]
+    pub post_to: Option<String>,
+    #[arg(long, hide = true, default_value_t = 1000, value_name = "MS")]
+    pub post_for_ms: u64,
 }
 
 /// Measures, prints a table and writes `out`.
 ///
 /// # Errors
 /// A measurement could not be made; with `--check`, a figure is below its floor.
-pub async fn run(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<()> {
-    let Arguments { out, rounds, quick, check } = arguments;
+pub async fn run(file: Option<&Path>, arguments: Arguments, stop: CancellationToken) -> anyhow::Result<()> {
+    let Arguments { out, rounds, quick, check, post_to, post_for_ms } = arguments;
+    if let Some(url) = post_to {
+        let config = Config::load(file)?;
+        println!("{}", bench::posts_per_s(&config, &url, Duration::from_millis(post_for_ms)).await?);
+        return Ok(());
+    }
     bench::run(Options { out, rounds, quick, check }, stop).await
 }

@@ -349,7 +349,7 @@ fn contradictions_are_found() {
         (&[("PAYRELAY__REDIS__PREFIX", "{a}")], "redis.prefix"),
         (&[("PAYRELAY__WORKERS__EXECUTE__BATCH", "65")], "workers.execute.batch"),
         (&[("PAYRELAY__WORKERS__POLL__CONCURRENCY", "0")], "workers.poll.concurrency"),
-        (&[("PAYRELAY__RELAY__PER_SUBSCRIPTION", "257")], "relay.per_subscription"),
+        (&[("PAYRELAY__RELAY__PER_SUBSCRIPTION", "513")], "relay.per_subscription"),
         (&[("PAYRELAY__RELAY__WAITS_S", "[]")], "relay.waits_s"),
         (&[("PAYRELAY__INGRESS__BODY_TIMEOUT_MS", "10000")], "ingress.timeout_ms"),
         (&[("PAYRELAY__INGRESS__LISTEN", "8080")], "ingress.listen"),

@@ -95,7 +95,9 @@ impl Lanes {
             let queue = Queue::new(SettleLane(lane.clone()), self.queue_settings("settle", self.settings.settle), settle_wakes[index].clone());
             states.push(("settle", queue.health()));
             running.spawn(queue::run(queue, self.payouts.clone(), settle, stop.clone()));
-            let queue = Queue::new(self.relay_lanes(lane), self.queue_settings("relay", self.settings.relay), relay_wakes[index].clone());
+            let lanes = self.relay_lanes(lane);
+            let queue = Queue::new(lanes.clone(), self.queue_settings("relay", self.settings.relay), relay_wakes[index].clone());
+            lanes.lane.store.hand_over_to(&lanes, queue.door());
             states.push(("relay", queue.health()));
             running.spawn(queue::run(queue, self.relay.clone(), relay, stop.clone()));
         }

@@ -9,6 +9,7 @@
 //! and **no error of the source reaches the worker loop**: apalis ends a worker at the first one and drops its handlers
 //! in mid-flight, so the backend's error type is [`Infallible`](std::convert::Infallible).
 
+mod door;
 mod feed;
 mod lease;
 mod pump;
@@ -31,6 +32,7 @@ use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::door::{Door, Room};
 use self::feed::{Feed, Ready};
 pub use self::lease::{Health, Job, Lease};
 use self::lease::{Home, Returned};
@@ -99,7 +101,7 @@ struct Shared<S: Source> {
     settings: Settings,
     wake: Arc<Notify>,
     permits: Arc<Semaphore>,
-    ready: Ready<S::Item, S::Ticket>,
+    ready: Arc<Ready<S::Item, S::Ticket>>,
     home: Arc<Home<S::Ticket>>,
     closed: CancellationToken,
 }
@@ -277,7 +279,7 @@ impl<S: Source> Queue<S> {
             permits: Arc::new(Semaphore::new(settings.concurrency)),
             settings,
             wake,
-            ready: Ready::new(),
+            ready: Arc::new(Ready::new()),
             home,
             closed: CancellationToken::new(),
         });
@@ -287,6 +289,12 @@ impl<S: Source> Queue<S> {
     #[must_use]
     pub fn health(&self) -> Arc<Health> {
         self.shared.home.health.clone()
+    }
+
+    /// For work that another script than the lane's own leases.
+    #[must_use]
+    pub fn door(&self) -> Door<S::Item, S::Ticket> {
+        Door { ready: self.shared.ready.clone(), home: self.shared.home.clone(), permits: self.shared.permits.clone() }
     }
 }
 

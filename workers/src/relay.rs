@@ -50,7 +50,7 @@ pub struct RelaySettings {
     pub waits_s: Option<Vec<u32>>,
     /// Of a subscriber's `Retry-After`, this much is honoured. One day.
     pub retry_after_cap_ms: u64,
-    /// Deliveries under way to one subscription, at most. 32.
+    /// Deliveries under way to one subscription, at most. 64.
     pub per_subscription: usize,
     /// Work that was leased more often than this without being recorded is recorded as a failed attempt, so that work that kills its worker is
     /// spread by the schedule too. 5.
@@ -61,7 +61,7 @@ pub struct RelaySettings {
 
 impl Default for RelaySettings {
     fn default() -> Self {
-        Self { waits_s: None, retry_after_cap_ms: 86_400_000, per_subscription: 32, leases_max: 5, subscriptions_cached: 4_096 }
+        Self { waits_s: None, retry_after_cap_ms: 86_400_000, per_subscription: 64, leases_max: 5, subscriptions_cached: 4_096 }
     }
 }
 

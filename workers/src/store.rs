@@ -6,6 +6,7 @@
 
 pub mod durability;
 pub mod freeze;
+mod handover;
 pub mod keys;
 pub mod lanes;
 pub mod limits;
@@ -62,6 +63,7 @@ struct Shared {
     deadline: Duration,
     healthy: AtomicBool,
     wakes: Wakes,
+    takers: handover::Takers,
 }
 
 /// Told when work of a lane became due earlier than anybody expected.
@@ -116,6 +118,8 @@ struct Script {
 /// The names of keys. All keys of a party carry the hash tag of its shard, so that one script reaches them on a cluster too.
 struct Names {
     prefix: String,
+    /// `prefix{s00}:` and so on, by the number of the shard: for a commit it is needed a dozen times.
+    shards: Vec<String>,
 }
 
 // === impl Script ===
@@ -129,9 +133,12 @@ impl Script {
 // === impl Names ===
 
 impl Names {
-    /// `prefix{s00}:`
-    fn shard(&self, shard: Shard) -> String {
-        format!("{}{{{}}}:", self.prefix, shard.tag())
+    fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), shards: (0..=u8::MAX).map(|index| format!("{prefix}{{{}}}:", Shard::new(index).tag())).collect() }
+    }
+
+    fn shard(&self, shard: Shard) -> &str {
+        &self.shards[usize::from(shard.index())]
     }
 
     fn payout(&self, id: PayoutId) -> String {
@@ -147,7 +154,7 @@ impl Names {
     }
 
     fn of(&self, shard: Shard, what: &str) -> String {
-        format!("{}{what}", self.shard(shard))
+        [self.shard(shard), what].concat()
     }
 }
 
@@ -189,13 +196,14 @@ impl Store {
                     settled: Script::new(include_str!("store/settled.lua")),
                     subscribe: Script::new(include_str!("store/subscribe.lua")),
                 },
-                names: Names { prefix: settings.prefix.clone() },
+                names: Names::new(&settings.prefix),
                 shards,
                 vault,
                 clock: Clock::default(),
                 deadline,
                 healthy: AtomicBool::new(true),
                 wakes: Wakes::default(),
+                takers: handover::Takers::default(),
             }),
         };
         store.refresh_clock().await?;

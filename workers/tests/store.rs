@@ -4,20 +4,21 @@
 
 use std::collections::BTreeMap;
 
+use domain::delivery::{Attempt, Attempted, Decision, Delivery};
 use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, StatementReference};
 use domain::event::EventType;
 use domain::fact::{Provider, Reason, Source};
-use domain::id::{Mode, PartyId, PayoutId, Shard, SubscriptionId};
+use domain::id::{DeliveryId, Mode, PartyId, PayoutId, Shard, SubscriptionId};
 use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Order, Payout, Plan, Step, Verdict, What};
-use domain::schedule::{Backoff, Polling};
+use domain::schedule::{Backoff, Polling, Retry};
 use domain::signature::Secret;
 use domain::subscription::{EventTypes, Secrets, Status, Subscription};
 use jiff::SignedDuration;
 use std::time::Duration;
-use workers::queue::Source as _;
-use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, Token};
+use workers::queue::{self, Queue, Source as _};
+use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayWork, Token};
 use workers::store::payouts::{Committed, Opened, Permit, Permitted};
 use workers::store::private_server::{Fsync, PrivateServer};
 use workers::store::vault::Vault;
@@ -104,6 +105,35 @@ async fn subscription(store: &Store, event_types: EventTypes) -> SubscriptionId 
     };
     store.subscribe(&subscription, Some(&Secrets::new(Secret::from_bytes(&[7; 32]).unwrap()))).await.unwrap();
     id
+}
+
+fn acknowledged(store: &Store, work: &RelayWork) -> (Delivery, Decision) {
+    let now = store.clock().now();
+    let mut delivery = Delivery::new(DeliveryId::derive(work.event.id, work.subscription), now);
+    let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Acknowledged { status: 200 } };
+    let decision = delivery.record(attempt, &Retry::three_days(), SignedDuration::ZERO, now);
+    (delivery, decision)
+}
+
+/// A relay lane that scripts hand deliveries to, and that nobody works at.
+fn taking(store: &Store, per_subscription: usize, concurrency: usize) -> (RelayLanes, Queue<RelayLanes>) {
+    let relay = RelayLanes { lane: lane(store), per_subscription };
+    let settings = queue::Settings {
+        name: "relay",
+        concurrency,
+        batch: 10,
+        tick: Duration::from_secs(1),
+        handler_deadline: Duration::from_secs(10),
+        panic_backoff: Duration::from_secs(1),
+        drain: Duration::from_secs(1),
+    };
+    let queue = Queue::new(relay.clone(), settings, store.wakes().relay.clone());
+    store.hand_over_to(&relay, queue.door());
+    (relay, queue)
+}
+
+async fn open(store: &Store, key: &str) {
+    assert!(matches!(store.open_payout(&order(store, key), &beneficiary(), "f").await.unwrap(), Opened::New));
 }
 
 #[tokio::test]
@@ -195,10 +225,7 @@ async fn events_go_to_whom_they_concern_one_after_the_other() {
     assert!(relay.lease(10).await.unwrap().items.is_empty());
 
     let (work, ticket) = first.items.into_iter().find(|(work, _)| work.subscription == all).unwrap();
-    let mut delivery = domain::delivery::Delivery::new(domain::id::DeliveryId::derive(work.event.id, all), store.clock().now());
-    let attempt =
-        domain::delivery::Attempt { at: store.clock().now(), latency_ms: 1, result: domain::delivery::Attempted::Acknowledged { status: 200 } };
-    let decision = delivery.record(attempt, &domain::schedule::Retry::three_days(), SignedDuration::ZERO, store.clock().now());
+    let (delivery, decision) = acknowledged(store, &work);
     let relayed = store.relayed(&ticket, &delivery, decision).await.unwrap();
     assert_eq!(relayed, workers::store::subscriptions::Relayed::Done { more: true });
     assert_eq!(store.relayed(&ticket, &delivery, decision).await.unwrap(), workers::store::subscriptions::Relayed::LeaseLost);
@@ -232,6 +259,85 @@ async fn a_black_hole_uses_only_its_share() {
     store.move_clock(Duration::from_secs(31)).await.unwrap();
     let again = relay.lease(100).await.unwrap().items;
     assert_eq!(again.iter().filter(|(work, _)| work.subscription == hole).count(), 4, "leases of a lost worker come back");
+}
+
+#[tokio::test]
+async fn a_commit_hands_its_deliveries_to_the_lane_of_its_process() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    subscription(store, EventTypes::All).await;
+    let (relay, queue) = taking(store, 2, 3);
+    for key in ["k1", "k2"] {
+        open(store, key).await;
+    }
+    assert_eq!(queue.health().in_flight(), 2);
+    assert!(relay.lease(10).await.unwrap().items.is_empty(), "they are leased");
+    open(store, "k3").await;
+    assert_eq!(queue.health().in_flight(), 2, "the cap of a lane holds here too");
+    store.move_clock(Duration::from_secs(31)).await.unwrap();
+    let again = relay.lease(10).await.unwrap().items;
+    assert_eq!(
+        again.iter().map(|(work, _)| work.times_leased).collect::<Vec<_>>(),
+        [1, 2],
+        "what a lost process was handed comes back, behind what waits"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_handed_over_past_those_who_wait() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    subscription(store, EventTypes::All).await;
+    open(store, "k1").await;
+    let (relay, queue) = taking(store, 8, 8);
+    open(store, "k2").await;
+    assert_eq!(queue.health().in_flight(), 0);
+    assert_eq!(relay.lease(10).await.unwrap().items.len(), 2);
+    let (relay, busy) = taking(store, 8, 1);
+    open(store, "k3").await;
+    open(store, "k4").await;
+    assert_eq!(busy.health().in_flight(), 1, "a lane takes what it has room for");
+    assert_eq!(relay.lease(10).await.unwrap().items.len(), 1, "the rest waits as ever");
+}
+
+#[tokio::test]
+async fn an_acknowledgement_hands_over_the_next_unless_another_lane_waits() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let backlog = subscription(store, EventTypes::All).await;
+    for key in ["k1", "k2", "k3", "k4"] {
+        open(store, key).await;
+    }
+    let relay = RelayLanes { lane: lane(store), per_subscription: 2 };
+    let mut leased = relay.lease(10).await.unwrap().items;
+    let (relay, queue) = taking(store, 2, 4);
+    let (work, ticket) = leased.remove(0);
+    let (delivery, decision) = acknowledged(store, &work);
+    let done = workers::store::subscriptions::Relayed::Done { more: false };
+    assert_eq!(store.relayed(&ticket, &delivery, decision).await.unwrap(), done);
+    assert_eq!(queue.health().in_flight(), 1, "the third took the place of the first");
+    assert!(relay.lease(10).await.unwrap().items.is_empty());
+
+    let waiting = subscription(store, EventTypes::These([EventType::Requested].into())).await;
+    let (_, full) = taking(store, 2, 1);
+    let _room = full.door().room(1);
+    open(store, "k5").await;
+    let (relay, queue) = taking(store, 2, 4);
+    let (work, ticket) = leased.remove(0);
+    let (delivery, decision) = acknowledged(store, &work);
+    assert_eq!(store.relayed(&ticket, &delivery, decision).await.unwrap(), done);
+    assert_eq!(queue.health().in_flight(), 0, "another lane's turn has come");
+    let next: Vec<_> = relay.lease(10).await.unwrap().items.iter().map(|(work, _)| work.subscription).collect();
+    assert!(next.contains(&waiting) && next.contains(&backlog), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_lane_that_has_stopped_is_handed_nothing() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    subscription(store, EventTypes::All).await;
+    let (relay, queue) = taking(store, 8, 8);
+    let stop = tokio_util::sync::CancellationToken::new();
+    stop.cancel();
+    queue::run(queue, std::sync::Arc::new(()), async |_, _| {}, stop).await.unwrap();
+    open(store, "k1").await;
+    assert_eq!(relay.lease(10).await.unwrap().items.len(), 1);
 }
 
 #[tokio::test]

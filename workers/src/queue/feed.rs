@@ -65,6 +65,10 @@ impl<I, T: Clone> Ready<I, T> {
         drop(unstarted);
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.shelf(|shelf| shelf.open)
+    }
+
     fn take(&self) -> Option<Task<Job<I, T>>> {
         let (job, id) = self.shelf(|shelf| {
             let job = shelf.jobs.pop_front()?;

@@ -6,7 +6,9 @@
 -- ARGV  1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or ''
 --       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
 --       10 sealed request, or ''  11 payout id  12 key prefix  13 now, ms, for lists  14 '1' while the payout is open  15 new version
---       16 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
+--       16 deliveries that the caller would take at once  17 their lease, ms  18 deliveries under way per subscription, at most
+--       19 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
+-- Returns { 'committed', epoch, whether to look first, token, { subscription, its version, sequence } for each delivery that was handed over, … }
 local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
 local opening = ARGV[1] == '0'
 local held = redis.call('HMGET', key, 'v', 'token', 'fp', 'rec')
@@ -42,7 +44,7 @@ field('fp', ARGV[8])
 field('sec', ARGV[9])
 field('req', ARGV[10])
 
-local at = 16
+local at = 19
 local entries = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, entries do
@@ -56,15 +58,16 @@ local function work(due, lane, score)
   redis.call('ZADD', due, score, id)
   if redis.call('ZRANGE', due, 0, 0)[1] == id then wake(lane) end
 end
+local function leave(index) if not opening then redis.call('ZREM', index, id) end end
 if ARGV[6] == 'x' then
-  redis.call('ZREM', KEYS[3], id)
+  leave(KEYS[3])
   work(KEYS[2], 'execute', ARGV[7])
 elseif ARGV[6] == 'p' then
-  redis.call('ZREM', KEYS[2], id)
+  leave(KEYS[2])
   work(KEYS[3], 'poll', ARGV[7])
 elseif ARGV[6] == 'n' then
-  redis.call('ZREM', KEYS[2], id)
-  redis.call('ZREM', KEYS[3], id)
+  leave(KEYS[2])
+  leave(KEYS[3])
 end
 
 if opening then
@@ -73,17 +76,21 @@ if opening then
 end
 if ARGV[14] == '1' then
   redis.call('ZADD', KEYS[8], 'NX', ARGV[13], id)
-  redis.call('ZREM', KEYS[12], id)
+  leave(KEYS[12])
 else
-  redis.call('ZREM', KEYS[8], id)
+  leave(KEYS[8])
   redis.call('ZADD', KEYS[12], ARGV[13], id)
 end
 
 local events = tonumber(ARGV[at])
 at = at + 1
+local room, lease, handed = tonumber(ARGV[16]), now + tonumber(ARGV[17]), {}
 if events > 0 then
   local subscriptions = redis.call('HGETALL', KEYS[4])
   local waiting = {}
+  -- Only while nobody's turn has come: a lane that waits goes before what is new.
+  local turn = room > 0 and redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
+  if turn and tonumber(turn) <= now then room = 0 end
   for _ = 1, events do
     local sequence, kind = ARGV[at], ARGV[at + 1]
     field('e:' .. sequence, ARGV[at + 2])
@@ -93,13 +100,19 @@ if events > 0 then
       if filter == '*' or string.find(filter, ',' .. kind .. ',', 1, true) then
         -- The deliveries of one payout to one subscription queue up here: only the first of them is in the lane.
         local queue = 'q:' .. subscription
-        local tail = waiting[subscription] or redis.call('HGET', key, queue) or ''
+        local tail = waiting[subscription] or not opening and redis.call('HGET', key, queue) or ''
         if tail == '' then
-          redis.call('ZADD', prefix .. 'wait:' .. subscription, now, id .. '/' .. sequence)
-          local turn = redis.call('ZSCORE', KEYS[5], subscription)
-          if not turn or tonumber(turn) > now then
-            redis.call('ZADD', KEYS[5], now, subscription)
-            wake('relay')
+          local member, flying = id .. '/' .. sequence, prefix .. 'fly:' .. subscription
+          local hand_over = room > 0 and redis.call('ZCARD', flying) < tonumber(ARGV[18])
+          redis.call('ZADD', hand_over and flying or prefix .. 'wait:' .. subscription, hand_over and lease or now, member)
+          local turn, due = redis.call('ZSCORE', KEYS[5], subscription), hand_over and lease or now
+          if not turn or tonumber(turn) > due then
+            redis.call('ZADD', KEYS[5], due, subscription)
+            if not hand_over then wake('relay') end
+          end
+          if hand_over then
+            room = room - 1
+            handed[#handed + 1] = { subscription, redis.call('HGET', prefix .. 'sub:' .. subscription, 'v') or '', sequence }
           end
           waiting[subscription] = sequence
         else
@@ -111,4 +124,4 @@ if events > 0 then
   for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
 end
 redis.call('HSET', key, unpack(fields))
-return { 'committed', epoch, redis.call('EXISTS', KEYS[13]) }
+return { 'committed', epoch, ARGV[5] ~= '' and redis.call('EXISTS', KEYS[13]) or 0, lease, unpack(handed) }

@@ -254,26 +254,7 @@ impl Source for RelayLanes {
             .await?;
         let mut answer = items(answer)?.into_iter();
         let next_due_in = lane.next_due(&mut answer)?;
-        let read = |entry: Value| -> Result<_, StoreError> {
-            let (subscription, version, member, token, times_leased, event, delivery): (String, String, String, i64, u32, Vec<u8>, Vec<u8>) =
-                from_value(entry)?;
-            let corrupt = || StoreError::Corrupt(format!("delivery {member}"));
-            let subscription: SubscriptionId = subscription.parse().map_err(|_| corrupt())?;
-            let (payout, sequence) = member.split_once('/').ok_or_else(corrupt)?;
-            let payout: PayoutId = payout.parse().map_err(|_| corrupt())?;
-            let id = EventId::new(payout, sequence.parse().map_err(|_| corrupt())?);
-            let work = RelayWork {
-                subscription,
-                subscription_version: version.parse().ok(),
-                event: StoredEvent::read(id, &event)?,
-                delivery: if delivery.is_empty() { None } else { Some(from_json("delivery", &delivery)?) },
-                times_leased,
-            };
-            Ok((work, RelayTicket { subscription, event: id, token: Token(token) }))
-        };
-        let report = |error: &StoreError| tracing::error!(%error, "a delivery cannot be read and is left for a person");
-        let items = answer.filter_map(|entry| read(entry).inspect_err(report).ok()).collect();
-        Ok(Batch { items, next_due_in })
+        Ok(Batch { items: answer.filter_map(leased_delivery).collect(), next_due_in })
     }
 
     async fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> Result<(), Self::Error> {
@@ -300,6 +281,28 @@ const RELAY_BATCH_MAX: usize = 1_000;
 /// The name of a delivery within its subscription's lane.
 pub(super) fn member(event: EventId) -> String {
     format!("{}/{}", event.payout(), event.sequence())
+}
+
+/// A delivery as a script returns it that has leased it. One that cannot be read is reported, and stays leased.
+pub(super) fn leased_delivery(entry: Value) -> Option<(RelayWork, RelayTicket)> {
+    let read = || {
+        let (subscription, version, member, token, times_leased, event, delivery): (String, String, String, i64, u32, Vec<u8>, Vec<u8>) =
+            from_value(entry)?;
+        let corrupt = || StoreError::Corrupt(format!("delivery {member}"));
+        let subscription: SubscriptionId = subscription.parse().map_err(|_| corrupt())?;
+        let (payout, sequence) = member.split_once('/').ok_or_else(corrupt)?;
+        let payout: PayoutId = payout.parse().map_err(|_| corrupt())?;
+        let id = EventId::new(payout, sequence.parse().map_err(|_| corrupt())?);
+        let work = RelayWork {
+            subscription,
+            subscription_version: version.parse().ok(),
+            event: StoredEvent::read(id, &event)?,
+            delivery: if delivery.is_empty() { None } else { Some(from_json("delivery", &delivery)?) },
+            times_leased,
+        };
+        Ok((work, RelayTicket { subscription, event: id, token: Token(token) }))
+    };
+    read().inspect_err(|error: &StoreError| tracing::error!(%error, "a delivery cannot be read and is left for a person")).ok()
 }
 
 fn items(value: Value) -> Result<Vec<Value>, StoreError> {

@@ -9,7 +9,8 @@ use domain::work::Next;
 use jiff::Timestamp;
 use redis::Value;
 
-use super::lanes::Token;
+use super::handover::Room;
+use super::lanes::{RelayTicket, RelayWork, Token};
 use super::{Store, StoreError, from_json, from_value, to_json};
 
 /// How the opening of a payout went.
@@ -165,7 +166,8 @@ impl Store {
         let answer = self.commit_step(step, Some(lease), "", &[], &sealed).await?;
         match answer_of(&answer)? {
             "committed" => {
-                let (_, epoch, look_first): (String, u64, u8) = from_value(answer)?;
+                let Value::Array(parts) = answer else { return Err(unknown_answer("committed")) };
+                let (_, epoch, look_first): (String, u64, u8) = from_value(Value::Array(parts.into_iter().take(3).collect()))?;
                 Ok(Permitted::Yes { epoch, look_first: look_first == 1 })
             }
             // Written by a try of this very call whose answer was lost. The epoch was counted then, and is at most the present one.
@@ -206,26 +208,38 @@ impl Store {
             Next::Nothing => ("n", 0),
         };
         let is_open = !payout.state.name().is_final();
-        self.run(&self.shared.scripts.commit, &keys, |command| {
-            command.arg(payout.version.saturating_sub(1)).arg(random_token()).arg(to_json(payout)).arg(to_json(&step.observation));
-            command.arg(match permit {
-                None => String::new(),
-                Some(Permit::Execute(token)) => format!("x{}", token.0),
-                Some(Permit::Poll(token)) => format!("p{}", token.0),
-            });
-            command.arg(next).arg(due).arg(fingerprint).arg(sealed).arg(request);
-            command.arg(payout.id.to_string()).arg(names.shard(shard)).arg(step.observation.at.as_millisecond());
-            command.arg(if is_open { "1" } else { "0" }).arg(payout.version);
-            command.arg(step.entries.len());
-            for entry in &step.entries {
-                command.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
-            }
-            command.arg(step.events.len());
-            for event in &step.events {
-                command.arg(event.id.sequence()).arg(event.kind.name()).arg(stored(event, payout.trace.as_deref()));
-            }
-        })
-        .await
+        let taker = if step.events.is_empty() { None } else { self.taker(shard) };
+        let room = taker.as_ref().and_then(|taker| taker.room());
+        let answer = self
+            .run(&self.shared.scripts.commit, &keys, |command| {
+                command.arg(payout.version.saturating_sub(1)).arg(random_token()).arg(to_json(payout)).arg(to_json(&step.observation));
+                command.arg(match permit {
+                    None => String::new(),
+                    Some(Permit::Execute(token)) => format!("x{}", token.0),
+                    Some(Permit::Poll(token)) => format!("p{}", token.0),
+                });
+                command.arg(next).arg(due).arg(fingerprint).arg(sealed).arg(request);
+                command.arg(payout.id.to_string()).arg(names.shard(shard)).arg(step.observation.at.as_millisecond());
+                command.arg(if is_open { "1" } else { "0" }).arg(payout.version);
+                command.arg(room.as_ref().map_or(0, Room::size));
+                command.arg(taker.as_ref().map_or(0, |taker| taker.lease_ms)).arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
+                command.arg(step.entries.len());
+                for entry in &step.entries {
+                    command.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
+                }
+                command.arg(step.events.len());
+                for event in &step.events {
+                    command.arg(event.id.sequence()).arg(event.kind.name()).arg(stored(event, payout.trace.as_deref()));
+                }
+            })
+            .await?;
+        if let (Some(room), Value::Array(parts)) = (room, &answer)
+            && let [_, _, _, token, handed @ ..] = parts.as_slice()
+            && !handed.is_empty()
+        {
+            room.fill(handed.iter().filter_map(|entry| handed_over(step, token, entry)).collect());
+        }
+        Ok(answer)
     }
 
     /// Forgets how often the payout was leased without a commit: what kept it from being done has nothing to do with it, and may last.
@@ -361,6 +375,10 @@ impl redis::FromRedisValue for PayoutIdText {
 // === impl StoredEvent ===
 
 impl StoredEvent {
+    fn of(event: &Event, trace: Option<&str>) -> Self {
+        Self { id: event.id, kind: event.kind.name().to_owned(), at: event.at, trace: trace.map(str::to_owned), body: event.body.clone() }
+    }
+
     pub(crate) fn read(id: EventId, stored: &[u8]) -> Result<Self, StoreError> {
         let corrupt = || StoreError::Corrupt(format!("event {id}"));
         let text = std::str::from_utf8(stored).map_err(|_| corrupt())?;
@@ -370,6 +388,22 @@ impl StoredEvent {
         let at = words.next().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok()).ok_or_else(corrupt)?;
         Ok(Self { id, kind, at, trace: words.next().map(str::to_owned), body: body.to_owned() })
     }
+}
+
+/// A delivery of a step's event that the commit has leased in passing. One that cannot be read stays leased, and is found when the lease ends.
+fn handed_over(step: &Step, token: &Value, entry: &Value) -> Option<(RelayWork, RelayTicket)> {
+    let token = Token(from_value(token.clone()).ok()?);
+    let (subscription, version, sequence): (String, String, u32) = from_value(entry.clone()).ok()?;
+    let subscription = subscription.parse().ok()?;
+    let event = step.events.iter().find(|event| event.id.sequence() == sequence)?;
+    let work = RelayWork {
+        subscription,
+        subscription_version: version.parse().ok(),
+        event: StoredEvent::of(event, step.payout.trace.as_deref()),
+        delivery: None,
+        times_leased: 1,
+    };
+    Some((work, RelayTicket { subscription, event: event.id, token }))
 }
 
 fn stored(event: &Event, trace: Option<&str>) -> String {

@@ -3,6 +3,8 @@
 --
 -- KEYS  1 lanes  2 payout  3 waiting  4 flying  5 abandoned  6 clock
 -- ARGV  1 subscription  2 member  3 token  4 sequence  5 delivery record  6 d(one) r(etry) a(bandoned)  7 due, ms, of a retry  8 payout id
+--       9 whether the caller would take another delivery at once: '1' or '0'  10 its lease, ms  11 key prefix
+-- Returns { 'committed', 1 if the lane is due earlier than it was } and, where one is handed over, what lease_relay.lua returns of each
 local leased = redis.call('ZSCORE', KEYS[4], ARGV[2])
 if not leased or tonumber(leased) ~= tonumber(ARGV[3]) then return { 'lost', 0 } end
 local t = redis.call('TIME')
@@ -28,17 +30,29 @@ else
   end
   if ARGV[6] == 'a' then redis.call('ZADD', KEYS[5], now, subscription .. '/' .. ARGV[2]) end
 end
--- A lane whose turn has come is left as it is: whoever leases next comes by.
-local turn = tonumber(redis.call('ZSCORE', KEYS[1], subscription) or math.huge)
-if turn <= now then return { 'committed', 0 } end
-local head = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
-if head then
-  local due = math.max(tonumber(head), now)
-  if turn > due then
-    redis.call('ZADD', KEYS[1], due, subscription)
-    return { 'committed', due <= now and 1 or 0 }
-  end
-elseif redis.call('ZCARD', KEYS[4]) == 0 then
-  redis.call('ZREM', KEYS[1], subscription)
+
+local head = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+local next, due = head[1], tonumber(head[2])
+if not next then
+  if redis.call('ZCARD', KEYS[4]) == 0 then redis.call('ZREM', KEYS[1], subscription) end
+  return { 'committed', 0 }
 end
-return { 'committed', 0 }
+local turn = tonumber(redis.call('ZSCORE', KEYS[1], subscription) or math.huge)
+local first = tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or math.huge)
+if due <= now and ARGV[9] == '1' and first > now then
+  -- Nobody's turn has come, so this subscription goes on: the lease that ended makes room for the next one.
+  local token = now + tonumber(ARGV[10])
+  redis.call('ZREM', KEYS[3], next)
+  redis.call('ZADD', KEYS[4], token, next)
+  if turn > token then redis.call('ZADD', KEYS[1], token, subscription) end
+  local slash = string.find(next, '/', 1, true)
+  local key, sequence = ARGV[11] .. 'po:' .. string.sub(next, 1, slash - 1), string.sub(next, slash + 1)
+  local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost)
+  local version = redis.call('HGET', ARGV[11] .. 'sub:' .. subscription, 'v') or ''
+  return { 'committed', 0, { subscription, version, next, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '' } }
+end
+-- A lane whose turn has come is left as it is: whoever leases next comes by.
+due = math.max(due, now)
+if turn <= due then return { 'committed', 0 } end
+redis.call('ZADD', KEYS[1], due, subscription)
+return { 'committed', due <= now and 1 or 0 }

@@ -4,9 +4,11 @@ use domain::delivery::{Decision, Delivery};
 use domain::id::{EventId, Mode, PartyId, SubscriptionId};
 use domain::subscription::{Secrets, Status, Subscription};
 
-use super::lanes::{RelayTicket, member};
+use super::handover::Room;
+use super::lanes::{RelayTicket, leased_delivery, member};
 use super::payouts::{answer_of, unknown_answer};
 use super::{Store, StoreError, from_json, from_value, to_json};
+use redis::Value;
 
 /// Subscriptions of one party and mode, at most: what one commit can serve by itself.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
@@ -137,15 +139,23 @@ impl Store {
             Decision::RetryAt(at) => ("r", at.as_millisecond()),
             Decision::Abandon => ("a", 0),
         };
+        let taker = self.taker(shard);
+        let room = taker.as_ref().and_then(|taker| taker.room_for_one());
         let answer = self
             .run(&self.shared.scripts.relayed, &keys, |command| {
                 command.arg(&subscription).arg(member(ticket.event)).arg(ticket.token.0).arg(ticket.event.sequence());
                 command.arg(to_json(delivery)).arg(word).arg(due).arg(payout.to_string());
+                command.arg(room.as_ref().map_or(0, Room::size)).arg(taker.as_ref().map_or(0, |taker| taker.lease_ms)).arg(names.shard(shard));
             })
             .await?;
         match answer_of(&answer)? {
             "committed" => {
-                let (_, more): (String, u8) = from_value(answer)?;
+                let Value::Array(parts) = answer else { return Err(unknown_answer("committed")) };
+                let mut parts = parts.into_iter().skip(1);
+                let more: u8 = from_value(parts.next().unwrap_or(Value::Nil))?;
+                if let Some(room) = room {
+                    room.fill(parts.filter_map(leased_delivery).collect());
+                }
                 Ok(Relayed::Done { more: more == 1 })
             }
             "lost" => Ok(Relayed::LeaseLost),
