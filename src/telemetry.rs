@@ -185,10 +185,14 @@ where
     Ok((dispatch, Telemetry { tracers, loggers, meters, registry, vitals }))
 }
 
-/// Our own level first, so that what the operator writes wins over it.
-/// Levels by module and nothing finer: a filter that looks into spans would be asked at every one of them.
-fn filter(level: &str) -> Result<Targets, tracing_subscriber::filter::ParseError> {
-    format!("apalis_core=warn,opentelemetry=warn,hyper=warn,reqwest=warn,rustls=warn,{level}").parse()
+/// Our own levels first, so that what the operator writes wins over them. Levels by module and nothing finer: a filter that looks into spans would be
+/// asked at every one of them.
+fn filter(level: &str) -> anyhow::Result<Targets> {
+    // The parser would take a misspelt level for a module.
+    for word in level.split(',').map(str::trim).filter(|word| !word.contains('=')) {
+        word.parse::<LevelFilter>().map_err(|_| anyhow!("`{word}` is not a level"))?;
+    }
+    Ok(format!("apalis_core=warn,opentelemetry=warn,hyper=warn,reqwest=warn,rustls=warn,{level}").parse()?)
 }
 
 fn is_exported(metadata: &Metadata<'_>) -> bool {

@@ -110,7 +110,10 @@ impl Config {
         found.contains(handler, ("execute.call_ms", self.execute.call_ms), record);
         found.contains(handler, ("egress.timeout_ms", self.egress.timeout_ms), record);
         for (section, settings) in self.accounts() {
-            found.contains(handler, (&format!("{section}.read_timeout_ms"), settings.read_timeout_ms), record);
+            // A question, and after "not found" the same request once more.
+            let asked =
+                ("{section}.read_timeout_ms + execute.call_ms".replace("{section}", section), settings.read_timeout_ms + self.execute.call_ms);
+            found.contains(handler, (&asked.0, asked.1), record);
         }
         found.contains(("execute.call_ms", self.execute.call_ms), ("execute.send_window_ms", self.execute.send_window_ms), 1);
         found.contains(("workers.drain_ms", self.workers.drain_ms), ("execute.call_ms", self.execute.call_ms), record);

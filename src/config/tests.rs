@@ -228,7 +228,7 @@ fn the_examples_beside_the_defaults_are_readable_and_sound() {
 
 #[test]
 fn a_variable_wins_over_the_file_and_the_file_over_the_default() {
-    assert_eq!(with("", &[]).unwrap().workers.lease_ms, 30_000);
+    assert_eq!(with("", &[]).unwrap().workers.lease_ms, 35_000);
     let file = "[workers]\nlease_ms = 40000\nexecute = { concurrency = 7 }";
     let config = with(file, &[]).unwrap();
     assert_eq!((config.workers.lease_ms, config.workers.execute.concurrency, config.workers.execute.batch), (40_000, 7, 32));
@@ -336,10 +336,10 @@ fn the_defaults_lack_nothing_but_secrets() {
 fn contradictions_are_found() {
     for (changes, key) in [
         (&[("PAYRELAY__WORKERS__LEASE_MS", "20500")][..], "workers.lease_ms"),
-        (&[("PAYRELAY__WORKERS__HANDLER_DEADLINE_MS", "27001")], "workers.lease_ms"),
+        (&[("PAYRELAY__WORKERS__HANDLER_DEADLINE_MS", "34000")], "workers.lease_ms"),
         (&[("PAYRELAY__WORKERS__HANDLER_DEADLINE_MS", "17000")], "workers.handler_deadline_ms"),
-        (&[("PAYRELAY__EXECUTE__CALL_MS", "18000")], "workers.handler_deadline_ms"),
-        (&[("PAYRELAY__EGRESS__TIMEOUT_MS", "18000")], "workers.handler_deadline_ms"),
+        (&[("PAYRELAY__EXECUTE__CALL_MS", "26000")], "workers.handler_deadline_ms"),
+        (&[("PAYRELAY__EGRESS__TIMEOUT_MS", "26000")], "workers.handler_deadline_ms"),
         (&[("PAYRELAY__REDIS__DEADLINE_MS", "9500")], "workers.lease_ms"),
         (&[("PAYRELAY__EXECUTE__SEND_WINDOW_MS", "12000")], "execute.call_ms"),
         (&[("PAYRELAY__WORKERS__DRAIN_MS", "12000")], "workers.drain_ms"),
@@ -356,7 +356,8 @@ fn contradictions_are_found() {
         (&[("PAYRELAY__INGRESS__ADMIN_LISTEN", "127.0.0.1:8080")], "ingress.admin_listen"),
         (&[("PAYRELAY__INGRESS__KEY_PEPPER", "short")], "ingress.key_pepper"),
         (&[("PAYRELAY__VAULT__CURRENT", "2")], "vault.keys"),
-        (&[("PAYRELAY__TELEMETRY__LEVEL", "info,=")], "telemetry.level"),
+        (&[("PAYRELAY__TELEMETRY__LEVEL", "info,payrelay=loud")], "telemetry.level"),
+        (&[("PAYRELAY__TELEMETRY__LEVEL", "inof")], "telemetry.level"),
         (&[("PAYRELAY__TELEMETRY__OTLP_ENDPOINT", "localhost:4317")], "telemetry.otlp_endpoint"),
         (&[("PAYRELAY__TELEMETRY__TRACE_RATIO", "1.5")], "telemetry.trace_ratio"),
     ] {

@@ -21,11 +21,12 @@ impl Clock {
         }
     }
 
-    /// The machine's clock, whatever the store's offset: for limits on what this process does itself.
+    /// The machine's clock, whatever the store's offset: for limits on what this process does itself. To the millisecond, as everything that is stored and shown.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else is given the time from")]
     pub fn of_the_machine() -> Timestamp {
-        Timestamp::now()
+        let now = Timestamp::now();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 
     pub(crate) fn set_offset(&self, offset_ms: i64) {

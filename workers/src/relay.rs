@@ -50,7 +50,7 @@ pub struct RelaySettings {
     pub waits_s: Option<Vec<u32>>,
     /// Of a subscriber's `Retry-After`, this much is honoured. One day.
     pub retry_after_cap_ms: u64,
-    /// Deliveries under way to one subscription, at most. 64.
+    /// Deliveries under way to one subscription, at most. It begins with 4, earns one more by each acknowledgement, and loses half by each failure. 64.
     pub per_subscription: usize,
     /// Work that was leased more often than this without being recorded is recorded as a failed attempt, so that work that kills its worker is
     /// spread by the schedule too. 5.

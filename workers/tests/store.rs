@@ -262,6 +262,39 @@ async fn a_black_hole_uses_only_its_share() {
 }
 
 #[tokio::test]
+async fn a_subscription_earns_its_window() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    subscription(store, EventTypes::All).await;
+    for n in 0..40 {
+        open(store, &format!("k{n}")).await;
+    }
+    let relay = RelayLanes { lane: lane(store), per_subscription: 6 };
+    let (_, queue) = taking(store, 6, 1);
+    let mut leased = relay.lease(100).await.unwrap().items;
+    assert_eq!(leased.len(), 4, "a new one begins with little");
+    let door = queue.door();
+    let _room = door.room(1).unwrap();
+    for _ in 0..3 {
+        let (work, ticket) = leased.remove(0);
+        let (delivery, decision) = acknowledged(store, &work);
+        store.relayed(&ticket, &delivery, decision).await.unwrap();
+    }
+    leased.extend(relay.lease(100).await.unwrap().items);
+    assert_eq!(leased.len(), 6, "acknowledgements widen it, up to the limit");
+    for _ in 0..3 {
+        let (work, ticket) = leased.remove(0);
+        let (mut delivery, _) = acknowledged(store, &work);
+        let now = store.clock().now();
+        let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Unreachable { why: "timeout".to_owned() } };
+        let decision = delivery.record(attempt, &Retry::three_days(), SignedDuration::ZERO, now);
+        store.relayed(&ticket, &delivery, decision).await.unwrap();
+        assert!(relay.lease(100).await.unwrap().items.is_empty());
+    }
+    store.move_clock(Duration::from_secs(31)).await.unwrap();
+    assert_eq!(relay.lease(100).await.unwrap().items.len(), 1, "failures narrow it");
+}
+
+#[tokio::test]
 async fn a_commit_hands_its_deliveries_to_the_lane_of_its_process() {
     let Installation { store, server: _server, .. } = &installation().await;
     subscription(store, EventTypes::All).await;

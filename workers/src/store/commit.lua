@@ -6,7 +6,7 @@
 -- ARGV  1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or ''
 --       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
 --       10 sealed request, or ''  11 payout id  12 key prefix  13 now, ms, for lists  14 '1' while the payout is open  15 new version
---       16 deliveries that the caller would take at once  17 their lease, ms  18 deliveries under way per subscription, at most
+--       16 deliveries that the caller would take at once  17 their lease, ms  18 widest window of a subscription
 --       19 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
 -- Returns { 'committed', epoch, whether to look first, token, { subscription, its version, sequence } for each delivery that was handed over, … }
 local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
@@ -103,7 +103,7 @@ if events > 0 then
         local tail = waiting[subscription] or not opening and redis.call('HGET', key, queue) or ''
         if tail == '' then
           local member, flying = id .. '/' .. sequence, prefix .. 'fly:' .. subscription
-          local hand_over = room > 0 and redis.call('ZCARD', flying) < tonumber(ARGV[18])
+          local hand_over = room > 0 and redis.call('ZCARD', flying) < math.min(tonumber(ARGV[18]), tonumber(redis.call('HGET', prefix .. 'window', subscription) or 4))
           redis.call('ZADD', hand_over and flying or prefix .. 'wait:' .. subscription, hand_over and lease or now, member)
           local turn, due = redis.call('ZSCORE', KEYS[5], subscription), hand_over and lease or now
           if not turn or tonumber(turn) > due then

@@ -1,21 +1,22 @@
 -- Leases up to N due deliveries, in fair turns over the subscriptions that have any: each lane gives at most its share, and never has more
--- under way than its cap, so a slow subscriber holds up nobody but itself. Repeatable like lease.lua.
+-- under way than its window, so a slow subscriber holds up nobody but itself. Repeatable like lease.lua.
 --
--- KEYS  1 lanes: subscription -> its next turn, ms with fraction  2 clock   ARGV  1 N  2 lease, ms  3 key prefix  4 cap per lane
+-- KEYS  1 lanes: subscription -> its next turn, ms with fraction  2 clock   ARGV  1 N  2 lease, ms  3 key prefix  4 widest window
 -- Returns { now, head of lanes or '', { subscription, its version, member, token, times leased, event, delivery }, … }
 local t = redis.call('TIME')
 local fine = t[1] * 1000 + t[2] / 1000 + tonumber(redis.call('GET', KEYS[2]) or 0)
 local now = math.floor(fine)
-local n, token, prefix, cap = tonumber(ARGV[1]), now + tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local n, token, prefix = tonumber(ARGV[1]), now + tonumber(ARGV[2]), ARGV[3]
 local out = { now, '' }
 local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', fine, 'LIMIT', 0, n)
 local share = math.max(1, math.floor(n / math.max(1, #lanes)))
 local turns, idle = {}, {}
 for _, subscription in ipairs(lanes) do
   local wait, flying = prefix .. 'wait:' .. subscription, prefix .. 'fly:' .. subscription
+  local window = math.min(tonumber(ARGV[4]), tonumber(redis.call('HGET', prefix .. 'window', subscription) or 4))
   local lease = tonumber(redis.call('ZRANGE', flying, 0, 0, 'WITHSCORES')[2])
   if lease and lease <= now then
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', flying, '-inf', now, 'LIMIT', 0, cap)) do
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', flying, '-inf', now, 'LIMIT', 0, 100)) do
       redis.call('ZREM', flying, member)
       redis.call('ZADD', wait, now, member)
       -- Its worker is lost, or was too late. What is counted is how often that happened, so that a lease that ends well writes nothing.
@@ -23,7 +24,7 @@ for _, subscription in ipairs(lanes) do
     end
     lease = tonumber(redis.call('ZRANGE', flying, 0, 0, 'WITHSCORES')[2])
   end
-  local room = lease and cap - redis.call('ZCARD', flying) or cap
+  local room = math.max(0, lease and window - redis.call('ZCARD', flying) or window)
   -- One more than is taken: the next head.
   local waiting = redis.call('ZRANGE', wait, 0, math.max(0, math.min(room, share)), 'WITHSCORES')
   local members, leases, head = {}, {}, nil

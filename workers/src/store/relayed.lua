@@ -3,7 +3,7 @@
 --
 -- KEYS  1 lanes  2 payout  3 waiting  4 flying  5 abandoned  6 clock
 -- ARGV  1 subscription  2 member  3 token  4 sequence  5 delivery record  6 d(one) r(etry) a(bandoned)  7 due, ms, of a retry  8 payout id
---       9 whether the caller would take another delivery at once: '1' or '0'  10 its lease, ms  11 key prefix
+--       9 whether the caller would take another delivery at once: '1' or '0'  10 its lease, ms  11 key prefix  12 widest window
 -- Returns { 'committed', 1 if the lane is due earlier than it was } and, where one is handed over, what lease_relay.lua returns of each
 local leased = redis.call('ZSCORE', KEYS[4], ARGV[2])
 if not leased or tonumber(leased) ~= tonumber(ARGV[3]) then return { 'lost', 0 } end
@@ -12,6 +12,12 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', K
 local subscription = ARGV[1]
 local queue, lost = 'q:' .. subscription, 'l:' .. subscription
 redis.call('ZREM', KEYS[4], ARGV[2])
+-- How many deliveries of a subscription may be under way at a time is earned by acknowledgements, and half of it is lost by each failure: a subscriber
+-- that hangs keeps next to nobody's turn.
+local windows = ARGV[11] .. 'window'
+local earned = tonumber(redis.call('HGET', windows, subscription) or 4)
+local window = ARGV[6] == 'd' and math.min(earned + 1, math.max(earned, tonumber(ARGV[12]))) or math.max(1, math.floor(earned / 2))
+if window ~= earned then redis.call('HSET', windows, subscription, window) end
 redis.call('HSET', KEYS[2], 'd:' .. subscription .. ':' .. ARGV[4], ARGV[5])
 if ARGV[6] == 'r' then
   redis.call('HDEL', KEYS[2], lost)
@@ -39,7 +45,7 @@ if not next then
 end
 local turn = tonumber(redis.call('ZSCORE', KEYS[1], subscription) or math.huge)
 local first = tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or math.huge)
-if due <= now and ARGV[9] == '1' and first > now then
+if due <= now and ARGV[9] == '1' and first > now and redis.call('ZCARD', KEYS[4]) < window then
   -- Nobody's turn has come, so this subscription goes on: the lease that ended makes room for the next one.
   local token = now + tonumber(ARGV[10])
   redis.call('ZREM', KEYS[3], next)

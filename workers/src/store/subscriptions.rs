@@ -68,6 +68,7 @@ impl Store {
             names.subscription(subscription.id),
             names.party(shard, "subs", &subscription.party, subscription.mode),
             names.party(shard, "sublist", &subscription.party, subscription.mode),
+            names.of(shard, "window"),
         ];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let filter = match subscription.status {
@@ -146,6 +147,7 @@ impl Store {
                 command.arg(&subscription).arg(member(ticket.event)).arg(ticket.token.0).arg(ticket.event.sequence());
                 command.arg(to_json(delivery)).arg(word).arg(due).arg(payout.to_string());
                 command.arg(room.as_ref().map_or(0, Room::size)).arg(taker.as_ref().map_or(0, |taker| taker.lease_ms)).arg(names.shard(shard));
+                command.arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
             })
             .await?;
         match answer_of(&answer)? {
