@@ -113,8 +113,8 @@ pub async fn run(
     let parts = open(config, &meter).await?;
     let settings = ingress::Settings { live: config.server.live, ..config.ingress.clone() };
     let ingress = Ingress::new(parts.recorder.clone(), parts.egress.clone(), settings, &meter, stop.clone())?;
-    let admin = bind(&config.ingress.admin_listen).await?;
-    let public = if role == Role::Work { None } else { Some(bind(&config.ingress.listen).await?) };
+    let admin = bind("ingress.admin_listen", &config.ingress.admin_listen).await?;
+    let public = if role == Role::Work { None } else { Some(bind("ingress.listen", &config.ingress.listen).await?) };
     let at = Listening { ingress: public.as_ref().map(TcpListener::local_addr).transpose()?, admin: admin.local_addr()? };
 
     let mut running = JoinSet::new();
@@ -168,8 +168,8 @@ pub async fn run(
     Ok(())
 }
 
-async fn bind(address: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+async fn bind(key: &str, address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address} (`{key}`)"))
 }
 
 fn named(parts: &Parts, mode: Mode) -> String {

@@ -20,6 +20,9 @@ const WITHIN: Duration = Duration::from_secs(3);
 /// The store's answer should not take longer than this, or every request feels it.
 const SLOW: Duration = Duration::from_millis(50);
 
+/// Clocks that are further apart than this are worth a word.
+const CLOCKS_APART_MS: u64 = 500;
+
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Print JSON.
@@ -89,6 +92,7 @@ async fn look(config: &Config, findings: &mut Findings) {
                 if let Ok(version) = limits::version(&config.redis.url).await {
                     findings.add("store", "version", State::Ok, &version);
                 }
+                look_at_clock(config, findings).await;
                 look_at_store(config, &store, findings).await;
             }
             Err(error) => findings.add("store", "connection", State::Bad, &format!("{}: {}", place(&config.redis.url), explained(&error))),
@@ -102,6 +106,17 @@ async fn look(config: &Config, findings: &mut Findings) {
     if let Some(endpoint) = &config.telemetry.otlp_endpoint {
         reach("telemetry", "telemetry.otlp_endpoint", endpoint, findings).await;
     }
+}
+
+async fn look_at_clock(config: &Config, findings: &mut Findings) {
+    let Ok(ahead_ms) = limits::clock_ahead_ms(&config.redis.url).await else { return };
+    let apart = ahead_ms.unsigned_abs();
+    let (state, advice) = match apart {
+        0..CLOCKS_APART_MS => (State::Ok, ""),
+        _ => (State::Weak, "; requests leave too late or not at all, and signed times are off: run a time service on both"),
+    };
+    let direction = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    findings.add("store", "clock", state, &format!("this machine is {apart} ms {direction} the store{advice}"));
 }
 
 async fn look_at_store(config: &Config, store: &Store, findings: &mut Findings) {

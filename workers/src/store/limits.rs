@@ -8,6 +8,7 @@ use redis::{InfoDict, RedisError};
 use tokio::time::Instant;
 
 use super::StoreError;
+use crate::clock::Clock;
 
 /// A small write, as small as one that stores a message and its place in a queue can be.
 const SCRIPT: &str = "redis.call('HSET', KEYS[1], 'body', ARGV[1]) redis.call('ZADD', KEYS[2], ARGV[2], KEYS[1]) return 1";
@@ -69,6 +70,19 @@ pub async fn version(url: &str) -> Result<String, StoreError> {
     // Valkey also gives a `redis_version`, for clients that would refuse it otherwise.
     let named = ["valkey", "redis"].into_iter().find_map(|name| Some(format!("{name} {}", info.get::<String>(&format!("{name}_version"))?)));
     Ok(named.unwrap_or_else(|| "unknown".to_owned()))
+}
+
+/// How far the clock of this machine is ahead of the server's, in ms; negative when it is behind. Exact to about half of the time that the question takes.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn clock_ahead_ms(url: &str) -> Result<i64, StoreError> {
+    let client = redis::Client::open(url).map_err(unavailable)?;
+    let mut connection = client.get_multiplexed_async_connection().await.map_err(unavailable)?;
+    let asked = Clock::of_the_machine();
+    let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut connection).await.map_err(unavailable)?;
+    let ours = i64::midpoint(asked.as_millisecond(), Clock::of_the_machine().as_millisecond());
+    Ok(ours - (seconds * 1_000 + micros / 1_000))
 }
 
 fn unavailable(error: RedisError) -> StoreError {
