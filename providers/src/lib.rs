@@ -10,6 +10,7 @@ mod order;
 pub mod profile;
 pub mod sandbox;
 pub mod truelayer;
+pub mod worldpay;
 
 pub use order::{Canceling, Inquiry, Order};
 
