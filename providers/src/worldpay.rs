@@ -15,6 +15,7 @@
 
 pub mod access;
 pub mod account;
+pub mod card;
 pub mod decimal;
 pub mod error;
 pub mod sandbox;

@@ -19,6 +19,7 @@
 
 mod account;
 pub mod book;
+mod card;
 pub mod mood;
 mod notices;
 
@@ -328,7 +329,7 @@ impl Sandbox {
 
     /// All routes. Dropping a connection (moods `lost-answer`, `late-appear`) needs [`Sandbox::serve`]; elsewhere the answer is a 500.
     pub fn router(&self) -> Router {
-        account::routes(Router::new())
+        card::routes(account::routes(Router::new()))
             .route("/", get(root))
             .route("/sandbox/ledger", get(ledger))
             .route("/sandbox/payouts/{key}", get(view))

@@ -345,7 +345,8 @@ async fn looks() {
 /// A conflict is adopted if what is there is ours, and a contradiction if it is not.
 #[tokio::test]
 async fn conflicts_are_looked_at() {
-    let cases: [(fn(&mut serde_json::Value), &str); 5] = [
+    type Change = fn(&mut serde_json::Value);
+    let cases: [(Change, &str); 5] = [
         (|_| (), "adopted"),
         (|item| item["payeeName"] = "A QUILL".into(), "adopted"),
         (|item| item["targetAmount"] = 123.46.into(), "conflict"),

@@ -50,7 +50,7 @@ pub struct Stored {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Content {
     Account(Box<crate::worldpay::account::wire::Item>),
-    Card { version: u8, fast: bool, scheme: &'static str, refusal_code: Option<String> },
+    Card { version: u8, scheme: &'static str, refusal_code: Option<String> },
 }
 
 impl std::fmt::Debug for Content {
