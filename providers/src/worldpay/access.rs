@@ -158,25 +158,27 @@ impl Access {
         Instant::now() + self.read_timeout
     }
 
-    /// A request without a body. `about` becomes the correlation id.
+    /// A request without a body. `about` becomes the correlation id; without, the provider makes one (H).
     ///
     /// A version that is not a header's value cannot come about: settings are checked, and prepared requests hold what was checked.
-    pub(super) fn get(&self, path: impl Into<String>, version: &Version, about: Uuid, deadline: Instant) -> Option<Call> {
+    pub(super) fn get(&self, path: impl Into<String>, version: &Version, about: Option<Uuid>, deadline: Instant) -> Option<Call> {
         self.call(Method::GET, path.into(), version, about, deadline)
     }
 
     /// A request with a body.
-    pub(super) fn post(&self, path: impl Into<String>, version: &Version, about: Uuid, body: Bytes, deadline: Instant) -> Option<Call> {
+    pub(super) fn post(&self, path: impl Into<String>, version: &Version, about: Option<Uuid>, body: Bytes, deadline: Instant) -> Option<Call> {
         let content_type = HeaderValue::from_str(version.media_type()).ok()?;
         let call = self.call(Method::POST, path.into(), version, about, deadline)?;
         Some(call.body(Version::JSON, body).header(header::CONTENT_TYPE, content_type))
     }
 
-    fn call(&self, method: Method, path: String, version: &Version, about: Uuid, deadline: Instant) -> Option<Call> {
+    fn call(&self, method: Method, path: String, version: &Version, about: Option<Uuid>, deadline: Instant) -> Option<Call> {
         let mut call = Call::new(method, path, deadline.saturating_duration_since(Instant::now()))
             .header(header::AUTHORIZATION, self.authorization.clone())
-            .header(header::ACCEPT, HeaderValue::from_str(version.media_type()).ok()?)
-            .header(CORRELATION_ID, HeaderValue::from_str(&about.to_string()).ok()?);
+            .header(header::ACCEPT, HeaderValue::from_str(version.media_type()).ok()?);
+        if let Some(about) = about {
+            call = call.header(CORRELATION_ID, HeaderValue::from_str(&about.to_string()).ok()?);
+        }
         if let Some(caller_id) = &self.caller_id {
             call = call.header(CALLER_ID, caller_id.clone());
         }
@@ -221,7 +223,7 @@ impl Access {
         }
         // Noted first: if the fetch takes too long and is given up, others do not wait for the same again.
         kept.insert(document.to_owned(), Kept { links: None, until: Instant::now() + LINKS_REST });
-        let found = match self.ask(self.get(document, version, Uuid::nil(), deadline)).await {
+        let found = match self.ask(self.get(document, version, None, deadline)).await {
             Ok(response) if response.status == StatusCode::OK => response.json().map(|found: Hal| (self.ours(found), lasts(&response))),
             Ok(_) | Err(_) => None,
         };

@@ -27,6 +27,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 pub use self::batch::BatchAnswer;
 use self::request::Prepared;
@@ -280,7 +281,7 @@ impl Client {
     ///
     /// [`ReadError`], also for an id of another form than the provider's. That an id is not ours is a 403, as is a lack of rights (H).
     pub async fn read(&self, reference: &ProviderReference) -> Result<Option<wire::Item>, ReadError> {
-        self.get_one(self.settings.generation, reference, uuid::Uuid::nil(), self.access.read_deadline()).await
+        self.get_one(self.settings.generation, reference, None, self.access.read_deadline()).await
     }
 
     /// One page of the payouts that fit. Pages begin at 1 and hold at most 499 items (H).
@@ -289,7 +290,7 @@ impl Client {
     ///
     /// [`ReadError`].
     pub async fn search(&self, search: &Search) -> Result<wire::Page, ReadError> {
-        self.search_in(self.settings.generation, search, uuid::Uuid::nil(), self.access.read_deadline()).await
+        self.search_in(self.settings.generation, search, None, self.access.read_deadline()).await
     }
 
     /// The answer to a create, or what it means that there is none.
@@ -306,7 +307,7 @@ impl Client {
             }
         };
         let body = Bytes::copy_from_slice(prepared.body.get().as_bytes());
-        let call = self.access.post(path, &prepared.version, prepared.key.as_uuid(), body, deadline);
+        let call = self.access.post(path, &prepared.version, Some(prepared.key.as_uuid()), body, deadline);
         let mut call = call.ok_or_else(|| not_sent("unusable_version"))?.send_by(send_by);
         if prepared.generation == Generation::Current {
             let key = HeaderValue::try_from(key_text(prepared.key)).map_err(|_| not_sent("unusable_key"))?;
@@ -331,7 +332,7 @@ impl Client {
         key: ProviderKey,
         deadline: Instant,
     ) -> Result<Option<wire::Item>, ReadError> {
-        let item = self.get_one(generation, reference, key.as_uuid(), deadline).await?;
+        let item = self.get_one(generation, reference, Some(key.as_uuid()), deadline).await?;
         // Another payout under an id that we hold for this one would be told as if it were this one.
         match &item {
             Some(item) if item.transaction_reference.as_deref().is_some_and(|reference| reference != key_text(key)) => Err(unread("other_payout")),
@@ -343,7 +344,7 @@ impl Client {
         &self,
         generation: Generation,
         reference: &ProviderReference,
-        about: uuid::Uuid,
+        about: Option<Uuid>,
         deadline: Instant,
     ) -> Result<Option<wire::Item>, ReadError> {
         let id = reference.0.as_str();
@@ -368,12 +369,12 @@ impl Client {
 
     async fn find(&self, generation: Generation, key: ProviderKey, deadline: Instant) -> Result<Option<wire::Item>, ReadError> {
         let search = Search { transaction_reference: Some(key_text(key)), page_size: FEW, ..Search::default() };
-        let page = self.search_in(generation, &search, key.as_uuid(), deadline).await?;
+        let page = self.search_in(generation, &search, Some(key.as_uuid()), deadline).await?;
         // A search may find what only resembles.
         only(page.items.into_iter().filter(|item| item.transaction_reference.as_deref() == search.transaction_reference.as_deref()))
     }
 
-    async fn search_in(&self, generation: Generation, search: &Search, about: uuid::Uuid, deadline: Instant) -> Result<wire::Page, ReadError> {
+    async fn search_in(&self, generation: Generation, search: &Search, about: Option<Uuid>, deadline: Instant) -> Result<wire::Page, ReadError> {
         let path = match generation {
             Generation::Current => format!("{ACCOUNT_PAYOUTS}/events"),
             Generation::Legacy => self.legacy_path("service:payouts/events", LEGACY_EVENTS, deadline).await,

@@ -237,7 +237,7 @@ impl Client {
         let version = prepared.version.asked();
         let path = self.path_of(prepared.endpoint.relation(), prepared.endpoint.path(), &version, deadline).await;
         let body = Bytes::copy_from_slice(prepared.body.get().as_bytes());
-        let Some(call) = self.access.post(path, &version, prepared.key.as_uuid(), body, deadline) else { return not_sent("unusable_version") };
+        let Some(call) = self.access.post(path, &version, Some(prepared.key.as_uuid()), body, deadline) else { return not_sent("unusable_version") };
         match self.access.send(call.send_by(send_by)).await {
             Ok(response) if response.status == StatusCode::CREATED => self.created(&response, &prepared, deadline).await,
             Ok(response) => not_accepted(&response, &self.settings.refusals),
@@ -294,13 +294,13 @@ impl Client {
 
     /// The payout at the end of a link; `None` if there is none now.
     async fn follow(&self, resource: &str, version: ApiVersion, key: ProviderKey, deadline: Instant) -> Result<Option<wire::Payout>, ReadError> {
-        let call = self.access.get(format!("{PAYOUTS}/{resource}"), &version.asked(), key.as_uuid(), deadline);
+        let call = self.access.get(format!("{PAYOUTS}/{resource}"), &version.asked(), Some(key.as_uuid()), deadline);
         found(&self.access.ask(call).await?)
     }
 
     async fn query(&self, version: ApiVersion, key: ProviderKey, entity: &str, deadline: Instant) -> Result<Option<wire::Payout>, ReadError> {
         let path = self.path_of("payouts:query", "/payouts/query", &version.asked(), deadline).await;
-        let call = self.access.get(path, &version.asked(), key.as_uuid(), deadline);
+        let call = self.access.get(path, &version.asked(), Some(key.as_uuid()), deadline);
         let call = call.map(|call| call.query("transactionReference", key_text(key)).query("entity", entity));
         found(&self.access.ask(call).await?)
     }

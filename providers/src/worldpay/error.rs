@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub const CHECK_OUTCOME: &str = "checkOutcome";
 
 /// The names which, with 400 or 422, mean that there is a problem with the request and nothing was done (H). Any other name leaves a payout inconclusive.
-pub const REFUSALS: [&str; 13] = [
+pub const REFUSALS: [&str; 15] = [
     "bodyDoesNotMatchSchema",
     "bodyIsEmpty",
     "bodyIsNotJson",
@@ -21,6 +21,8 @@ pub const REFUSALS: [&str; 13] = [
     "numberIsTooLarge",
     "panFailedLuhnCheck",
     "stringFailedRegexCheck",
+    "stringIsTooLong",
+    "stringIsTooShort",
     "unrecognizedCardBrand",
 ];
 

@@ -11,9 +11,10 @@ use domain::destination::Iban;
 use domain::money::Currency;
 use http::{HeaderMap, StatusCode};
 
+use super::Sandbox;
 use super::book::{Api, Asked, Content, Created, Stored};
 use super::mood::Mood;
-use super::{Sandbox, admitted, body_of, error, forbidden, header_problem, invalid, media_types, taken_apart};
+use super::refusals::{admitted, body_of, error, forbidden, header_problem, invalid, media_types, taken_apart};
 use crate::clock;
 use crate::sandbox::audit::mask_of;
 use crate::sandbox::random_uuid;

@@ -12,9 +12,10 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::Sandbox;
 use super::book::{Api, Asked, Content, Created, Stored};
 use super::mood::Mood;
-use super::{Sandbox, admitted, body_of, error, invalid, media_types, taken_apart};
+use super::refusals::{admitted, body_of, broken, error, invalid, media_types, taken_apart};
 use crate::clock;
 use crate::sandbox::audit::mask_of;
 use crate::sandbox::random_uuid;
@@ -296,7 +297,7 @@ impl Sandbox {
                 return error(StatusCode::CONFLICT, "transactionReferenceIsADuplicate", "The transaction reference has been used.");
             }
             Created::New(Mood::Inconclusive | Mood::Vanished, stored) => {
-                let Content::Card { version, .. } = &stored.content else { return super::broken(Api::Card) };
+                let Content::Card { version, .. } = &stored.content else { return broken(Api::Card) };
                 if *version >= 4 {
                     let status = StatusCode::from_u16(self.shared.settings.check_outcome_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                     let message = "We cannot guarantee that a resource was created. Please use the query endpoint to retrieve the outcome of this \
@@ -306,7 +307,7 @@ impl Sandbox {
                 return (StatusCode::CREATED, Json(self.shown(stored, "queryRequired"))).into_response();
             }
             Created::New(_, stored) | Created::Known(stored) => stored,
-            Created::Refused(_) => return super::broken(Api::Card),
+            Created::Refused(_) => return broken(Api::Card),
         };
         (StatusCode::CREATED, Json(self.shown(stored, &stored.status))).into_response()
     }
