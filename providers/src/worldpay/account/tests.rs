@@ -229,8 +229,8 @@ async fn links_are_discovered_and_kept() {
     };
     assert_eq!(served(|url| format!("{url}/v9/accounts")).await, ["POST /v9/accounts/single"; 2]);
     assert_eq!(served(|_| "/v9/accounts".to_owned()).await, ["POST /v9/accounts/single"; 2]);
-    assert_eq!(served(|_| "https://evil.example/payouts/accounts".to_owned()).await, [LEGACY_CREATE; 2]);
-    assert_eq!(served(|url| url.replace("http://", "http://user@")).await, [LEGACY_CREATE; 2]);
+    assert_eq!(served(|_| "https://evil.example/v9/accounts".to_owned()).await, [LEGACY_CREATE; 2]);
+    assert_eq!(served(|url| format!("{}/v9/accounts", url.replace("http://", "http://user@"))).await, [LEGACY_CREATE; 2]);
 
     // A root that is silent costs a bounded time, once.
     let server = Scripted::start(|request: &Received| if request.line == "GET /" { Reply::Hang } else { Reply::status(202) }).await;

@@ -241,6 +241,28 @@ async fn what_never_left_and_what_was_lost() {
     }
 }
 
+/// The time to send may pass while links are discovered: then the body stays here.
+#[tokio::test]
+async fn send_by_is_checked_again_at_the_socket() {
+    let passes = std::sync::Arc::new(std::sync::OnceLock::new());
+    let until = std::sync::Arc::clone(&passes);
+    let server = Scripted::start(move |_| {
+        while until.get().is_some_and(|until| clock::now() <= *until) {
+            std::thread::yield_now();
+        }
+        Reply::status(500)
+    })
+    .await;
+    let mut settings = settings(&server.url);
+    settings.access.discover = true;
+    let client = client(settings);
+    let request = prepared(&client);
+    let send_by = *passes.get_or_init(|| clock::now() + SignedDuration::from_millis(300));
+    assert_eq!(told(&client.submit(&request, send_by, LONG).await), "not sent send_by_passed");
+    assert_eq!(server.count(BASIC), 0);
+    assert_eq!(server.count("GET /"), 1);
+}
+
 /// The link of a queryRequired is asked once; only a definite outcome there is an answer.
 #[tokio::test]
 async fn a_required_query_is_made() {
