@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub(crate) mod draw;
+pub(crate) mod journal;
 pub(crate) mod line;
 pub(crate) mod outbox;
 

@@ -68,6 +68,8 @@ pub enum OpenError {
     NoticeUrl(#[source] ClientError),
     #[error(transparent)]
     Keys(#[from] SetupError),
+    #[error("journal")]
+    Journal(#[source] std::io::Error),
 }
 
 /// A sandbox. Cloning shares it.
@@ -95,7 +97,7 @@ struct Shared {
 }
 
 impl Sandbox {
-    /// Opens a sandbox. Sends and serves nothing yet.
+    /// Opens a sandbox, with the payouts of its journal if it has one. Sends and serves nothing yet.
     ///
     /// # Errors
     ///
@@ -128,7 +130,7 @@ impl Sandbox {
         };
         let shared = Shared {
             authorization: format!("Basic {}", STANDARD.encode(format!("{}:{}", settings.username, settings.password.expose_secret()))),
-            book: Arc::new(Book::new(rules)),
+            book: Arc::new(Book::open(rules, settings.journal.as_deref()).map_err(OpenError::Journal)?),
             accounts: sender(Api::Account, &settings.account_notice_url)?,
             cards: sender(Api::Card, &settings.card_notice_url)?,
             batches: Mutex::default(),
@@ -176,7 +178,7 @@ impl Sandbox {
 
     fn advance_text(&self, key: &str, status: &str) -> bool {
         let Some(view) = self.shared.book.view(key) else { return false };
-        let late = view.payout.is_some_and(|stored| matches!(stored.status.as_str(), "COMPLETED" | "refunded"));
+        let late = view.payout.is_some_and(|stored| has_arrived(&stored.status));
         let Some(stored) = self.shared.book.advance(view.api, key, status, clock::now()) else { return false };
         let (moves, receiver) = mpsc::unbounded_channel();
         let sent = moves.send(Moved { stored, late, at: clock::now() }).is_ok();
@@ -194,6 +196,7 @@ impl Sandbox {
     }
 
     /// Serves until `shutdown`, then cuts every connection and stops sending notices, as a process that ends would.
+    /// Payouts of the journal that have not ended go on.
     ///
     /// # Errors
     ///
@@ -202,6 +205,9 @@ impl Sandbox {
         if self.shared.settings.public_url.is_none() {
             let address = listener.local_addr()?;
             *self.shared.public_url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{address}");
+        }
+        for (api, key, mood, stored) in self.shared.book.all() {
+            self.progress(api, &key, mood, &stored, false);
         }
         let stopped = self.shared.stopped.clone();
         let service = self.router().into_make_service_with_connect_info::<Cut>();
@@ -227,15 +233,20 @@ impl Sandbox {
         aws_lc_rs::constant_time::verify_slices_are_equal(given, self.shared.authorization.as_bytes()).is_ok()
     }
 
-    /// Tells what was created and moves it on, stage by stage, in a task of its own.
-    fn progress(&self, api: Api, key: &str, mood: Mood, created: Stored, plan: Vec<(u64, &'static str)>) {
+    /// Moves a payout on, stage by stage, in a task of its own, and tells; if it is `new`, that it is there as well.
+    fn progress(&self, api: Api, key: &str, mood: Mood, stored: &Stored, new: bool) {
+        let settings = &self.shared.settings;
+        let plan = match api {
+            Api::Account => account::plan(settings, mood, &stored.transaction_reference),
+            Api::Card => card::plan(settings, mood, &stored.status),
+        };
         let (moves, receiver) = mpsc::unbounded_channel();
         let (book, stopped, key) = (Arc::clone(&self.shared.book), self.shared.stopped.clone(), key.to_owned());
         tokio::spawn(self.sender(api).run(Arc::clone(&book), key.clone(), mood, receiver));
+        let mut arrived = has_arrived(&stored.status);
+        let first = new.then(|| Moved { stored: stored.clone(), late: false, at: clock::now() });
         tokio::spawn(async move {
-            let mut arrived = false;
-            let first = moves.send(Moved { stored: created, late: false, at: clock::now() });
-            if first.is_err() {
+            if first.is_some_and(|first| moves.send(first).is_err()) {
                 return;
             }
             for (wait, status) in plan {
@@ -247,7 +258,7 @@ impl Sandbox {
                 if moves.send(Moved { stored, late: arrived, at: clock::now() }).is_err() {
                     return;
                 }
-                arrived |= matches!(status, "COMPLETED" | "refunded");
+                arrived |= has_arrived(status);
             }
         });
     }
@@ -292,6 +303,11 @@ impl Sandbox {
         }
         response
     }
+}
+
+/// Whether the money had arrived, so that what comes next is a return.
+fn has_arrived(status: &str) -> bool {
+    matches!(status, "COMPLETED" | "refunded")
 }
 
 /// Repeats the correlation id of a request in its answer, or makes one (H).

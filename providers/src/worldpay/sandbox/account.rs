@@ -11,10 +11,10 @@ use domain::destination::Iban;
 use domain::money::Currency;
 use http::{HeaderMap, StatusCode};
 
-use super::Sandbox;
 use super::book::{Api, Asked, Content, Created, Stored};
 use super::mood::Mood;
 use super::refusals::{admitted, body_of, error, forbidden, header_problem, invalid, media_types, taken_apart};
+use super::{Sandbox, Settings};
 use crate::clock;
 use crate::sandbox::audit::mask_of;
 use crate::sandbox::random_uuid;
@@ -182,7 +182,7 @@ impl Sandbox {
                 id,
                 transaction_reference: reference.clone(),
                 status: "NEW".to_owned(),
-                until_visible: None,
+                query_required: false,
                 visible_at: now,
                 created_at: now,
                 amount_in_minor: *amount_in_minor,
@@ -194,27 +194,30 @@ impl Sandbox {
             }
         })?;
         if let Created::New(mood, stored) = &created {
-            let settings = &self.shared.settings;
-            let stage = |status: &'static str| (settings.stage_ms, status);
-            let mut plan = vec![stage("VALID"), stage("AWAITING_EXECUTION"), stage("EXECUTED")];
-            match mood {
-                // The provider's own magic value for a payout that is turned back (H).
-                _ if reference.ends_with("-invalidBankDetails") => plan.push(stage("REVERSED")),
-                Mood::Reject => plan = vec![stage("INVALID")],
-                Mood::Fail => plan.push(stage("FAILED")),
-                Mood::Stuck | Mood::Silent => {}
-                Mood::Return => plan.extend([stage("COMPLETED"), (settings.return_after_ms, "REVERSED")]),
-                Mood::Interim => {
-                    let interim =
-                        ["VALID", "IN_REVIEW", "RFI_IN_PROGRESS", "AWAITING_LIQUIDITY", "REJECTED", "AWAITING_EXECUTION", "EXECUTED", "COMPLETED"];
-                    plan = interim.map(stage).to_vec();
-                }
-                _ => plan.push(stage("COMPLETED")),
-            }
-            self.progress(Api::Account, key, *mood, stored.clone(), plan);
+            self.progress(Api::Account, key, *mood, stored, true);
         }
         Some(created)
     }
+}
+
+/// The states that a payout passes through, in order; those that it has passed already are skipped.
+pub(super) fn plan(settings: &Settings, mood: Mood, reference: &str) -> Vec<(u64, &'static str)> {
+    let stage = |status: &'static str| (settings.stage_ms, status);
+    let mut plan = vec![stage("VALID"), stage("AWAITING_EXECUTION"), stage("EXECUTED")];
+    match mood {
+        // The provider's own magic value for a payout that is turned back (H).
+        _ if reference.ends_with("-invalidBankDetails") => plan.push(stage("REVERSED")),
+        Mood::Reject => plan = vec![stage("INVALID")],
+        Mood::Fail => plan.push(stage("FAILED")),
+        Mood::Stuck | Mood::Silent => {}
+        Mood::Return => plan.extend([stage("COMPLETED"), (settings.return_after_ms, "REVERSED")]),
+        Mood::Interim => {
+            let interim = ["VALID", "IN_REVIEW", "RFI_IN_PROGRESS", "AWAITING_LIQUIDITY", "REJECTED", "AWAITING_EXECUTION", "EXECUTED", "COMPLETED"];
+            plan = interim.map(stage).to_vec();
+        }
+        _ => plan.push(stage("COMPLETED")),
+    }
+    plan
 }
 
 fn id_of(created: &Created) -> String {

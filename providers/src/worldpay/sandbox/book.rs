@@ -1,21 +1,23 @@
 //! What the sandbox remembers: payouts of both APIs, what was asked about them, and the money that moved, for [`crate::sandbox::audit`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::mood::{Distribution, Mood};
 use crate::sandbox::audit::{Direction, Ledger, Movement};
+use crate::sandbox::journal::Journal;
 
 /// Entries of each list about one payout.
 const MAX_CALLS: usize = 64;
 
 /// Which API a payout was made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Api {
     Account,
@@ -23,16 +25,16 @@ pub enum Api {
 }
 
 /// A payout. What it shows of the beneficiary is a mask.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// The provider's id: a payout request id, or the last part of a link.
     pub id: String,
     pub transaction_reference: String,
     /// The provider's word for where it is; for a basic disbursement, the last event.
     pub status: String,
-    /// What the API shows until [`Stored::visible_at`] has come; `None`: not there.
-    #[serde(skip)]
-    pub(super) until_visible: Option<&'static str>,
+    /// Whether the API answers `queryRequired` until [`Stored::visible_at`] has come; if not, it is not there until then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub query_required: bool,
     pub visible_at: Timestamp,
     pub created_at: Timestamp,
     pub amount_in_minor: i64,
@@ -42,20 +44,28 @@ pub struct Stored {
     pub reference: String,
     /// Whether money is out.
     pub out: bool,
+    /// Kept beside it in the journal, and not shown.
     #[serde(skip)]
     pub(super) content: Content,
 }
 
 /// What the API shows about a payout beside its state.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Content {
+    #[default]
+    Nothing,
     Account(Box<crate::worldpay::account::wire::Item>),
-    Card { version: u8, scheme: &'static str, refusal_code: Option<String> },
+    Card {
+        version: u8,
+        scheme: String,
+        refusal_code: Option<String>,
+    },
 }
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if matches!(self, Self::Account(_)) { "Account" } else { "Card" })
+        f.write_str("Content")
     }
 }
 
@@ -137,6 +147,15 @@ struct Inner {
     next: VecDeque<(u32, Mood)>,
     next_id: u64,
     rules: Rules,
+    journal: Journal,
+}
+
+/// A line of the journal.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    Payout { api: Api, key: String, mood: Mood, stored: Box<Stored>, content: Content },
+    Movement(Movement),
 }
 
 /// The states in which money has left, and those in which it is back.
@@ -162,9 +181,28 @@ fn rank(status: &str) -> Option<u8> {
 }
 
 impl Book {
-    pub(super) fn new(rules: Rules) -> Self {
-        let inner = Inner { entries: BTreeMap::new(), movements: Vec::new(), next: VecDeque::new(), next_id: 0, rules };
-        Self { inner: Mutex::new(inner) }
+    /// Opens a book, with what the journal has kept.
+    pub(super) fn open(rules: Rules, journal: Option<&Path>) -> std::io::Result<Self> {
+        let (journal, lines) = Journal::open(journal)?;
+        let mut inner = Inner { entries: BTreeMap::new(), movements: Vec::new(), next: VecDeque::new(), next_id: 0, rules, journal };
+        for line in lines {
+            match line {
+                Line::Payout { api, key, mood, stored, content } => {
+                    let entry = inner.entries.entry((api, key)).or_default();
+                    inner.next_id += u64::from(entry.payout.is_none());
+                    *entry = Entry { mood, faulted: true, payout: Some(Stored { content, ..*stored }), calls: Calls::default() };
+                }
+                Line::Movement(movement) => inner.movements.push(movement),
+            }
+        }
+        Ok(Self { inner: Mutex::new(inner) })
+    }
+
+    /// Payouts with their moods: what a restart may have to take up again.
+    pub(super) fn all(&self) -> Vec<(Api, String, Mood, Stored)> {
+        let inner = self.lock();
+        let one = |((api, key), entry): (&(Api, String), &Entry)| Some((*api, key.clone(), entry.mood, entry.payout.clone()?));
+        inner.entries.iter().filter_map(one).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -191,7 +229,7 @@ impl Book {
         entry.calls.creates += 1;
         if let Some(stored) = entry.payout.clone() {
             if repeats {
-                inner.movements.push(movement(key, &stored, Direction::Out, now));
+                inner.moved(movement(key, &stored, Direction::Out, now));
             }
             return Some(Created::Known(stored));
         }
@@ -211,8 +249,9 @@ impl Book {
         stored.out = out;
         entry.payout = Some(stored.clone());
         inner.next_id += 1;
+        inner.kept(api, key, mood, &stored);
         if out {
-            inner.movements.push(movement(key, &stored, Direction::Out, now));
+            inner.moved(movement(key, &stored, Direction::Out, now));
         }
         Some(Created::New(mood, stored))
     }
@@ -255,7 +294,8 @@ impl Book {
     /// Moves a payout on, with the money that this moves; `None` if it is not there or cannot go there from where it is.
     pub(super) fn advance(&self, api: Api, key: &str, status: &str, now: Timestamp) -> Option<Stored> {
         let mut inner = self.lock();
-        let stored = inner.entries.get_mut(&(api, key.to_owned()))?.payout.as_mut()?;
+        let entry = inner.entries.get_mut(&(api, key.to_owned()))?;
+        let (mood, stored) = (entry.mood, entry.payout.as_mut()?);
         let back = rank(&stored.status)? == 10;
         if back
             || rank(status)? <= rank(&stored.status)?
@@ -268,8 +308,9 @@ impl Book {
         stored.out = (stored.out || leaves) && !returns;
         let stored = stored.clone();
         let direction = if leaves { Some(Direction::Out) } else { returns.then_some(Direction::Back) };
+        inner.kept(api, key, mood, &stored);
         if let Some(direction) = direction {
-            inner.movements.push(movement(key, &stored, direction, now));
+            inner.moved(movement(key, &stored, direction, now));
         }
         Some(stored)
     }
@@ -289,6 +330,16 @@ impl Book {
 }
 
 impl Inner {
+    fn moved(&mut self, movement: Movement) {
+        self.journal.write(&Line::Movement(movement.clone()));
+        self.movements.push(movement);
+    }
+
+    fn kept(&mut self, api: Api, key: &str, mood: Mood, stored: &Stored) {
+        let (key, content) = (key.to_owned(), stored.content.clone());
+        self.journal.write(&Line::Payout { api, key, mood, stored: Box::new(stored.clone()), content });
+    }
+
     fn mood_for(&mut self, key: &str, asked: &Asked<'_>) -> Mood {
         let magic = || asked.texts.into_iter().find_map(Mood::of_text).or_else(|| Mood::of_amount(asked.amount_in_minor));
         if let Some(mood) = self.rules.magic.then(magic).flatten() {

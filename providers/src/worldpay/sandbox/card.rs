@@ -12,13 +12,12 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::Sandbox;
 use super::book::{Api, Asked, Content, Created, Stored};
 use super::mood::Mood;
 use super::refusals::{admitted, body_of, broken, error, invalid, media_types, taken_apart};
+use super::{Sandbox, Settings};
 use crate::clock;
 use crate::sandbox::audit::mask_of;
-use crate::sandbox::random_uuid;
 use crate::worldpay::card::wire::{
     CreatePayout, ExpiryDate, Instruction, Instrument, Link, Links, MAX_NARRATIVE, Merchant, Narrative, Payout, Scheme, Value,
 };
@@ -217,7 +216,8 @@ fn outcome(create: &CreatePayout, card: &Card<'_>, version: u8, fast: bool, mood
         _ if fast && !eligible && !falls_back => refused("57"),
         _ if !eligible => ("requestReceived", None),
         Mood::Interim => ("inReview", None),
-        Mood::Fail | Mood::Stuck | Mood::Silent => ("pending", None),
+        Mood::Silent => ("requested", None),
+        Mood::Fail | Mood::Stuck => ("pending", None),
         _ => ("approved", None),
     }
 }
@@ -248,10 +248,10 @@ async fn create(State(sandbox): State<Sandbox>, request: Request, fast: bool) ->
     let created = sandbox.shared.book.create(Api::Card, key, &asked, now, |mood, _| {
         let (status, refusal_code) = outcome(&create, &card, version, fast, mood);
         Stored {
-            id: random_uuid().simple().to_string(),
+            id: mask_of(&["resource", key]),
             transaction_reference: key.to_owned(),
             status: status.to_owned(),
-            until_visible: (version < 4 && matches!(mood, Mood::Inconclusive | Mood::Vanished)).then_some("queryRequired"),
+            query_required: version < 4 && matches!(mood, Mood::Inconclusive | Mood::Vanished),
             visible_at: now,
             created_at: now,
             amount_in_minor: value.amount,
@@ -259,28 +259,34 @@ async fn create(State(sandbox): State<Sandbox>, request: Request, fast: bool) ->
             beneficiary: mask_of(&[card.number]),
             reference: narrative.line1.clone(),
             out: false,
-            content: Content::Card { version, scheme: card.scheme, refusal_code },
+            content: Content::Card { version, scheme: card.scheme.to_owned(), refusal_code },
         }
     });
     let Some(created) = created else { return error(StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable", "The sandbox is full.") };
     if let Created::New(mood, stored) = &created {
-        sandbox.progress(Api::Card, key, *mood, stored.clone(), plan(&sandbox, *mood, stored));
+        sandbox.progress(Api::Card, key, *mood, stored, true);
     }
     sandbox.answer(Api::Card, key, &parts, &created, || sandbox.create_answer(&created)).await
 }
 
-fn plan(sandbox: &Sandbox, mood: Mood, stored: &Stored) -> Vec<(u64, &'static str)> {
-    let settings = &sandbox.shared.settings;
+/// The outcomes and events that follow on a state.
+pub(super) fn plan(settings: &Settings, mood: Mood, status: &str) -> Vec<(u64, &'static str)> {
     let stage = |status: &'static str| (settings.stage_ms, status);
-    match (stored.status.as_str(), mood) {
+    let silence = (settings.silent_after_ms, "error");
+    let refund = match mood {
+        Mood::Stuck | Mood::Silent => Vec::new(),
+        Mood::Fail => vec![stage("sentForRefund"), stage("refundFailed")],
+        Mood::Return => vec![stage("sentForRefund"), stage("refunded"), (settings.return_after_ms, "refundFailed")],
+        _ => vec![stage("sentForRefund"), stage("refunded")],
+    };
+    match (status, mood) {
         ("approved", _) => vec![stage("disbursed")],
         ("inReview", _) => vec![stage("approved"), stage("disbursed")],
+        ("requested", _) => vec![stage("pending"), silence],
+        ("pending", Mood::Silent) => vec![silence],
         ("pending", Mood::Fail) => vec![stage("refused")],
-        ("pending", Mood::Silent) => vec![(settings.silent_after_ms, "error")],
-        ("requestReceived", Mood::Stuck | Mood::Silent) => Vec::new(),
-        ("requestReceived", Mood::Fail) => vec![stage("sentForRefund"), stage("refundFailed")],
-        ("requestReceived", Mood::Return) => vec![stage("sentForRefund"), stage("refunded"), (settings.return_after_ms, "refundFailed")],
-        ("requestReceived", _) => vec![stage("sentForRefund"), stage("refunded")],
+        // What has been passed already is skipped.
+        ("requestReceived" | "sentForRefund" | "refunded", _) => refund,
         _ => Vec::new(),
     }
 }
@@ -319,13 +325,13 @@ impl Sandbox {
         let outcome = if matches!(status, "sentForRefund" | "refunded" | "refundFailed") { "requestReceived" } else { status };
         let link = || Link { href: format!("{url}/payouts/{}", stored.id) };
         let curies = || serde_json::json!([{"name": "payouts", "href": format!("{url}/rels/payouts/{{rel}}"), "templated": true}]);
-        let answered = matches!(outcome, "approved" | "disbursed" | "refused") && *scheme != "maestro";
+        let answered = matches!(outcome, "approved" | "disbursed" | "refused") && scheme != "maestro";
         Payout {
             outcome: outcome.to_owned(),
             received_at: Some(format!("{:.6}", stored.created_at)),
             refusal_code: if outcome == "refused" { refusal_code.clone().or_else(|| Some("91".to_owned())) } else { None },
             message: None,
-            scheme: answered.then(|| Scheme { name: (*scheme).to_owned(), reference: "400200004000001".to_owned() }),
+            scheme: answered.then(|| Scheme { name: scheme.clone(), reference: "400200004000001".to_owned() }),
             links: Some(Links {
                 payout: Some(link()),
                 update: matches!(outcome, "requested" | "pending" | "approved" | "queryRequired").then(link),
@@ -341,7 +347,7 @@ impl Sandbox {
         let Some(stored) = stored else { return missing() };
         let Content::Card { version, .. } = &stored.content else { return missing() };
         if clock::now() < stored.visible_at {
-            return stored.until_visible.map_or_else(missing, |outcome| Json(self.shown(&stored, outcome)).into_response());
+            return if stored.query_required { Json(self.shown(&stored, "queryRequired")).into_response() } else { missing() };
         }
         match stored.status.as_str() {
             "payoutNotFound" if *version >= 4 => missing(),

@@ -124,7 +124,9 @@ impl Mood {
             Self::Vanished => {
                 "To a card: answered with queryRequired or checkOutcome and not carried out; later payoutNotFound, from v4 404. To an account: 500 once, not carried out."
             }
-            Self::Silent => "To a card, fast: pending, and after silent_after_ms, which stands for 48 hours, error. To an account: as stuck.",
+            Self::Silent => {
+                "To a card, fast: requested, pending, and after silent_after_ms, which stands for 48 hours, error. To an account: as stuck."
+            }
         }
     }
 

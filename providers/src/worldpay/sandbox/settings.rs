@@ -1,5 +1,7 @@
 //! What a sandbox is like.
 
+use std::path::PathBuf;
+
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -73,6 +75,9 @@ pub struct Settings {
     /// Random moods for payouts that chose none.
     #[serde(default)]
     pub random: Option<Distribution>,
+    /// A file, appended to, from which payouts and movements are read again at the next start. Holds names and accounts, and no number of a card.
+    #[serde(default)]
+    pub journal: Option<PathBuf>,
     /// Above this many, creates are answered with 503.
     #[serde(default = "defaults::max_payouts")]
     pub max_payouts: usize,
@@ -142,6 +147,7 @@ impl Settings {
             older_not_found_text: false,
             magic: defaults::magic(),
             random: None,
+            journal: None,
             max_payouts: defaults::max_payouts(),
         }
     }

@@ -439,6 +439,52 @@ async fn the_first_content_wins() {
     assert_eq!(kind(&pay(&client, 1, 500, "Invoice").await), "no answer status_503");
 }
 
+/// A journal carries payouts of both APIs and movements over a restart, and unfinished ones go on.
+#[tokio::test]
+async fn a_restart_keeps_the_books() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = folder.path().join("sandbox.jsonl");
+    let card: Destination = serde_json::from_str(r#"{"type":"card","number":"4444333322221111","expiry":"2035-05"}"#).expect("a card");
+    let to_card = beneficiary("Ada Quill", "MOOD stuck", card);
+    let cards = |world: &World| {
+        let settings = serde_json::json!({"access": access(&world.url), "entity": "default", "endpoint": "fast-access"});
+        let settings: crate::worldpay::card::Settings = serde_json::from_value(settings).expect("settings");
+        crate::worldpay::card::Client::new(settings, Mode::Test, Provider::Truelayer).expect("a client")
+    };
+    let before = {
+        let (world, client) = start(Generation::Current, |settings| settings.journal = Some(journal.clone())).await;
+        pay(&client, 1, 500, "Invoice").await;
+        world.status_is(1, "COMPLETED").await;
+        pay(&client, 2, 600, "MOOD stuck").await;
+        world.status_is(2, "EXECUTED").await;
+        let cards = cards(&world);
+        let order = Order { key: key(3), money: money(700, "GBP"), beneficiary: &to_card, context_code: "x" };
+        cards.submit(&cards.prepare(&order).expect("prepares"), soon(), LONG).await;
+        world.status_is(3, "pending").await;
+        world.sandbox.ledger()
+    };
+    let text = std::fs::read_to_string(&journal).expect("a journal");
+    assert!(!text.contains("4444333322221111"), "no card is written down");
+    // The process died in the middle of a line.
+    let mut file = std::fs::OpenOptions::new().append(true).open(&journal).expect("a journal");
+    std::io::Write::write_all(&mut file, br#"{"movement":{"transaction_id":"#).expect("writes");
+    let (world, client) = start(Generation::Current, |settings| settings.journal = Some(journal.clone())).await;
+    assert_eq!(world.sandbox.ledger(), before);
+    let Look::Found(report) = client.look(&inquiry(1, None, b"")).await else { panic!("found") };
+    assert_eq!((report.status, report.amount), (Status::Settled, Some(money(500, "GBP"))), "to the penny");
+    assert_eq!(kind(&pay(&client, 1, 500, "Invoice").await), "says NEW");
+    assert!(world.sandbox.advance(key(2), "COMPLETED") && world.sandbox.advance(key(3), "approved"));
+    assert!(matches!(cards(&world).look(&inquiry(3, None, b"")).await, Look::Found(Report { status: Status::Settled, .. })));
+    assert_eq!((world.sandbox.ledger().double_movements, world.moved(1), world.moved(2), world.moved(3)), (0, 1, 1, 1));
+    let interrupted = |settings: &mut crate::worldpay::sandbox::Settings| (settings.journal, settings.stage_ms) = (Some(journal.clone()), 60_000);
+    {
+        let (_world, client) = start(Generation::Current, interrupted).await;
+        assert_eq!(kind(&pay(&client, 4, 800, "Invoice").await), "says NEW");
+    }
+    let (world, _) = start(Generation::Current, |settings| settings.journal = Some(journal.clone())).await;
+    world.status_is(4, "COMPLETED").await;
+}
+
 /// A provider that does not recognise repeats pays them: the ledger tells what the API does not.
 #[tokio::test]
 async fn repeats_that_are_paid_are_counted() {

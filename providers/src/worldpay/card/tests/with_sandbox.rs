@@ -166,7 +166,7 @@ async fn moods() {
             (Mood::Inconclusive, inconclusive, Some(unresolved), settled, 1),
             // Conclusive in versions 2 and 3; in version 4 there is nothing to tell it from what may still appear.
             (Mood::Vanished, inconclusive, Some(unresolved), "not found", 0),
-            (Mood::Silent, "says pending submitted", None, "found error unmapped", 0),
+            (Mood::Silent, "says requested authorised", None, "found error unmapped", 0),
         ];
         assert_eq!(table.map(|(mood, ..)| mood), Mood::ALL);
         let request = prepared(&client);
@@ -228,7 +228,7 @@ async fn events() {
         (Mood::ShuffledNotices, true, vec!["disbursed settled", "approved settled"]),
         (Mood::BadSignature, true, vec!["forged", "approved settled", "forged", "disbursed settled"]),
         (Mood::Fail, true, vec!["pending submitted", "refused failed:refused"]),
-        (Mood::Silent, true, vec!["pending submitted", "error unmapped"]),
+        (Mood::Silent, true, vec!["requested authorised", "pending submitted", "error unmapped"]),
         (Mood::Return, false, vec!["sentForRefund submitted", "refunded settled", r#"refundFailed Returned { reason: Reason("refundfailed") }"#]),
     ] {
         let world = start(|_| ()).await;
