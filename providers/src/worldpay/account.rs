@@ -261,7 +261,7 @@ impl Client {
         let deadline = self.access.read_deadline();
         // Asked in the generation in which it was sent, whatever the settings say by now.
         let generation = Prepared::read(inquiry.request).map_or(self.settings.generation, |prepared| prepared.generation);
-        let found = match inquiry.reference {
+        let found = match inquiry.reference.filter(|reference| is_id(&reference.0)) {
             Some(reference) => match self.read_in(generation, reference, inquiry.key, deadline).await {
                 Ok(None) => self.find(generation, inquiry.key, deadline).await,
                 found => found,
@@ -348,8 +348,7 @@ impl Client {
         deadline: Instant,
     ) -> Result<Option<wire::Item>, ReadError> {
         let id = reference.0.as_str();
-        // The form of the provider's ids (H), with room; anything else in a path would be another path.
-        if !(1..=32).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        if !is_id(id) {
             return Err(unread("unusable_reference"));
         }
         let path = match generation {
@@ -439,9 +438,14 @@ fn only(mut items: impl Iterator<Item = wire::Item>) -> Result<Option<wire::Item
     }
 }
 
+/// Whether a text has the form of the provider's ids (H), with room. In a path, anything else could be another path.
+fn is_id(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 /// What an acceptance says: an id, if it could be read.
 fn accepted_report(id: Option<String>) -> Report {
-    let reference = id.filter(|id| (1..=32).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    let reference = id.filter(|id| is_id(id));
     Report { status: Status::Authorised, provider_status: "NEW".to_owned(), at: None, reference: reference.map(ProviderReference), amount: None }
 }
 
@@ -466,7 +470,7 @@ fn report(item: &wire::Item) -> Report {
     Report {
         provider_status: sanitised(&item.payment_state),
         at,
-        reference: item.id().map(|id| ProviderReference(sanitised(id))),
+        reference: item.id().filter(|id| is_id(id)).map(|id| ProviderReference(id.to_owned())),
         amount: amount(item),
         status,
     }

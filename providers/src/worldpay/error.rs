@@ -76,13 +76,15 @@ impl ErrorBody {
     /// The most telling name and the field it is about: `stringIsTooLong.number`. Never the provider's text, and of a path only the name of a field.
     #[must_use]
     pub fn code(&self) -> String {
-        let told = self.validation_errors.first().filter(|error| error.error_name.is_some()).unwrap_or(self);
+        // Some errors have name and text interchanged (H), so that what is not one word is no name.
+        let word = |text: &&str| (1..=40).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let name = |error: &Self| error.error_name.as_deref().filter(word).map(str::to_owned);
+        let told = self.validation_errors.first().filter(|error| name(error).is_some()).unwrap_or(self);
         let place = told.json_path.as_ref().or(told.query_parameter.as_ref()).or(told.path_parameter.as_ref()).or(told.header_name.as_ref());
-        let field = place.and_then(|path| path.rsplit(['.', '$']).next()).map(|field| field.split('[').next().unwrap_or_default());
-        let field = field.filter(|field| (1..=40).contains(&field.len()) && field.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
-        match (told.error_name.as_deref(), field) {
+        let field = place.and_then(|path| path.rsplit(['.', '$']).next()).and_then(|field| field.split('[').next()).filter(word);
+        match (name(told), field) {
             (Some(name), Some(field)) => format!("{name}.{field}"),
-            (Some(name), None) => name.to_owned(),
+            (Some(name), None) => name,
             (None, _) => String::new(),
         }
     }
@@ -111,6 +113,8 @@ mod tests {
                 "fieldIsMissing.transactionReference",
             ),
             (r#"{"errorName":"headerHasInvalidValue","headerName":"Content-Type"}"#, "headerHasInvalidValue.Content-Type"),
+            (r#"{"errorName":"Access to the requested resource has been denied","message":"AccessDenied"}"#, ""),
+            (r#"{"errorName":"x","validationErrors":[{"errorName":"Ada Quill is too long","jsonPath":"$.name"}]}"#, "x"),
             (r#"{"errorName":null,"message":"Unexpected Issue. Please try again"}"#, ""),
             (r#"{}"#, ""),
         ] {

@@ -7,7 +7,7 @@ use domain::fact::{ProviderReference, Told};
 use domain::id::Mode;
 use http::{HeaderMap, Method};
 
-use super::{Settings, wire};
+use super::{Settings, is_id, wire};
 use crate::worldpay::signature::{Keyring, Unsigned};
 use crate::worldpay::{Hint, SetupError, dedupe_id, key_of, sanitised};
 
@@ -90,8 +90,7 @@ fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
     let ours = [&payment.transaction_reference, &payment.idempotency_key, &payment.api_request_reference];
     let key = ours.into_iter().flatten().find_map(|text| key_of(text));
     let ids = [payment.payout_request_id, payment.payout_request_id_too, payment.ubr];
-    let is_id = |id: &String| (1..=32).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let reference = ids.into_iter().flatten().find(is_id);
+    let reference = ids.into_iter().flatten().find(|id| is_id(id));
     let word = notification.notification_type.or(notification.payment_state);
     Ok(Notice {
         dedupe_id: dedupe_id(notification.notification_id.as_deref(), body),

@@ -334,11 +334,14 @@ async fn looks() {
             );
         }
     }
-    // What is no id of the provider's never becomes part of an address.
+    // What is no id of the provider's never becomes part of an address: then there is only the search.
     for odd in ["../events", "PZ/1", "", "PZ?x=1", &"P".repeat(33)] {
-        let (closed, _socket) = refusing();
-        let look = client(settings(&closed)).look(&inquiry(1, Some(&ProviderReference(odd.to_owned())), b"")).await;
-        assert_eq!(found(look), "unusable_reference", "{odd}");
+        let server = Scripted::start(|_| Reply::json(200, &page(&[]))).await;
+        let (client, odd) = (client(settings(&server.url)), ProviderReference(odd.to_owned()));
+        assert_eq!(found(client.look(&inquiry(1, Some(&odd), b"")).await), "not found", "{odd:?}");
+        assert_eq!(client.read(&odd).await, Err(unread("unusable_reference")));
+        let [asked] = &server.received()[..] else { panic!("one question") };
+        assert!(asked.line.starts_with("GET /accountPayouts/events?pageSize"), "{}", asked.line);
     }
 }
 
