@@ -495,3 +495,45 @@ async fn repeats_that_are_paid_are_counted() {
     }
     assert_eq!((world.moved(1), world.sandbox.ledger().double_movements), (2, 1));
 }
+
+/// Whatever goes wrong: look first, send the same bytes again only when nothing is found, and every payout is paid once or not at all.
+#[tokio::test]
+async fn by_the_rules_nothing_is_paid_twice() {
+    let (world, client) = start(Generation::Current, |settings| {
+        (settings.late_appear_ms, settings.slow_answer_ms) = (50, 400);
+        settings.random = Some(Distribution {
+            fault_percent: 90,
+            seed: 11,
+            moods: Mood::ALL.into_iter().filter(|mood| !matches!(mood, Mood::Stuck | Mood::Silent)).collect(),
+        });
+    })
+    .await;
+    let mut ends = std::collections::BTreeMap::<String, u32>::new();
+    for number in 1..=60 {
+        let ada = beneficiary("Ada Quill", &format!("Invoice {number}"), iban());
+        let order = Order { key: key(number), money: money(500 + i64::from(number), "GBP"), beneficiary: &ada, context_code: "x" };
+        let request = client.prepare(&order).expect("prepares");
+        let deadline = Instant::now() + LONG;
+        let end = loop {
+            assert!(Instant::now() < deadline, "{number} does not end");
+            match client.look(&inquiry(number, None, &request)).await {
+                Look::Found(Report {
+                    status: Status::Settled | Status::Failed { .. } | Status::Returned { .. } | Status::Rejected { .. },
+                    provider_status,
+                    ..
+                }) => {
+                    break provider_status;
+                }
+                Look::Found(_) | Look::Nothing { .. } => tokio::time::sleep(Duration::from_millis(3)).await,
+                Look::NotFound => {
+                    if let Answer::Refused { .. } = client.submit(&request, soon(), Duration::from_millis(200)).await {
+                        break "refused".to_owned();
+                    }
+                }
+            }
+        };
+        *ends.entry(end).or_default() += 1;
+    }
+    assert_eq!(world.sandbox.ledger().double_movements, 0);
+    assert!(["COMPLETED", "FAILED", "INVALID", "refused"].into_iter().all(|end| ends.contains_key(end)), "{ends:?}");
+}

@@ -7,7 +7,7 @@ use super::*;
 use crate::http as net;
 use crate::http::{Call, Limits};
 use crate::worldpay::error::ErrorBody;
-use crate::worldpay::sandbox::mood::Mood;
+use crate::worldpay::sandbox::mood::{Distribution, Mood};
 use crate::worldpay::signature::{EVENT_SIGNATURE, EventKey, Unsigned};
 use crate::worldpay::world::World;
 
@@ -194,6 +194,49 @@ async fn moods() {
             assert_eq!((world.answers(number).as_str(), world.moved(number)), (answers, 1));
         }
     }
+}
+
+/// Whatever goes wrong: sent again only after a word that nothing was processed, every payout is paid once or not at all.
+#[tokio::test]
+async fn by_the_rules_nothing_is_paid_twice() {
+    let world = start(|settings| {
+        (settings.late_appear_ms, settings.slow_answer_ms) = (50, 400);
+        let moods = Mood::ALL.into_iter().filter(|mood| !matches!(mood, Mood::Stuck | Mood::Silent)).collect();
+        settings.random = Some(Distribution { fault_percent: 90, seed: 11, moods });
+    })
+    .await;
+    for version in VERSIONS {
+        let client = fast(&world.url, version);
+        let mut ends = std::collections::BTreeMap::<&str, u32>::new();
+        for number in (1..=40).map(|number| number + 40 * u8::try_from(version as usize).expect("small")) {
+            let ada = ada(&format!("Invoice {number}"));
+            let order = Order { key: key(number), money: money(500 + i64::from(number), "GBP"), beneficiary: &ada, context_code: "x" };
+            let request = client.prepare(&order).expect("prepares");
+            let answer = loop {
+                match client.submit(&request, soon(), Duration::from_millis(200)).await {
+                    Answer::NotSent { .. } | Answer::Unprocessed { .. } => {}
+                    other => break other,
+                }
+            };
+            // What was not found for so long is left to a person, or in versions 2 and 3 known not to be.
+            let patience = Instant::now() + Duration::from_millis(400);
+            let end = loop {
+                match (&answer, client.look(&inquiry(number, None, &request)).await) {
+                    (Answer::Refused { .. }, _) => break "refused",
+                    (_, Look::Found(Report { status: Status::Settled | Status::Failed { .. }, .. })) => break "ended",
+                    (_, Look::NotFound) if version < ApiVersion::V4 => break "not found for good",
+                    _ if Instant::now() > patience => break "in review",
+                    _ => tokio::time::sleep(Duration::from_millis(3)).await,
+                }
+            };
+            *ends.entry(end).or_default() += 1;
+            assert!(world.moved(number) <= 1, "{number} {version:?}");
+            assert!(end != "not found for good" || world.moved(number) == 0, "{number} {version:?} is final");
+        }
+        assert!(ends.contains_key("ended") && ends.contains_key("refused") && ends.contains_key("in review"), "{version:?} {ends:?}");
+        assert_eq!(ends.contains_key("not found for good"), version < ApiVersion::V4, "{ends:?}");
+    }
+    assert_eq!(world.sandbox.ledger().double_movements, 0);
 }
 
 /// A repeat pays again, which is why there must be none; by setting it is refused, and what is there is found.
