@@ -6,8 +6,13 @@
 mod clock;
 pub mod http;
 pub mod jws;
+mod order;
 pub mod profile;
+pub mod sandbox;
 pub mod truelayer;
+pub mod worldpay;
+
+pub use order::{Canceling, Inquiry, Order};
 
 use std::time::Duration;
 

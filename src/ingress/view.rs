@@ -54,6 +54,9 @@ enum DestinationView<'a> {
     Iban(&'a str),
     #[serde(rename = "beneficiary_account")]
     Account { sort_code: &'a str, account_number: &'a str },
+    /// Cards and accounts elsewhere, as a person may see them: `…1234`.
+    #[serde(rename = "beneficiary_masked")]
+    Masked(String),
 }
 
 /// A time as seed 003 writes it, with seven digits after the point.
@@ -93,6 +96,11 @@ impl<'a> PayoutView<'a> {
                 Destination::UkAccount { sort_code, account_number } => {
                     DestinationView::Account { sort_code: sort_code.as_str(), account_number: account_number.as_str() }
                 }
+                other @ (Destination::UsAccount { .. }
+                | Destination::Card { .. }
+                | Destination::CardToken(_)
+                | Destination::NetworkToken { .. }
+                | Destination::ApplePay { .. }) => DestinationView::Masked(other.masked()),
             },
             beneficiary_reference: beneficiary.reference.as_str(),
             amount_in_minor: payout.money.minor(),
