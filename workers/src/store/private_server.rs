@@ -63,6 +63,8 @@ impl PrivateServer {
             .arg(&self.program)
             .args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "yes", "--appendfsync", fsync])
             .args(["--maxmemory-policy", "noeviction", "--daemonize", "no"])
+            // A young file doubles every few seconds, and would be rewritten each time, in the midst of a measurement.
+            .args(["--auto-aof-rewrite-min-size", "1gb"])
             .current_dir(&self.folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
