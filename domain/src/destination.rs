@@ -177,15 +177,20 @@ pub enum Destination {
     Iban(Iban),
     /// In JSON `{"type": "sort_code_account_number", "sort_code": …, "account_number": …}`.
     UkAccount { sort_code: SortCode, account_number: AccountNumber },
+    /// The account that is configured at the provider for the balance that pays: nobody else's account, and its number is not ours to know.
+    /// In JSON `{"type": "own_account"}`.
+    OwnAccount,
 }
 
 impl Destination {
-    /// Enough for a person to recognise an account they know, and no more: `GB29…6819` for an IBAN, `…5678` for an account number.
+    /// Enough for a person to recognise an account they know, and no more: `GB29…6819` for an IBAN, `…5678` for an account number,
+    /// `own account` for the balance's own.
     #[must_use]
     pub fn masked(&self) -> String {
         match self {
             Self::Iban(iban) => format!("{}{}…{}", iban.0.country_code(), iban.0.check_digits_str(), last_four(iban.as_str())),
             Self::UkAccount { sort_code: _, account_number } => format!("…{}", last_four(account_number.as_str())),
+            Self::OwnAccount => "own account".to_owned(),
         }
     }
 }
@@ -201,6 +206,8 @@ fn last_four(text: &str) -> &str {
 enum Form {
     Iban { iban: Iban },
     SortCodeAccountNumber { sort_code: SortCode, account_number: AccountNumber },
+    // Braces, because serde lets unknown fields pass beside a variant without any.
+    OwnAccount {},
 }
 
 impl From<Form> for Destination {
@@ -208,6 +215,7 @@ impl From<Form> for Destination {
         match form {
             Form::Iban { iban } => Self::Iban(iban),
             Form::SortCodeAccountNumber { sort_code, account_number } => Self::UkAccount { sort_code, account_number },
+            Form::OwnAccount {} => Self::OwnAccount,
         }
     }
 }
@@ -217,6 +225,7 @@ impl From<Destination> for Form {
         match destination {
             Destination::Iban(iban) => Self::Iban { iban },
             Destination::UkAccount { sort_code, account_number } => Self::SortCodeAccountNumber { sort_code, account_number },
+            Destination::OwnAccount => Self::OwnAccount {},
         }
     }
 }
@@ -299,6 +308,15 @@ pub struct Beneficiary {
     pub name: BeneficiaryName,
     pub reference: StatementReference,
     pub destination: Destination,
+}
+
+impl Beneficiary {
+    /// The owner of the balance that pays, at the account configured for it. The provider knows the holder and is sent no name, so the name here is only
+    /// a label for people: `Own account`.
+    #[must_use]
+    pub fn own_account(reference: StatementReference) -> Self {
+        Self { name: BeneficiaryName("Own account".to_owned()), reference, destination: Destination::OwnAccount }
+    }
 }
 
 #[cfg(test)]
@@ -408,7 +426,14 @@ mod tests {
         let json = r#"{"type":"sort_code_account_number","sort_code":"123456","account_number":"12345678"}"#;
         let account: Destination = serde_json::from_str(json).expect("reads");
         assert_eq!(serde_json::to_string(&account).expect("serialises"), json);
+
+        let own = Beneficiary::own_account(StatementReference::parse("Week 12", 18).expect("a reference"));
+        let json = r#"{"name":"Own account","reference":"Week 12","destination":{"type":"own_account"}}"#;
+        assert_eq!(serde_json::to_string(&own).expect("serialises"), json);
+        assert_eq!(serde_json::from_str::<Beneficiary>(json).expect("reads"), own);
         for bad in [
+            r#"{"type":"own_account","iban":"GB29NWBK60161331926819"}"#,
+            r#"{"type":"own_account","note":1}"#,
             r#"{"type":"iban","iban":"GB00NWBK60161331926819"}"#,
             r#"{"type":"iban"}"#,
             r#"{"type":"card","iban":"GB29NWBK60161331926819"}"#,
@@ -429,6 +454,7 @@ mod tests {
             account_number: AccountNumber::parse("00015678").expect("an account number"),
         };
         assert_eq!(account.masked(), "…5678");
+        assert_eq!(Destination::OwnAccount.masked(), "own account");
     }
 
     /// I14: neither `Debug`, plain or pretty, nor an error shows any part of a value.

@@ -6,7 +6,10 @@
 mod clock;
 pub mod http;
 pub mod jws;
+pub mod mollie;
+mod order;
 pub mod profile;
+mod reading;
 pub mod truelayer;
 
 use std::time::Duration;
@@ -18,6 +21,9 @@ use domain::id::{Mode, ProviderKey};
 use domain::money::Money;
 use jiff::Timestamp;
 use serde::Deserialize;
+
+pub use order::{Canceling, Inquiry, Order};
+pub use reading::ReadError;
 
 use crate::profile::Profile;
 

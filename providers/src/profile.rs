@@ -30,6 +30,8 @@ pub struct Profile {
     pub last_words: &'static [&'static str],
     /// Whether a payout can be cancelled at the provider after it was sent.
     pub cancelable: bool,
+    /// Whether the provider refuses a payout while an earlier one from the same balance has not begun.
+    pub one_open_per_balance: bool,
     pub amount: AmountFormat,
     pub limits: Limits,
     pub destinations: &'static [&'static str],
@@ -56,6 +58,8 @@ pub enum KeyFormat {
 pub enum AmountFormat {
     /// A JSON integer in the currency's minor unit.
     MinorUnits,
+    /// A JSON text in the major unit, with exactly as many decimals as the currency has.
+    DecimalText,
 }
 
 /// Longest texts, in characters.
@@ -71,6 +75,8 @@ pub struct Limits {
 pub enum NoticeProof {
     /// Signed with a key that the provider publishes: the notice itself is evidence.
     Signature,
+    /// Authenticated with a secret that the provider shares with us: the notice itself is evidence. It may carry an id and nothing else.
+    SharedSecret,
 }
 
 /// Values of a profile that configuration may replace, because no document states them or an account differs. Absent means the built-in value.

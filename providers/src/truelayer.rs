@@ -39,6 +39,8 @@ use crate::http as net;
 use crate::http::{Call, Failure, Limits, Response};
 use crate::jws::{KeyError, SigningKey};
 use crate::profile::{self, AmountFormat, KeyFormat, NoticeProof, Profile};
+pub use crate::reading::ReadError;
+use crate::reading::{no_answer, not_sent, remaining, sanitised, unprocessed, usable};
 
 /// The header of body-only signatures (H).
 pub const BODY_SIGNATURE: HeaderName = HeaderName::from_static("x-tl-signature");
@@ -86,6 +88,7 @@ pub fn profile() -> Profile {
         polling: Polling { waits: [1, 5, 30, 120, 600, 1800].map(seconds).to_vec(), bound: SignedDuration::from_hours(72) },
         last_words: &["settled", "failed", "rejected"],
         cancelable: false,
+        one_open_per_balance: false,
         amount: AmountFormat::MinorUnits,
         limits: profile::Limits { beneficiary_name: wire::MAX_TEXT, reference: wire::MAX_TEXT },
         destinations: &["iban"],
@@ -202,13 +205,6 @@ pub enum SetupError {
     Empty,
 }
 
-/// Why a question that is not about one attempt has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the provider gave no usable answer: {}", why.as_str())]
-pub struct ReadError {
-    pub why: Reason,
-}
-
 /// The client of one account. Knows nothing of payouts' states: same question, same translation, however often.
 pub struct Client {
     settings: Settings,
@@ -313,7 +309,6 @@ impl Client {
     /// No byte of the body leaves after `send_by`, which is compared with the system clock after the connection is there.
     /// Repeating it is safe for the provider's money, because the key is in the bytes, but it is the caller's decision whether to.
     pub async fn submit(&self, body: &[u8], send_by: Timestamp, within: Duration) -> Answer {
-        let not_sent = |why: &str| Answer::NotSent { why: Reason::new(why) };
         let Ok(create) = serde_json::from_slice::<wire::CreatePayout>(body) else { return not_sent("unreadable_request") };
         if clock::now() > send_by {
             return not_sent("send_by_passed");
@@ -335,7 +330,7 @@ impl Client {
             let response = match self.api.call(call).await {
                 Ok(response) => response,
                 Err(Failure::NotSent(why)) => return not_sent(why),
-                Err(Failure::Ambiguous(why)) => return Answer::NoAnswer { why: Reason::new(why) },
+                Err(Failure::Ambiguous(why)) => return no_answer(why),
             };
             let error = response.json::<wire::ErrorBody>();
             let code = error.as_ref().map_or("", |error| error.error.as_str());
@@ -359,7 +354,7 @@ impl Client {
                 StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY if self.settings.refusal_codes.iter().any(|known| known == code) => {
                     Answer::Refused { reason: Reason::new(&error.map(|error| error.code()).unwrap_or_default()) }
                 }
-                status => Answer::NoAnswer { why: Reason::new(&format!("status_{}", status.as_u16())) },
+                status => no_answer(&format!("status_{}", status.as_u16())),
             };
         }
     }
@@ -424,7 +419,7 @@ impl Client {
                     && account(&payout.beneficiary_iban) == account(&create.beneficiary_iban);
                 if same { Answer::Says(report(&payout)) } else { Answer::KeyConflict }
             }
-            Ok(None) | Err(ReadError { .. }) => Answer::NoAnswer { why: Reason::new(DUPLICATE) },
+            Ok(None) | Err(ReadError { .. }) => no_answer(DUPLICATE),
         }
     }
 
@@ -434,23 +429,21 @@ impl Client {
             return Ok(None);
         }
         let payout = usable::<wire::One<wire::Payout>>(&response)?.result;
-        if payout.transaction_id == key.as_uuid() { Ok(Some(payout)) } else { Err(unread("other_payout")) }
+        if payout.transaction_id == key.as_uuid() { Ok(Some(payout)) } else { Err(ReadError::new("other_payout")) }
     }
 
     /// A GET, with one fresh token if the first was not accepted. Any status but 401 is returned.
     async fn read(&self, call: impl Fn(Duration) -> Call, deadline: Instant) -> Result<Response, ReadError> {
         let mut refreshed = false;
         loop {
-            let (token, serial) = self.token(deadline).await.map_err(unread)?;
+            let (token, serial) = self.token(deadline).await.map_err(ReadError::new)?;
             let call = call(remaining(deadline)).header(header::AUTHORIZATION, token);
-            let response = self.api.call(call).await.map_err(|failure| match failure {
-                Failure::NotSent(why) | Failure::Ambiguous(why) => unread(why),
-            })?;
+            let response = self.api.call(call).await?;
             if response.status != StatusCode::UNAUTHORIZED {
                 return Ok(response);
             }
             if refreshed {
-                return Err(unread("unauthorized"));
+                return Err(ReadError::new("unauthorized"));
             }
             refreshed = true;
             self.forget_token(serial).await;
@@ -556,34 +549,9 @@ impl TransactionKind {
     }
 }
 
-fn remaining(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
-}
-
-fn unprocessed(why: &str, retry_after: Option<SignedDuration>) -> Answer {
-    Answer::Unprocessed { why: Reason::new(why), retry_after }
-}
-
-fn unread(why: &str) -> ReadError {
-    ReadError { why: Reason::new(why) }
-}
-
-/// A 200 with the expected content, or why not.
-fn usable<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, ReadError> {
-    if response.status != StatusCode::OK {
-        return Err(unread(&format!("status_{}", response.status.as_u16())));
-    }
-    response.json().ok_or_else(|| unread("unreadable"))
-}
-
 /// The id under which the provider's support finds an answer (H).
 fn correlation(response: &Response) -> &str {
     response.headers.get("x-tl-correlation-id").and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-/// The provider's word, safe to store and to show: 64 characters of `A-Z a-z 0-9 _ - .`, others become `_`.
-fn sanitised(word: &str) -> String {
-    word.chars().take(64).map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' }).collect()
 }
 
 /// Our word for theirs (H), except that a return is a failure with the code `returned` (ASSUMED: v1 documents no returns).

@@ -54,6 +54,9 @@ enum DestinationView<'a> {
     Iban(&'a str),
     #[serde(rename = "beneficiary_account")]
     Account { sort_code: &'a str, account_number: &'a str },
+    /// The balance's own account, which has no number here: `true`.
+    #[serde(rename = "beneficiary_own_account")]
+    OwnAccount(bool),
 }
 
 /// A time as seed 003 writes it, with seven digits after the point.
@@ -93,6 +96,7 @@ impl<'a> PayoutView<'a> {
                 Destination::UkAccount { sort_code, account_number } => {
                     DestinationView::Account { sort_code: sort_code.as_str(), account_number: account_number.as_str() }
                 }
+                Destination::OwnAccount => DestinationView::OwnAccount(true),
             },
             beneficiary_reference: beneficiary.reference.as_str(),
             amount_in_minor: payout.money.minor(),

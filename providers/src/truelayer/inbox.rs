@@ -12,8 +12,9 @@ use domain::id::{Mode, ProviderKey};
 use http::{HeaderMap, HeaderName, Method};
 
 use super::jwks::{Keys, Missing};
-use super::{BODY_SIGNATURE, REQUEST_SIGNATURE, Settings, SetupError, sanitised, wire};
+use super::{BODY_SIGNATURE, REQUEST_SIGNATURE, Settings, SetupError, wire};
 use crate::jws::{Algorithm, Detached, Request, Unverified};
+use crate::reading::sanitised;
 
 /// Reads and verifies webhooks. One per account; cheap to share, and it keeps a cache of the provider's keys.
 pub struct Inbox {
