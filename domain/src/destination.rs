@@ -27,6 +27,20 @@ pub enum DestinationError {
     SortCode,
     #[error("an account number is eight digits")]
     AccountNumber,
+    #[error("a routing number is nine digits")]
+    RoutingNumber,
+    #[error("the check digit of the routing number does not match")]
+    RoutingCheckDigit,
+    #[error("an account number in the United States is 4 to 17 digits")]
+    UsAccountNumber,
+    #[error("a card number is 12 to 19 digits, without spaces")]
+    CardNumber,
+    #[error("the check digit of the card number does not match")]
+    CardCheckDigit,
+    #[error("an expiry is a year and a month: 2031-05")]
+    CardExpiry,
+    #[error("a card token is an https address of at most 2048 characters")]
+    CardToken,
 }
 
 /// Why a text is not a name or a reference.
@@ -72,6 +86,12 @@ macro_rules! checked_text {
         }
     };
 }
+
+mod card;
+mod us;
+
+pub use card::{CardExpiry, CardNumber, CardToken};
+pub use us::{RoutingNumber, UsAccountNumber, UsAccountType};
 
 redacted!(Iban, SortCode, AccountNumber, Destination, BeneficiaryName, StatementReference, Beneficiary);
 checked_text!(Iban, DestinationError, Self::parse);
@@ -169,7 +189,7 @@ impl AccountNumber {
     }
 }
 
-/// The account that money is sent to. Cards and wallets become variants when a connector pays to them.
+/// The account or the card that money is sent to. Wallets become variants when a connector pays to them.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Form", into = "Form")]
 pub enum Destination {
@@ -177,19 +197,35 @@ pub enum Destination {
     Iban(Iban),
     /// In JSON `{"type": "sort_code_account_number", "sort_code": …, "account_number": …}`.
     UkAccount { sort_code: SortCode, account_number: AccountNumber },
+    /// In JSON `{"type": "routing_number_account_number", "routing_number": …, "account_number": …, "account_type": "checking"}`.
+    UsAccount { routing_number: RoutingNumber, account_number: UsAccountNumber, account_type: UsAccountType },
+    /// In JSON `{"type": "card", "number": …, "expiry": "2031-05"}`. The name on the card is that of the beneficiary.
+    Card { number: CardNumber, expiry: CardExpiry },
+    /// A card that the provider keeps. In JSON `{"type": "card_token", "token": "https://…"}`.
+    CardToken(CardToken),
+    /// The number that a card network gave out in place of a card's. In JSON `{"type": "network_token", "number": …, "expiry": …}`.
+    NetworkToken { number: CardNumber, expiry: CardExpiry },
+    /// The number of a card in an Apple Pay device, decrypted. In JSON `{"type": "apple_pay", "number": …, "expiry": …}`.
+    ApplePay { number: CardNumber, expiry: CardExpiry },
     /// The account that is configured at the provider for the balance that pays: nobody else's account, and its number is not ours to know.
     /// In JSON `{"type": "own_account"}`.
     OwnAccount,
 }
 
 impl Destination {
-    /// Enough for a person to recognise an account they know, and no more: `GB29…6819` for an IBAN, `…5678` for an account number,
+    /// Enough for a person to recognise an account they know, and no more: `GB29…6819` for an IBAN, `…5678` for the number of an account or a card,
     /// `own account` for the balance's own.
     #[must_use]
     pub fn masked(&self) -> String {
+        let last_of = |text| format!("…{}", last_four(text));
         match self {
             Self::Iban(iban) => format!("{}{}…{}", iban.0.country_code(), iban.0.check_digits_str(), last_four(iban.as_str())),
-            Self::UkAccount { sort_code: _, account_number } => format!("…{}", last_four(account_number.as_str())),
+            Self::UkAccount { sort_code: _, account_number } => last_of(account_number.as_str()),
+            // With four digits, the last four would be the account.
+            Self::UsAccount { account_number, .. } if account_number.as_str().len() < 8 => "…".to_owned(),
+            Self::UsAccount { account_number, .. } => last_of(account_number.as_str()),
+            Self::Card { number, .. } | Self::NetworkToken { number, .. } | Self::ApplePay { number, .. } => last_of(number.as_str()),
+            Self::CardToken(_) => "…".to_owned(),
             Self::OwnAccount => "own account".to_owned(),
         }
     }
@@ -206,6 +242,11 @@ fn last_four(text: &str) -> &str {
 enum Form {
     Iban { iban: Iban },
     SortCodeAccountNumber { sort_code: SortCode, account_number: AccountNumber },
+    RoutingNumberAccountNumber { routing_number: RoutingNumber, account_number: UsAccountNumber, account_type: UsAccountType },
+    Card { number: CardNumber, expiry: CardExpiry },
+    CardToken { token: CardToken },
+    NetworkToken { number: CardNumber, expiry: CardExpiry },
+    ApplePay { number: CardNumber, expiry: CardExpiry },
     // Braces, because serde lets unknown fields pass beside a variant without any.
     OwnAccount {},
 }
@@ -215,6 +256,13 @@ impl From<Form> for Destination {
         match form {
             Form::Iban { iban } => Self::Iban(iban),
             Form::SortCodeAccountNumber { sort_code, account_number } => Self::UkAccount { sort_code, account_number },
+            Form::RoutingNumberAccountNumber { routing_number, account_number, account_type } => {
+                Self::UsAccount { routing_number, account_number, account_type }
+            }
+            Form::Card { number, expiry } => Self::Card { number, expiry },
+            Form::CardToken { token } => Self::CardToken(token),
+            Form::NetworkToken { number, expiry } => Self::NetworkToken { number, expiry },
+            Form::ApplePay { number, expiry } => Self::ApplePay { number, expiry },
             Form::OwnAccount {} => Self::OwnAccount,
         }
     }
@@ -225,6 +273,13 @@ impl From<Destination> for Form {
         match destination {
             Destination::Iban(iban) => Self::Iban { iban },
             Destination::UkAccount { sort_code, account_number } => Self::SortCodeAccountNumber { sort_code, account_number },
+            Destination::UsAccount { routing_number, account_number, account_type } => {
+                Self::RoutingNumberAccountNumber { routing_number, account_number, account_type }
+            }
+            Destination::Card { number, expiry } => Self::Card { number, expiry },
+            Destination::CardToken(token) => Self::CardToken { token },
+            Destination::NetworkToken { number, expiry } => Self::NetworkToken { number, expiry },
+            Destination::ApplePay { number, expiry } => Self::ApplePay { number, expiry },
             Destination::OwnAccount => Self::OwnAccount {},
         }
     }
@@ -437,12 +492,48 @@ mod tests {
             r#"{"type":"iban","iban":"GB00NWBK60161331926819"}"#,
             r#"{"type":"iban"}"#,
             r#"{"type":"card","iban":"GB29NWBK60161331926819"}"#,
+            r#"{"type":"card","number":"4444333322221112","expiry":"2031-05"}"#,
+            r#"{"type":"card","number":"4444333322221111","expiry":"05/31"}"#,
+            r#"{"type":"card","number":"4444333322221111","expiry":"2031-05","cvc":"123"}"#,
+            r#"{"type":"card_token","token":"http://a/b"}"#,
+            r#"{"type":"routing_number_account_number","routing_number":"021000022","account_number":"1234","account_type":"checking"}"#,
+            r#"{"type":"routing_number_account_number","routing_number":"021000021","account_number":"1234","account_type":"gold"}"#,
             r#"{"iban":"GB29NWBK60161331926819"}"#,
             r#"{"type":"iban","iban":"GB29NWBK60161331926819","sort_code":"123456"}"#,
             r#"{"type":"sort_code_account_number","sort_code":"123456"}"#,
             r#"{"type":"sort_code_account_number","sort_code":"123456","account_number":"1234"}"#,
         ] {
             assert!(serde_json::from_str::<Destination>(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// Every other kind of destination: its JSON, and what a person may see of it.
+    const KINDS: [(&str, &str); 6] = [
+        (r#"{"type":"routing_number_account_number","routing_number":"021000021","account_number":"87654321","account_type":"savings"}"#, "…4321"),
+        (r#"{"type":"routing_number_account_number","routing_number":"021000021","account_number":"7654321","account_type":"checking"}"#, "…"),
+        (r#"{"type":"card","number":"4444333322221111","expiry":"2031-05"}"#, "…1111"),
+        (r#"{"type":"card_token","token":"https://try.access.worldpay.com/tokens/MTIz"}"#, "…"),
+        (r#"{"type":"network_token","number":"4917610000000000003","expiry":"2031-05"}"#, "…0003"),
+        (r#"{"type":"apple_pay","number":"5555555555554444","expiry":"2031-05"}"#, "…4444"),
+    ];
+
+    #[test]
+    fn every_kind_survives_both_ways_masked_and_redacted() {
+        for (json, masked) in KINDS {
+            let destination: Destination = serde_json::from_str(json).expect(json);
+            assert_eq!(serde_json::to_string(&destination).expect("serialises"), json);
+            assert_eq!(destination.masked(), masked, "{json}");
+            assert_eq!(format!("{destination:?} {destination:#?}"), "Destination(redacted) Destination(redacted)");
+        }
+        let error =
+            serde_json::from_str::<Destination>(r#"{"type":"card","number":"4444333322221112","expiry":"2031-05"}"#).expect_err("a typing error");
+        assert!(!error.to_string().contains("4444"), "{error}");
+        let number = CardNumber::parse("4444333322221111").expect("a number");
+        let routing = RoutingNumber::parse("021000021").expect("a routing number");
+        let (expiry, token) = (CardExpiry::parse("2031-05").expect("an expiry"), CardToken::parse("https://a/secret").expect("a token"));
+        let shown = format!("{number:?} {routing:?} {expiry:?} {token:?} {:?}", UsAccountNumber::parse("7654321").expect("an account"));
+        for secret in ["4444", "0210", "2031", "secret", "7654"] {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
         }
     }
 

@@ -10,7 +10,11 @@ pub mod mollie;
 mod order;
 pub mod profile;
 mod reading;
+pub mod sandbox;
 pub mod truelayer;
+
+pub use order::{Canceling, Inquiry, Order};
+pub use reading::ReadError;
 
 use std::time::Duration;
 
@@ -21,9 +25,6 @@ use domain::id::{Mode, ProviderKey};
 use domain::money::Money;
 use jiff::Timestamp;
 use serde::Deserialize;
-
-pub use order::{Canceling, Inquiry, Order};
-pub use reading::ReadError;
 
 use crate::profile::Profile;
 

@@ -1,4 +1,4 @@
-//! What a caller hands to a connector: an attempt to prepare, a send to ask about, and how an attempt to cancel ended.
+//! What a worker asks a connector to do, in the same words for every provider.
 
 use std::fmt;
 
@@ -26,17 +26,17 @@ pub struct Inquiry<'a> {
     pub first_sent: Timestamp,
 }
 
+impl fmt::Debug for Inquiry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, reference, request: _, first_sent } = self;
+        f.debug_struct("Inquiry").field("key", key).field("reference", reference).field("first_sent", first_sent).finish_non_exhaustive()
+    }
+}
+
 /// How an attempt to cancel at the provider ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Canceling {
     Canceled(Report),
     TooLate(Report),
     Nothing { why: Reason },
-}
-
-impl fmt::Debug for Inquiry<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, reference, request: _, first_sent } = self;
-        f.debug_struct("Inquiry").field("key", key).field("reference", reference).field("first_sent", first_sent).finish_non_exhaustive()
-    }
 }

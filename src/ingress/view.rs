@@ -54,9 +54,9 @@ enum DestinationView<'a> {
     Iban(&'a str),
     #[serde(rename = "beneficiary_account")]
     Account { sort_code: &'a str, account_number: &'a str },
-    /// The balance's own account, which has no number here: `true`.
-    #[serde(rename = "beneficiary_own_account")]
-    OwnAccount(bool),
+    /// Cards, accounts elsewhere and the balance's own account, as a person may see them: `…1234`, `own account`.
+    #[serde(rename = "beneficiary_masked")]
+    Masked(String),
 }
 
 /// A time as seed 003 writes it, with seven digits after the point.
@@ -96,7 +96,12 @@ impl<'a> PayoutView<'a> {
                 Destination::UkAccount { sort_code, account_number } => {
                     DestinationView::Account { sort_code: sort_code.as_str(), account_number: account_number.as_str() }
                 }
-                Destination::OwnAccount => DestinationView::OwnAccount(true),
+                other @ (Destination::UsAccount { .. }
+                | Destination::Card { .. }
+                | Destination::CardToken(_)
+                | Destination::NetworkToken { .. }
+                | Destination::ApplePay { .. }
+                | Destination::OwnAccount) => DestinationView::Masked(other.masked()),
             },
             beneficiary_reference: beneficiary.reference.as_str(),
             amount_in_minor: payout.money.minor(),

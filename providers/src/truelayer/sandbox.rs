@@ -20,7 +20,6 @@
 //! The `/sandbox` routes have no authentication: the listener belongs on an address that only testers reach.
 
 pub mod book;
-mod line;
 pub mod mood;
 pub mod notices;
 
@@ -49,7 +48,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::book::{Account, Book, Created, Ledger, Movement, Rules, Stage, View};
-use self::line::{Cut, Lines};
 use self::mood::{Distribution, Mood};
 use self::notices::{Keys, NoticeSignature, Sender};
 use super::wire::{CONTEXT_CODES, CreatePayout, ErrorBody, MAX_TEXT, Many, Moment, One, Token, TopUp, Transaction};
@@ -57,6 +55,9 @@ use super::{BODY_SIGNATURE, REQUEST_SIGNATURE};
 use crate::clock;
 use crate::http::{Client, ClientError, Limits};
 use crate::jws::{self, Jwks, KeyError, VerifyingKey};
+use crate::sandbox::line::{Cut, Lines};
+use crate::sandbox::outbox::{Outbox, Retries};
+use crate::sandbox::random_uuid;
 
 /// Largest request body that is read, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -269,14 +270,16 @@ impl Sandbox {
         };
         let keys = Arc::new(Keys::generate().map_err(OpenError::Keys)?);
         let stopped = CancellationToken::new();
+        let retries = Retries {
+            attempts: settings.notice_attempts,
+            first_wait: Duration::from_millis(settings.notice_wait_ms),
+            longest_wait: Duration::from_secs(30),
+            total: Duration::from_secs(3600),
+        };
         let sender = Sender {
             keys: Arc::clone(&keys),
             signature: settings.notice_signature,
-            receiver: receiver.transpose().map_err(OpenError::NoticeUrl)?,
-            attempts: settings.notice_attempts.max(1),
-            first_wait: Duration::from_millis(settings.notice_wait_ms),
-            permits: Sender::permits(),
-            stopped: stopped.clone(),
+            outbox: Outbox::new(receiver.transpose().map_err(OpenError::NoticeUrl)?, retries, stopped.clone()),
         };
         let shared = Shared {
             client_keys,
@@ -444,14 +447,6 @@ impl Sandbox {
         let over_body = text(BODY_SIGNATURE).map(|value| jws::verify_body(key, jws::Algorithm::Es512, value, body).is_ok());
         (over_request.is_some() || over_body.is_some()) && over_request.unwrap_or(true) && over_body.unwrap_or(true)
     }
-}
-
-pub(super) fn random_uuid() -> Uuid {
-    let mut bytes = [0; 16];
-    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-        tracing::error!("no random numbers: ids of the sandbox are not random");
-    }
-    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
 /// An error in the provider's shape.
@@ -785,8 +780,7 @@ async fn top_up(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
     };
     sandbox.shared.book.top_up(top_up.clone());
     let (sender, book, jku) = (Arc::clone(&sandbox.shared.sender), Arc::clone(&sandbox.shared.book), sandbox.jku());
-    let attempts = sandbox.shared.settings.notice_attempts.max(1);
-    tokio::spawn(async move { sender.deliver(&book, &jku, transaction_id, &event, false, attempts).await });
+    tokio::spawn(async move { sender.deliver(&book, &jku, transaction_id, &event, false).await });
     (StatusCode::CREATED, Json(top_up)).into_response()
 }
 

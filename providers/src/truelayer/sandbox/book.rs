@@ -1,92 +1,21 @@
-//! What the sandbox remembers: payouts, what was asked about them, and **its own ledger of money that moved**.
-//!
-//! The ledger is the auditor of "at most one movement per payout". It counts what left, not what was asked for, and groups it in two ways: by our payout,
-//! which the `transaction_id` can be turned back into, and by what a bank would see (amount, currency, beneficiary, reference).
+//! What the sandbox remembers: payouts, what was asked about them, and the money that moved, for [`crate::sandbox::audit`].
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use domain::id::ProviderKey;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::mood::{Distribution, Mood};
+use crate::sandbox::audit::mask_of;
+pub use crate::sandbox::audit::{Direction, Ledger, Movement};
 use crate::truelayer::wire::{Balance, CreatePayout, Moment, Payout, TopUp, Transaction};
 
 /// Entries of each list about one payout.
 const MAX_CALLS: usize = 64;
-
-/// Money on its way out, or back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Direction {
-    Out,
-    Back,
-}
-
-/// One movement of money.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Movement {
-    pub transaction_id: Uuid,
-    pub direction: Direction,
-    pub amount_in_minor: i64,
-    pub currency: String,
-    /// A hash of name and IBAN, to tell beneficiaries apart without naming them.
-    pub beneficiary: String,
-    pub reference: String,
-    pub at: Timestamp,
-}
-
-impl Movement {
-    /// Our payout and attempt, if the `transaction_id` has the form of a key of ours.
-    #[must_use]
-    pub fn payout_and_attempt(&self) -> Option<(domain::id::PayoutId, u8)> {
-        ProviderKey::from_uuid(self.transaction_id).payout_and_attempt()
-    }
-}
-
-/// The auditor's report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Ledger {
-    pub movements: Vec<Movement>,
-    /// Movements out while another one of the same payout of ours had not come back. **Must be 0.**
-    pub double_movements: u64,
-    /// The same by what a bank would see. Two payouts that are meant to look alike count here too.
-    pub same_to_the_bank: u64,
-}
-
-impl Ledger {
-    fn of(movements: Vec<Movement>) -> Self {
-        let by_payout = doubles(&movements, |movement| match movement.payout_and_attempt() {
-            Some((payout, _)) => payout.to_string(),
-            None => movement.transaction_id.to_string(),
-        });
-        let by_looks = doubles(&movements, |movement| {
-            (movement.amount_in_minor, movement.currency.clone(), movement.beneficiary.clone(), movement.reference.clone())
-        });
-        Self { movements, double_movements: by_payout, same_to_the_bank: by_looks }
-    }
-}
-
-fn doubles<K: Ord>(movements: &[Movement], group: impl Fn(&Movement) -> K) -> u64 {
-    let mut out: BTreeMap<K, i64> = BTreeMap::new();
-    let mut doubles = 0;
-    for movement in movements {
-        let count = out.entry(group(movement)).or_default();
-        match movement.direction {
-            Direction::Out => {
-                *count += 1;
-                doubles += u64::from(*count > 1);
-            }
-            Direction::Back => *count -= 1,
-        }
-    }
-    doubles
-}
 
 /// What was asked about one `transaction_id`, and what was answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -580,54 +509,13 @@ fn is_same(payout: &Payout, create: &CreatePayout) -> bool {
 }
 
 fn movement(payout: &Payout, direction: Direction, at: Timestamp) -> Movement {
-    let digest = Sha256::new().chain_update(&payout.beneficiary_iban).chain_update([0]).chain_update(&payout.beneficiary_name).finalize();
     Movement {
         transaction_id: payout.transaction_id,
         direction,
         amount_in_minor: payout.amount_in_minor,
         currency: payout.currency.clone(),
-        beneficiary: digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
+        beneficiary: mask_of(&[&payout.beneficiary_iban, &payout.beneficiary_name]),
         reference: payout.beneficiary_reference.clone(),
         at,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use domain::id::{Mode, PartyId, PayoutId, Shards};
-
-    use super::*;
-
-    fn movement(key: ProviderKey, direction: Direction, reference: &str) -> Movement {
-        Movement {
-            transaction_id: key.as_uuid(),
-            direction,
-            amount_in_minor: 1,
-            currency: "GBP".to_owned(),
-            beneficiary: "b".to_owned(),
-            reference: reference.to_owned(),
-            at: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    /// The auditor finds a payout that was paid under two keys, and does not mistake a second try after a failure for that.
-    #[test]
-    fn doubles_are_found_across_attempts() {
-        let payout = |key| PayoutId::derive(&PartyId::parse("acme").expect("a party"), Mode::Test, key, Shards::ONE);
-        let (a, b) = (payout("a"), payout("b"));
-        let (first, second) = (ProviderKey::derive(a, 1), ProviderKey::derive(a, 2));
-        use Direction::{Back, Out};
-        let ledger = |movements: Vec<Movement>| {
-            let ledger = Ledger::of(movements);
-            (ledger.double_movements, ledger.same_to_the_bank)
-        };
-        assert_eq!(ledger(vec![movement(first, Out, "x"), movement(ProviderKey::derive(b, 1), Out, "y")]), (0, 0));
-        assert_eq!(ledger(vec![movement(first, Out, "x"), movement(second, Out, "y")]), (1, 0));
-        assert_eq!(ledger(vec![movement(first, Out, "x"), movement(first, Back, "x"), movement(second, Out, "x")]), (0, 0));
-        assert_eq!(ledger(vec![movement(first, Out, "x"), movement(ProviderKey::derive(b, 1), Out, "x")]), (0, 1));
-        assert_eq!(ledger(vec![movement(first, Out, "x"), movement(first, Out, "x"), movement(first, Out, "x")]), (2, 2));
-        // A key that is not ours stands for itself.
-        let strange = ProviderKey::from_uuid(Uuid::nil());
-        assert_eq!(ledger(vec![movement(strange, Out, "x"), movement(strange, Out, "y")]), (1, 0));
     }
 }

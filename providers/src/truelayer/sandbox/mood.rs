@@ -1,8 +1,9 @@
 //! The ways in which the sandbox can misbehave on purpose. A payout has one mood, decided when its `transaction_id` is seen for the first time.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
+
+use crate::sandbox::draw;
 
 /// How the sandbox treats one payout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -137,14 +138,7 @@ impl Distribution {
     /// The mood of that payout.
     #[must_use]
     pub fn draw(&self, transaction_id: Uuid) -> Mood {
-        let digest: [u8; 32] = Sha256::new().chain_update(self.seed.to_be_bytes()).chain_update(transaction_id.as_bytes()).finalize().into();
-        let [a, b, c, d, e, f, g, h, ..] = digest;
-        let (chance, choice) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
-        if u64::from(chance) * 100 >= u64::from(self.fault_percent) << 32 || self.moods.is_empty() {
-            return Mood::Plain;
-        }
-        let index = usize::try_from(choice).unwrap_or_default() % self.moods.len();
-        self.moods.get(index).copied().unwrap_or_default()
+        draw::one_of(&self.moods, self.fault_percent, self.seed, transaction_id.as_bytes()).unwrap_or_default()
     }
 }
 

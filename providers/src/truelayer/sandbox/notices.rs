@@ -7,20 +7,18 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use jiff::SignedDuration;
 use serde::Deserialize;
-use tokio::sync::{Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::book::{Book, Moved, SentNotice, Stage};
 use super::mood::Mood;
-use super::random_uuid;
 use crate::clock;
-use crate::http::{Call, Client, Waits};
+use crate::http::{Call, Client};
 use crate::jws::{Algorithm, Jwks, KeyError, SigningKey};
+use crate::sandbox::outbox::Outbox;
+use crate::sandbox::random_uuid;
 use crate::truelayer::{BODY_SIGNATURE, REQUEST_SIGNATURE, wire};
 
-/// Deliveries at the same time.
-const CONCURRENT: usize = 128;
 /// How long a receiver may take (ASSUMED).
 const RECEIVER: Duration = Duration::from_secs(10);
 
@@ -73,19 +71,10 @@ impl Keys {
 pub(super) struct Sender {
     pub(super) keys: Arc<Keys>,
     pub(super) signature: NoticeSignature,
-    /// The whole path of the receiver, and a client for its origin.
-    pub(super) receiver: Option<Client>,
-    pub(super) attempts: u32,
-    pub(super) first_wait: Duration,
-    pub(super) permits: Semaphore,
-    pub(super) stopped: CancellationToken,
+    pub(super) outbox: Outbox,
 }
 
 impl Sender {
-    pub(super) fn permits() -> Semaphore {
-        Semaphore::new(CONCURRENT)
-    }
-
     /// Takes the moves of one payout and sends a notice about each, one after the other, until there are no more.
     pub(super) async fn run(self: Arc<Self>, book: Arc<Book>, jku: String, mood: Mood, mut moves: mpsc::UnboundedReceiver<Moved>) {
         let mut held = Vec::new();
@@ -108,39 +97,24 @@ impl Sender {
         }
         if mood == Mood::BadSignature {
             let lie = Moved { stage: Stage::Failed, reason: Some("scheme_error"), ..moved.clone() };
-            self.deliver(book, jku, moved.transaction_id, &event(&lie), true, 1).await;
+            self.deliver(book, jku, moved.transaction_id, &event(&lie), true).await;
         }
         let event = event(moved);
         let copies = if mood == Mood::DuplicateNotices { 2 } else { 1 };
         for _ in 0..copies {
-            self.deliver(book, jku, moved.transaction_id, &event, false, self.attempts).await;
+            self.deliver(book, jku, moved.transaction_id, &event, false).await;
         }
     }
 
-    /// Delivers one event, trying until a 2xx or until the tries are used up.
-    pub(super) async fn deliver(&self, book: &Book, jku: &str, id: Uuid, event: &wire::Event, forged: bool, attempts: u32) {
-        let Some(client) = &self.receiver else { return };
+    /// Delivers one event, trying until a 2xx or until the tries are used up. A forgery is tried once.
+    pub(super) async fn deliver(&self, book: &Book, jku: &str, id: Uuid, event: &wire::Event, forged: bool) {
         let Ok(body) = serde_json::to_vec(event).map(Bytes::from) else { return };
-        let mut waits = Waits::new(self.first_wait, Duration::from_secs(30), Duration::from_secs(3600));
-        for attempt in 1..=attempts {
-            let Ok(_permit) = self.permits.acquire().await else { return };
-            let Ok(call) = self.signed(client, jku, &body, forged) else { return };
-            let sent = tokio::select! {
-                sent = client.call(call) => sent,
-                () = self.stopped.cancelled() => return,
-            };
-            let status = sent.ok().map(|response| response.status);
+        let call = |client: &Client| self.signed(client, jku, &body, forged).ok();
+        let note = |status: Option<http::StatusCode>| {
             let (event_id, event_type) = (event.event_id.clone(), event.event_type.clone());
             book.notified(id, SentNotice { event_id, event_type, at: clock::now(), forged, status: status.map(|status| status.as_u16()) });
-            if status.is_some_and(|status| status.is_success()) || attempt == attempts {
-                return;
-            }
-            let Some(wait) = waits.next() else { return };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.stopped.cancelled() => return,
-            }
-        }
+        };
+        self.outbox.deliver(forged, call, |status| status.is_success(), note).await;
     }
 
     fn signed(&self, client: &Client, jku: &str, body: &Bytes, forged: bool) -> Result<Call, KeyError> {

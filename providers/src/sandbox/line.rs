@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// A listener whose connections end when `stopped` is cancelled.
-pub(super) struct Lines {
-    pub(super) listener: TcpListener,
-    pub(super) stopped: CancellationToken,
+pub(crate) struct Lines {
+    pub(crate) listener: TcpListener,
+    pub(crate) stopped: CancellationToken,
 }
 
 impl Listener for Lines {
@@ -34,7 +34,7 @@ impl Listener for Lines {
 
 /// What a handler gets to know about its connection: how to end it.
 #[derive(Clone)]
-pub(super) struct Cut(pub(super) CancellationToken);
+pub(crate) struct Cut(pub(crate) CancellationToken);
 
 impl Connected<IncomingStream<'_, Lines>> for Cut {
     fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
@@ -43,7 +43,7 @@ impl Connected<IncomingStream<'_, Lines>> for Cut {
 }
 
 /// A connection that fails every read and write once it has been cut.
-pub(super) struct Line {
+pub(crate) struct Line {
     stream: TcpStream,
     cut: CancellationToken,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
