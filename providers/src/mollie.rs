@@ -19,7 +19,7 @@
 //! Labels: **(H)** read in the provider's documents or libraries, **ASSUMED** found nowhere and therefore a setting or harmless.
 
 pub mod inbox;
-
+pub mod sandbox;
 pub mod wire;
 
 use std::collections::BTreeMap;

@@ -461,3 +461,5 @@ fn debug_shows_nothing_of_a_request() {
     let shown = format!("{order:?} {:?}", inquiry(&request, None));
     assert!(!shown.contains("holiday") && !shown.contains("Week") && !shown.contains("123, 34"), "{shown}");
 }
+
+mod with_sandbox;

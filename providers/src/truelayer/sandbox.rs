@@ -20,7 +20,6 @@
 //! The `/sandbox` routes have no authentication: the listener belongs on an address that only testers reach.
 
 pub mod book;
-pub mod mood;
 pub mod notices;
 
 use std::collections::HashMap;
@@ -55,12 +54,12 @@ use super::{BODY_SIGNATURE, REQUEST_SIGNATURE};
 use crate::clock;
 use crate::http::{Client, ClientError, Limits};
 use crate::jws::{self, Jwks, KeyError, VerifyingKey};
+use crate::sandbox::admin::{self, Desk};
 use crate::sandbox::line::{Cut, Lines};
+pub use crate::sandbox::mood;
 use crate::sandbox::outbox::{Outbox, Retries};
 use crate::sandbox::random_uuid;
 
-/// Largest request body that is read, in bytes.
-const MAX_BODY: usize = 64 * 1024;
 const MAX_TOKENS: usize = 10_000;
 
 /// A client's public key, under the id that its signatures name.
@@ -247,6 +246,30 @@ struct Shared {
     stopped: CancellationToken,
 }
 
+impl Desk for Sandbox {
+    type Stage = Stage;
+
+    fn ledger(&self) -> Ledger {
+        self.shared.book.ledger()
+    }
+
+    fn view(&self, transaction_id: Uuid) -> Option<serde_json::Value> {
+        serde_json::to_value(self.payout(transaction_id)?).ok()
+    }
+
+    fn advance(&self, transaction_id: Uuid, to: Stage) -> bool {
+        Self::advance(self, transaction_id, to)
+    }
+
+    fn set_mood(&self, count: u32, mood: Mood) {
+        self.shared.book.set_mood(count, mood);
+    }
+
+    fn set_random(&self, distribution: Option<Distribution>) {
+        self.shared.book.set_distribution(distribution);
+    }
+}
+
 impl Sandbox {
     /// Opens a sandbox, with the payouts of its journal if it has one. Sends and serves nothing yet.
     ///
@@ -364,10 +387,7 @@ impl Sandbox {
             .route("/v1/balances", get(balances))
             .route("/v1/test", post(test_signature))
             .route("/.well-known/jwks", get(jwks))
-            .route("/sandbox/ledger", get(ledger))
-            .route("/sandbox/payouts/{transaction_id}", get(view))
-            .route("/sandbox/payouts/{transaction_id}/advance", post(advance))
-            .route("/sandbox/moods", get(list_moods).post(set_moods))
+            .merge(admin::routes())
             .route("/sandbox/topups", post(top_up))
             .route("/sandbox/tokens/revoke", post(revoke))
             .fallback(|| async { not_found() })
@@ -474,14 +494,10 @@ fn invalid_field(field: &str, message: &str) -> Response {
 
 /// The parts of a request, with its raw body.
 async fn taken_apart(request: Request) -> Result<(http::request::Parts, Bytes), Response> {
-    let (parts, body) = request.into_parts();
-    match axum::body::to_bytes(body, MAX_BODY).await {
-        Ok(body) => Ok((parts, body)),
-        Err(_) => Err(error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", None)),
-    }
+    crate::sandbox::taken_apart(request).await.ok_or_else(|| error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", None))
 }
 
-/// A JSON body of the admin routes.
+/// A JSON body.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
     serde_json::from_slice(body).map_err(|problem| Box::new(error(StatusCode::BAD_REQUEST, "invalid_request", Some(problem.to_string()))))
 }
@@ -687,62 +703,6 @@ async fn jwks(State(sandbox): State<Sandbox>) -> Response {
         Ok(Ok(keys)) => ([(header::CACHE_CONTROL, "max-age=300")], Json(keys)).into_response(),
         Ok(Err(_)) | Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error", None),
     }
-}
-
-async fn ledger(State(sandbox): State<Sandbox>) -> Response {
-    Json(sandbox.ledger()).into_response()
-}
-
-async fn view(State(sandbox): State<Sandbox>, Path(id): Path<String>) -> Response {
-    let view = id.parse().ok().and_then(|id| sandbox.payout(id));
-    view.map_or_else(not_found, |view| Json(view).into_response())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Advance {
-    to: Stage,
-}
-
-async fn advance(State(sandbox): State<Sandbox>, Path(id): Path<String>, body: Bytes) -> Response {
-    let (id, to) = match (id.parse(), read::<Advance>(&body)) {
-        (Ok(id), Ok(Advance { to })) => (id, to),
-        (Err(_), _) => return not_found(),
-        (_, Err(response)) => return *response,
-    };
-    if sandbox.advance(id, to) { StatusCode::NO_CONTENT.into_response() } else { error(StatusCode::CONFLICT, "invalid_state", None) }
-}
-
-async fn list_moods() -> Response {
-    let describe = |(amount, mood): (i64, Mood)| {
-        let reference: String = format!("MOOD {}", mood.name()).chars().take(MAX_TEXT).collect();
-        serde_json::json!({"mood": mood, "what": mood.sentence(), "amount_in_minor": amount, "beneficiary_reference": reference})
-    };
-    let moods = (Mood::FIRST_AMOUNT..).zip(Mood::ALL).map(describe).collect::<Vec<_>>();
-    Json(serde_json::json!({"moods": moods})).into_response()
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SetMoods {
-    Next(NextMoods),
-    Random(Distribution),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NextMoods {
-    next: u32,
-    mood: Mood,
-}
-
-async fn set_moods(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
-    match read(&body) {
-        Ok(SetMoods::Next(NextMoods { next, mood })) => sandbox.set_mood(next, mood),
-        Ok(SetMoods::Random(distribution)) => sandbox.set_random(Some(distribution)),
-        Err(response) => return *response,
-    }
-    StatusCode::NO_CONTENT.into_response()
 }
 
 #[derive(Deserialize)]
