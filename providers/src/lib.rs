@@ -12,9 +12,10 @@ pub mod profile;
 mod reading;
 pub mod sandbox;
 pub mod truelayer;
+pub mod truelayer_v3;
 
 pub use order::{Canceling, Inquiry, Order};
-pub use reading::ReadError;
+pub use reading::{Hint, ReadError};
 
 use std::time::Duration;
 

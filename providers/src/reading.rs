@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use domain::fact::{Answer, Reason};
+use domain::fact::{Answer, ProviderReference, Reason};
+use domain::id::ProviderKey;
 use http::StatusCode;
 use jiff::SignedDuration;
 use tokio::time::Instant;
@@ -33,6 +34,13 @@ impl From<Failure> for ReadError {
             Failure::NotSent(why) | Failure::Ambiguous(why) => Self::new(why),
         }
     }
+}
+
+/// Which attempt to look at now, where a notice is not evidence, or carries the provider's id and nothing of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    Key(ProviderKey),
+    Reference(ProviderReference),
 }
 
 pub(crate) fn remaining(deadline: Instant) -> Duration {

@@ -16,7 +16,9 @@
 
 pub mod inbox;
 mod jwks;
+pub(crate) mod proof;
 pub mod sandbox;
+pub(crate) mod token;
 pub mod wire;
 
 use std::time::Duration;
@@ -33,6 +35,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use self::token::{Credentials, Tokens};
 use crate::FieldProblem;
 use crate::clock;
 use crate::http as net;
@@ -201,7 +204,9 @@ pub enum SetupError {
     Jku(#[source] net::ClientError),
     #[error("private_key_pem")]
     PrivateKey(#[source] KeyError),
-    #[error("client_id, kid and jku must not be empty")]
+    #[error("merchant_accounts: {currency} is not a currency, or its account not an id")]
+    MerchantAccount { currency: String },
+    #[error("client_id, kid, jku and merchant_accounts must not be empty")]
     Empty,
 }
 
@@ -209,10 +214,9 @@ pub enum SetupError {
 pub struct Client {
     settings: Settings,
     api: net::Client,
-    auth: net::Client,
+    tokens: Tokens,
     signing: SigningKey,
     profile: Profile,
-    token: tokio::sync::Mutex<Grant>,
 }
 
 impl std::fmt::Debug for Client {
@@ -221,26 +225,6 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// What is known about a token.
-enum Grant {
-    None,
-    Token {
-        value: HeaderValue,
-        until: Instant,
-        serial: u64,
-    },
-    /// The server just said no, or nothing: the next calls share that instead of asking again one after the other.
-    Failed {
-        why: &'static str,
-        until: Instant,
-    },
-}
-
-/// Tokens are renewed so long before they end.
-const TOKEN_MARGIN: Duration = Duration::from_secs(60);
-/// How long a failure to get a token is shared.
-const TOKEN_RETRY: Duration = Duration::from_secs(1);
-const MAX_TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 const PAYOUTS: &str = "/v1/payouts";
 
 impl Client {
@@ -260,10 +244,17 @@ impl Client {
         }
         Ok(Self {
             api: net::Client::new(&settings.base_url, tls_only, settings.limits()).map_err(SetupError::BaseUrl)?,
-            auth: net::Client::new(&settings.auth_url, tls_only, settings.limits()).map_err(SetupError::AuthUrl)?,
+            tokens: Tokens::new(
+                net::Client::new(&settings.auth_url, tls_only, settings.limits()).map_err(SetupError::AuthUrl)?,
+                Credentials {
+                    client_id: settings.client_id.clone(),
+                    client_secret: settings.client_secret.clone(),
+                    scope: settings.scope.clone(),
+                    timeout: Duration::from_millis(settings.token_timeout_ms),
+                },
+            ),
             signing,
             profile: profile().with(&settings.profile),
-            token: tokio::sync::Mutex::new(Grant::None),
             settings,
         })
     }
@@ -317,7 +308,7 @@ impl Client {
         let body = Bytes::copy_from_slice(body);
         let mut refreshed = false;
         loop {
-            let (token, serial) = match self.token(deadline).await {
+            let (token, serial) = match self.tokens.get(deadline).await {
                 Ok(token) => token,
                 // After a 401 the request was refused once and not sent again: that is what the 401 said.
                 Err(_) if refreshed => return unprocessed("unauthorized", None),
@@ -341,7 +332,7 @@ impl Client {
                 }
                 StatusCode::UNAUTHORIZED if !refreshed && code != INVALID_SIGNATURE => {
                     refreshed = true;
-                    self.forget_token(serial).await;
+                    self.tokens.forget(serial).await;
                     continue;
                 }
                 StatusCode::UNAUTHORIZED => unprocessed(if code == INVALID_SIGNATURE { code } else { "unauthorized" }, None),
@@ -395,7 +386,7 @@ impl Client {
             }
             call
         };
-        let response = self.read(call, deadline).await?;
+        let response = self.tokens.read(&self.api, call, deadline).await?;
         usable::<wire::Many<wire::Transaction>>(&response).map(|many| many.results)
     }
 
@@ -405,7 +396,7 @@ impl Client {
     ///
     /// [`ReadError`].
     pub async fn balances(&self) -> Result<Vec<wire::Balance>, ReadError> {
-        let response = self.read(|within| Call::new(Method::GET, "/v1/balances", within), self.read_deadline()).await?;
+        let response = self.tokens.read(&self.api, |within| Call::new(Method::GET, "/v1/balances", within), self.read_deadline()).await?;
         usable::<wire::Many<wire::Balance>>(&response).map(|many| many.results)
     }
 
@@ -424,30 +415,12 @@ impl Client {
     }
 
     async fn find(&self, key: ProviderKey, deadline: Instant) -> Result<Option<wire::Payout>, ReadError> {
-        let response = self.read(|within| Call::new(Method::GET, format!("{PAYOUTS}/{}", key.as_uuid()), within), deadline).await?;
+        let response = self.tokens.read(&self.api, |within| Call::new(Method::GET, format!("{PAYOUTS}/{}", key.as_uuid()), within), deadline).await?;
         if response.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let payout = usable::<wire::One<wire::Payout>>(&response)?.result;
         if payout.transaction_id == key.as_uuid() { Ok(Some(payout)) } else { Err(ReadError::new("other_payout")) }
-    }
-
-    /// A GET, with one fresh token if the first was not accepted. Any status but 401 is returned.
-    async fn read(&self, call: impl Fn(Duration) -> Call, deadline: Instant) -> Result<Response, ReadError> {
-        let mut refreshed = false;
-        loop {
-            let (token, serial) = self.token(deadline).await.map_err(ReadError::new)?;
-            let call = call(remaining(deadline)).header(header::AUTHORIZATION, token);
-            let response = self.api.call(call).await?;
-            if response.status != StatusCode::UNAUTHORIZED {
-                return Ok(response);
-            }
-            if refreshed {
-                return Err(ReadError::new("unauthorized"));
-            }
-            refreshed = true;
-            self.forget_token(serial).await;
-        }
     }
 
     fn signed(&self, create: &wire::CreatePayout, body: Bytes, within: Duration) -> Result<Call, KeyError> {
@@ -464,69 +437,10 @@ impl Client {
         Ok(call.body("application/json", body))
     }
 
-    /// A token, from the cache or fetched. Callers that come together wait for one fetch.
-    async fn token(&self, deadline: Instant) -> Result<(HeaderValue, u64), &'static str> {
-        let fetch = async {
-            let mut grant = self.token.lock().await;
-            let now = Instant::now();
-            match &*grant {
-                Grant::Token { value, until, serial } if now < *until => return Ok((value.clone(), *serial)),
-                Grant::Failed { why, until } if now < *until => return Err(*why),
-                Grant::None | Grant::Token { .. } | Grant::Failed { .. } => {}
-            }
-            let within = Duration::from_millis(self.settings.token_timeout_ms).min(remaining(deadline));
-            match self.fetch_token(within).await {
-                Ok((value, life)) => {
-                    let serial = NEXT_SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    *grant = Grant::Token { value: value.clone(), until: now + life.saturating_sub(TOKEN_MARGIN), serial };
-                    Ok((value, serial))
-                }
-                Err(why) => {
-                    *grant = Grant::Failed { why, until: Instant::now() + TOKEN_RETRY };
-                    Err(why)
-                }
-            }
-        };
-        tokio::time::timeout_at(deadline, fetch).await.unwrap_or(Err("token_deadline"))
-    }
-
-    async fn fetch_token(&self, within: Duration) -> Result<(HeaderValue, Duration), &'static str> {
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", &self.settings.client_id)
-            .append_pair("client_secret", self.settings.client_secret.expose_secret())
-            .append_pair("scope", &self.settings.scope)
-            .finish();
-        let call = Call::new(Method::POST, "/connect/token", within).body("application/x-www-form-urlencoded", form.into());
-        let response = self.auth.call(call).await.map_err(|failure| match failure {
-            Failure::NotSent("deadline") | Failure::Ambiguous("deadline") => "token_deadline",
-            Failure::NotSent(_) | Failure::Ambiguous(_) => "token_unreachable",
-        })?;
-        if response.status != StatusCode::OK {
-            // The words of OAuth errors are few and fixed; which one it was helps, and the rest of the body does not.
-            let invalid = response.json::<wire::ErrorBody>().is_some_and(|error| error.error == "invalid_client");
-            return Err(if invalid { "token_invalid_client" } else { "token_refused" });
-        }
-        let token: wire::Token = response.json().ok_or("token_unreadable")?;
-        let mut value = HeaderValue::try_from(format!("Bearer {}", token.access_token)).map_err(|_| "token_unreadable")?;
-        value.set_sensitive(true);
-        Ok((value, Duration::from_secs(token.expires_in).min(MAX_TOKEN_LIFE)))
-    }
-
-    /// Drops a token that was not accepted, unless somebody has replaced it already.
-    async fn forget_token(&self, refused: u64) {
-        let mut grant = self.token.lock().await;
-        if matches!(&*grant, Grant::Token { serial, .. } if *serial == refused) {
-            *grant = Grant::None;
-        }
-    }
-
     fn read_deadline(&self) -> Instant {
         Instant::now() + Duration::from_millis(self.settings.read_timeout_ms)
     }
 }
-
-static NEXT_SERIAL: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// ASSUMED: the code of a signature that did not verify.
 const INVALID_SIGNATURE: &str = "invalid_signature";

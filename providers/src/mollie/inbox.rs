@@ -12,12 +12,13 @@ use std::fmt::Write as _;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use domain::fact::{ProviderReference, Told};
-use domain::id::{Mode, ProviderKey};
+use domain::id::Mode;
 use http::{HeaderMap, HeaderName, Method};
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Settings, SetupError, wire};
+pub use crate::reading::Hint;
 use crate::reading::{is_plain_id, sanitised};
 
 /// The header of a webhook's signature (H).
@@ -42,13 +43,6 @@ pub struct Notice {
     event_type: String,
     told: Option<Told>,
     hint: Option<Hint>,
-}
-
-/// Which attempt to look at now, where the notice itself says nothing that could be believed about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hint {
-    Key(ProviderKey),
-    Reference(ProviderReference),
 }
 
 impl Notice {
