@@ -15,7 +15,7 @@ pub mod truelayer;
 pub mod truelayer_v3;
 
 pub use order::{Canceling, Inquiry, Order};
-pub use reading::{Hint, ReadError};
+pub use reading::{Hint, NotAnAccount, ReadError};
 
 use std::time::Duration;
 

@@ -40,7 +40,7 @@ use tokio::time::Instant;
 use crate::http as net;
 use crate::http::{Call, Failure, Limits, Response};
 use crate::profile::{self, AmountFormat, KeyFormat, NoticeProof, Profile};
-use crate::reading::{ReadError, is_plain_id, no_answer, not_sent, remaining, sanitised, unprocessed, usable};
+use crate::reading::{NotAnAccount, ReadError, check_accounts, is_plain_id, no_answer, not_sent, remaining, sanitised, unprocessed, usable};
 use crate::{Canceling, FieldProblem, Inquiry, Order, clock};
 
 /// The provider's address, one for test and live (H).
@@ -146,14 +146,22 @@ mod defaults {
 pub enum SetupError {
     #[error("base_url")]
     BaseUrl(#[source] net::ClientError),
-    #[error("api_key cannot be a header")]
-    ApiKey,
-    #[error("api_key belongs to the other mode")]
+    #[error("api_key")]
+    ApiKey(#[source] ApiKeyProblem),
+    #[error("balances.{currency}")]
+    Balance { currency: String, source: NotAnAccount },
+    /// Empty, or zero where nothing would come of it.
+    #[error("{0}")]
+    Missing(&'static str),
+}
+
+/// What is wrong with an API key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiKeyProblem {
+    #[error("it has characters that no header can have")]
+    Characters,
+    #[error("it belongs to the other mode")]
     OtherMode,
-    #[error("balances: {currency} is not a currency, or its balance not an id")]
-    Balance { currency: String },
-    #[error("api_key, balances and webhook_secrets must not be empty, page_size and pages_max not 0")]
-    Empty,
 }
 
 /// The client of one account. Knows nothing of payouts' states: same question, same translation, however often.
@@ -195,20 +203,19 @@ impl Client {
     /// [`SetupError`] names the setting.
     pub fn new(settings: Settings, mode: Mode, provider: Provider) -> Result<Self, SetupError> {
         let key = settings.api_key.expose_secret();
-        if key.is_empty() || settings.balances.is_empty() || settings.page_size == 0 || settings.pages_max == 0 {
-            return Err(SetupError::Empty);
+        let (api_key, balances) = (("api_key", key.is_empty()), ("balances", settings.balances.is_empty()));
+        for (setting, missing) in [api_key, balances, ("page_size", settings.page_size == 0), ("pages_max", settings.pages_max == 0)] {
+            if missing {
+                return Err(SetupError::Missing(setting));
+            }
         }
         let testmode = match (key.split_once('_').map(|(kind, _)| kind), mode) {
             (Some("test"), Mode::Test) | (Some("live"), Mode::Live) => None,
-            (Some("test"), Mode::Live) | (Some("live"), Mode::Test) => return Err(SetupError::OtherMode),
+            (Some("test"), Mode::Live) | (Some("live"), Mode::Test) => return Err(SetupError::ApiKey(ApiKeyProblem::OtherMode)),
             _ => Some(mode == Mode::Test),
         };
-        for (currency, balance) in &settings.balances {
-            if domain::money::Currency::parse(currency).is_err() || !is_plain_id(balance) {
-                return Err(SetupError::Balance { currency: sanitised(currency) });
-            }
-        }
-        let mut authorization = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| SetupError::ApiKey)?;
+        check_accounts(&settings.balances).map_err(|currency| SetupError::Balance { currency, source: NotAnAccount })?;
+        let mut authorization = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| SetupError::ApiKey(ApiKeyProblem::Characters))?;
         authorization.set_sensitive(true);
         let limits = Limits { connect: Duration::from_millis(settings.connect_timeout_ms), body: settings.response_limit_bytes, ..Limits::default() };
         Ok(Self {

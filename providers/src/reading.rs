@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use domain::fact::{Answer, ProviderReference, Reason};
 use domain::id::ProviderKey;
+use domain::money::Currency;
 use http::StatusCode;
 use jiff::SignedDuration;
 use tokio::time::Instant;
@@ -34,6 +35,17 @@ impl From<Failure> for ReadError {
             Failure::NotSent(why) | Failure::Ambiguous(why) => Self::new(why),
         }
     }
+}
+
+/// A setting that is to lead from a currency to an id of the provider, and does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is not a currency with the id of an account")]
+pub struct NotAnAccount;
+
+/// Checks the ids of accounts by currency; the error is the first currency, or what stands in its place, that is not right.
+pub(crate) fn check_accounts<'a>(accounts: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<(), String> {
+    let wrong = |(currency, id): &(&String, &String)| Currency::parse(currency).is_err() || !is_plain_id(id);
+    accounts.into_iter().find(wrong).map_or(Ok(()), |(currency, _)| Err(sanitised(currency)))
 }
 
 /// Which attempt to look at now, where a notice is not evidence, or carries the provider's id and nothing of ours.

@@ -43,7 +43,7 @@ use crate::http::{Call, Failure, Limits, Response};
 use crate::jws::{KeyError, SigningKey};
 use crate::profile::{self, AmountFormat, KeyFormat, NoticeProof, Profile};
 pub use crate::reading::ReadError;
-use crate::reading::{no_answer, not_sent, remaining, sanitised, unprocessed, usable};
+use crate::reading::{NotAnAccount, no_answer, not_sent, remaining, sanitised, unprocessed, usable};
 
 /// The header of body-only signatures (H).
 pub const BODY_SIGNATURE: HeaderName = HeaderName::from_static("x-tl-signature");
@@ -204,9 +204,13 @@ pub enum SetupError {
     Jku(#[source] net::ClientError),
     #[error("private_key_pem")]
     PrivateKey(#[source] KeyError),
-    #[error("merchant_accounts: {currency} is not a currency, or its account not an id")]
-    MerchantAccount { currency: String },
-    #[error("client_id, kid, jku and merchant_accounts must not be empty")]
+    /// Of v3 only.
+    #[error("merchant_accounts")]
+    NoMerchantAccounts,
+    /// Of v3 only.
+    #[error("merchant_accounts.{currency}")]
+    MerchantAccount { currency: String, source: NotAnAccount },
+    #[error("client_id, kid and jku must not be empty")]
     Empty,
 }
 

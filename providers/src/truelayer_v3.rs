@@ -40,7 +40,7 @@ use crate::http as net;
 use crate::http::{Call, Failure, Limits, Response};
 use crate::jws::{Algorithm, KeyError, SigningKey};
 use crate::profile::{self, AmountFormat, KeyFormat, NoticeProof, Profile};
-use crate::reading::{ReadError, is_plain_id, no_answer, not_sent, remaining, sanitised, unprocessed, usable};
+use crate::reading::{NotAnAccount, ReadError, check_accounts, is_plain_id, no_answer, not_sent, remaining, sanitised, unprocessed, usable};
 use crate::truelayer::token::{Credentials, Tokens};
 use crate::truelayer::{REQUEST_SIGNATURE, SetupError};
 use crate::{FieldProblem, Inquiry, Order, clock};
@@ -193,15 +193,13 @@ impl Client {
     ///
     /// [`SetupError`] names the setting.
     pub fn new(settings: Settings, mode: Mode, provider: Provider) -> Result<Self, SetupError> {
-        let empty = [&settings.client_id, &settings.kid].iter().any(|text| text.is_empty());
-        if empty || settings.jku.is_empty() || settings.merchant_accounts.is_empty() {
+        if settings.client_id.is_empty() || settings.kid.is_empty() || settings.jku.is_empty() {
             return Err(SetupError::Empty);
         }
-        for (currency, account) in &settings.merchant_accounts {
-            if Currency::parse(currency).is_err() || !is_plain_id(account) {
-                return Err(SetupError::MerchantAccount { currency: sanitised(currency) });
-            }
+        if settings.merchant_accounts.is_empty() {
+            return Err(SetupError::NoMerchantAccounts);
         }
+        check_accounts(&settings.merchant_accounts).map_err(|currency| SetupError::MerchantAccount { currency, source: NotAnAccount })?;
         let tls_only = mode == Mode::Live;
         let signing = SigningKey::from_pem(settings.kid.as_str(), settings.private_key_pem.expose_secret()).map_err(SetupError::PrivateKey)?;
         if signing.algorithm() != Algorithm::Es512 {

@@ -94,10 +94,12 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// [`SetupError::Empty`] for a secret that is empty: anybody could sign with it.
+    /// [`SetupError::Missing`] for a secret that is empty: anybody could sign with it.
     pub fn new(settings: &Settings, mode: Mode) -> Result<Self, SetupError> {
         let secrets = settings.webhook_secrets.iter().map(|secret| secret.expose_secret());
-        let key = |secret: &str| if secret.is_empty() { Err(SetupError::Empty) } else { Ok(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())) };
+        let key = |secret: &str| {
+            if secret.is_empty() { Err(SetupError::Missing("webhook_secrets")) } else { Ok(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())) }
+        };
         Ok(Self { secrets: secrets.map(key).collect::<Result<_, _>>()?, mode })
     }
 

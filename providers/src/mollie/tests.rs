@@ -429,10 +429,10 @@ fn settings_are_checked_and_show_no_secret() {
     let text =
         format!("{good:?} {:?} {:?}", new(good.clone(), Mode::Test).expect("a client"), inbox::Inbox::new(&good, Mode::Test).expect("an inbox"));
     assert!(!text.contains("hunter2") && !text.contains("VpQ3"), "{text}");
-    assert!(matches!(new(key("live_x"), Mode::Test), Err(SetupError::OtherMode)));
-    assert!(matches!(new(key("test_x"), Mode::Live), Err(SetupError::OtherMode)));
-    assert!(matches!(new(key("test_a\nb"), Mode::Test), Err(SetupError::ApiKey)));
-    assert!(matches!(new(key(""), Mode::Test), Err(SetupError::Empty)));
+    assert!(matches!(new(key("live_x"), Mode::Test), Err(SetupError::ApiKey(ApiKeyProblem::OtherMode))));
+    assert!(matches!(new(key("test_x"), Mode::Live), Err(SetupError::ApiKey(ApiKeyProblem::OtherMode))));
+    assert!(matches!(new(key("test_a\nb"), Mode::Test), Err(SetupError::ApiKey(ApiKeyProblem::Characters))));
+    assert!(matches!(new(key(""), Mode::Test), Err(SetupError::Missing("api_key"))));
     let balance = |currency: &str, id: &str| Settings { balances: [(currency.to_owned(), id.to_owned())].into(), ..good.clone() };
     assert!(matches!(new(balance("eur", "bal_1"), Mode::Test), Err(SetupError::Balance { .. })));
     assert!(matches!(new(balance("EUR", "bal/1"), Mode::Test), Err(SetupError::Balance { .. })));

@@ -358,7 +358,7 @@ fn settings_are_checked_and_show_no_secret() {
     let account = |currency: &str, id: &str| Settings { merchant_accounts: [(currency.to_owned(), id.to_owned())].into(), ..good.clone() };
     assert!(matches!(new(account("pounds", "a"), Mode::Test), Err(SetupError::MerchantAccount { .. })));
     assert!(matches!(new(account("GBP", "a/b"), Mode::Test), Err(SetupError::MerchantAccount { .. })));
-    assert!(matches!(new(Settings { merchant_accounts: BTreeMap::new(), ..good.clone() }, Mode::Test), Err(SetupError::Empty)));
+    assert!(matches!(new(Settings { merchant_accounts: BTreeMap::new(), ..good.clone() }, Mode::Test), Err(SetupError::NoMerchantAccounts)));
     let no_key = Settings { private_key_pem: SecretString::from("hunter2"), ..good.clone() };
     let error = new(no_key, Mode::Test).expect_err("no key");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
