@@ -13,6 +13,7 @@ mod reading;
 pub mod sandbox;
 pub mod truelayer;
 pub mod truelayer_v3;
+pub mod worldpay;
 
 pub use order::{Canceling, Inquiry, Order};
 pub use reading::{Hint, NotAnAccount, ReadError};

@@ -63,6 +63,7 @@ pub fn profile(provider: Provider) -> Profile {
         // Through the list of payouts: every description ends with our key.
         looked_up_by_our_key: true,
         propagation: seconds(60),
+        not_found_is_final: false,
         polling: Polling { waits: [5, 30, 120, 600, 3600].map(seconds).to_vec(), bound: SignedDuration::from_hours(7 * 24) },
         last_words: &["completed", "failed", "canceled"],
         cancelable: true,

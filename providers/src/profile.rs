@@ -24,6 +24,8 @@ pub struct Profile {
     /// How long the provider may answer "not found" to something that it has accepted.
     #[serde(rename = "propagation_ms", serialize_with = "milliseconds")]
     pub propagation: SignedDuration,
+    /// Whether "not found", once `send_by` and then `propagation` have passed, proves that nothing was or will be done. If not, it permits a re-send at most.
+    pub not_found_is_final: bool,
     /// When to ask about something unresolved, and the bound after which a person decides.
     pub polling: Polling,
     /// The raw statuses after which the provider tells no more, and polling ends without review.
@@ -50,6 +52,8 @@ pub struct Profile {
 pub enum KeyFormat {
     /// 36 characters, lower case, with hyphens.
     Uuid,
+    /// 32 lower-case hexadecimal digits: a UUID without hyphens.
+    Hex,
 }
 
 /// How an amount is written to the provider.
@@ -60,6 +64,8 @@ pub enum AmountFormat {
     MinorUnits,
     /// A JSON text in the major unit, with exactly as many decimals as the currency has.
     DecimalText,
+    /// A JSON number in the currency's major unit, exact.
+    DecimalNumber,
 }
 
 /// Longest texts, in characters.
@@ -75,8 +81,10 @@ pub struct Limits {
 pub enum NoticeProof {
     /// Signed with a key that the provider publishes: the notice itself is evidence.
     Signature,
-    /// Authenticated with a secret that the provider shares with us: the notice itself is evidence. It may carry an id and nothing else.
+    /// Signed with a secret that both sides know: evidence where a secret is configured.
     SharedSecret,
+    /// Nothing: a notice is an occasion to look.
+    None,
 }
 
 /// Values of a profile that configuration may replace, because no document states them or an account differs. Absent means the built-in value.

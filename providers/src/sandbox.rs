@@ -6,6 +6,7 @@ pub mod book;
 pub mod calls;
 pub(crate) mod course;
 pub(crate) mod draw;
+pub(crate) mod journal;
 pub(crate) mod line;
 pub mod mood;
 pub(crate) mod outbox;

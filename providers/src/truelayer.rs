@@ -88,6 +88,7 @@ pub fn profile() -> Profile {
         retention: None,
         looked_up_by_our_key: true,
         propagation: seconds(30),
+        not_found_is_final: false,
         polling: Polling { waits: [1, 5, 30, 120, 600, 1800].map(seconds).to_vec(), bound: SignedDuration::from_hours(72) },
         last_words: &["settled", "failed", "rejected"],
         cancelable: false,

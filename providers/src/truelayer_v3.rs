@@ -72,6 +72,7 @@ pub fn profile(provider: Provider) -> Profile {
         retention: Some(SignedDuration::from_hours(24)),
         looked_up_by_our_key: false,
         propagation: seconds(30),
+        not_found_is_final: false,
         polling: Polling { waits: [1, 5, 30, 120, 600, 1800].map(seconds).to_vec(), bound: SignedDuration::from_hours(72) },
         last_words: &["executed", "failed"],
         cancelable: false,
@@ -245,7 +246,12 @@ impl Client {
                 sort_code: sort_code.as_str().to_owned(),
                 account_number: account_number.as_str().to_owned(),
             },
-            _ => return Err(problem("account_identifier", "must be an IBAN, or a sort code and account number")),
+            Destination::UsAccount { .. }
+            | Destination::Card { .. }
+            | Destination::CardToken(_)
+            | Destination::NetworkToken { .. }
+            | Destination::ApplePay { .. }
+            | Destination::OwnAccount => return Err(problem("account_identifier", "must be an IBAN, or a sort code and account number")),
         };
         if beneficiary.reference.as_str().chars().count() > self.settings.reference_max {
             return Err(problem("reference", "is longer than this provider takes"));

@@ -242,6 +242,13 @@ impl Wrong for DestinationError {
             Self::IbanCountryForm => "iban_country_form",
             Self::SortCode => "sort_code",
             Self::AccountNumber => "account_number",
+            Self::RoutingNumber => "routing_number",
+            Self::RoutingCheckDigit => "routing_check_digit",
+            Self::UsAccountNumber => "us_account_number",
+            Self::CardNumber => "card_number",
+            Self::CardCheckDigit => "card_check_digit",
+            Self::CardExpiry => "card_expiry",
+            Self::CardToken => "card_token",
         }
     }
 }

@@ -62,6 +62,8 @@ use crate::sandbox::random_uuid;
 pub enum OpenError {
     #[error("notice_url")]
     NoticeUrl(#[source] ClientError),
+    #[error("journal")]
+    Journal(#[source] std::io::Error),
 }
 
 /// A sandbox. Cloning shares it.
@@ -86,7 +88,7 @@ struct Shared {
 }
 
 impl Sandbox {
-    /// Opens a sandbox. Sends and serves nothing yet.
+    /// Opens a sandbox, with the payouts of its journal if it has one. Sends and serves nothing yet.
     ///
     /// # Errors
     ///
@@ -113,7 +115,8 @@ impl Sandbox {
             payload: settings.payload,
             spelling: settings.spelling,
         };
-        let (book, balances) = (Book::new(rules), Balances::new(&settings.balances));
+        let book = Book::open(rules, settings.journal.as_deref()).map_err(OpenError::Journal)?;
+        let balances = Balances::new(&settings.balances);
         Ok(Self { shared: Arc::new(Shared { settings, book, balances, sender, lockout: Mutex::new(0), stopped }) })
     }
 
@@ -181,11 +184,20 @@ impl Sandbox {
     }
 
     /// Serves until `shutdown`, then cuts every connection and stops sending notices, as a process that ends would.
+    /// Payouts of the journal that have not ended go on.
     ///
     /// # Errors
     ///
     /// If the listener fails.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+        let ended = |mood: Mood, payout: &Payout| match payout.status.as_str() {
+            "failed" | "canceled" => true,
+            "completed" => mood != Mood::Return,
+            _ => false,
+        };
+        for (id, mood) in self.shared.book.unfinished(ended) {
+            course::begin(&self, id, mood);
+        }
         let stopped = self.shared.stopped.clone();
         let service = self.router().into_make_service_with_connect_info::<Cut>();
         let served = axum::serve(Lines { listener, stopped: stopped.clone() }, service).into_future();

@@ -1,18 +1,21 @@
 //! What a sandbox remembers whose provider names payouts itself: our keys with their first answers, payouts under the provider's ids, and movements.
 //!
-//! A key is remembered for as long as the provider documents, and no longer: after that the same request is carried out again, as it would be there.
+//! With a journal the book outlives its process. A key is remembered for as long as the provider documents, and no longer: after that the same request is carried out again, as it would be there.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::audit::{Direction, Ledger, Movement};
 use super::calls::{Calls, SentNotice};
+use super::journal::Journal;
 use super::mood::{Distribution, Mood};
 
 /// What the book needs from the settings.
@@ -41,6 +44,16 @@ struct Inner<P> {
     next: VecDeque<(u32, Mood)>,
     movements: Vec<Movement>,
     out: Out,
+    journal: Journal,
+}
+
+/// A line of the journal. The last one about a key or an id counts.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line<P> {
+    Key { key: Uuid, mood: Mood, first: First },
+    Payout { id: String, kept: Kept<P> },
+    Movement(Movement),
 }
 
 /// By currency, what has left and not come back.
@@ -57,6 +70,7 @@ struct Entry {
 }
 
 /// What a key was first used for.
+#[derive(Clone, Serialize, Deserialize)]
 struct First {
     content: [u8; 32],
     at: Timestamp,
@@ -65,7 +79,7 @@ struct First {
 }
 
 /// A payout under the provider's id.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Kept<P> {
     pub(crate) key: Uuid,
     pub(crate) visible_at: Timestamp,
@@ -94,9 +108,11 @@ pub struct View<P> {
     pub calls: Calls,
 }
 
-impl<P: Clone> Book<P> {
-    pub(crate) fn new(rules: Rules) -> Self {
-        let inner = Inner {
+impl<P: Clone + Serialize + DeserializeOwned> Book<P> {
+    /// Opens a book, with what the journal has kept.
+    pub(crate) fn open(rules: Rules, journal: Option<&Path>) -> std::io::Result<Self> {
+        let (journal, lines) = Journal::open(journal)?;
+        let mut inner = Inner {
             rules,
             entries: HashMap::new(),
             payouts: HashMap::new(),
@@ -104,8 +120,10 @@ impl<P: Clone> Book<P> {
             next: VecDeque::new(),
             movements: Vec::new(),
             out: HashMap::new(),
+            journal,
         };
-        Self { inner: Mutex::new(inner) }
+        lines.into_iter().for_each(|line| inner.replay(line));
+        Ok(Self { inner: Mutex::new(inner) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<P>> {
@@ -136,25 +154,28 @@ impl<P: Clone> Book<P> {
             mood @ (Mood::ErrorBefore | Mood::RateLimit) if first => return Admitted::Faulted(mood),
             _ => {}
         }
-        entry.first = Some(First { content, at: now, answer: None });
-        Admitted::New(if entry.ids.is_empty() { entry.mood } else { Mood::Plain })
+        let first = First { content, at: now, answer: None };
+        entry.first = Some(first.clone());
+        let (mood, again) = (entry.mood, !entry.ids.is_empty());
+        inner.journal.write(&Line::<P>::Key { key, mood, first });
+        Admitted::New(if again { Mood::Plain } else { mood })
     }
 
     /// The answer that repeats under this key get from now on.
     pub(crate) fn settle(&self, key: Uuid, status: u16, answer: Value) {
-        if let Some(first) = self.lock().entries.get_mut(&key).and_then(|entry| entry.first.as_mut()) {
-            first.answer = Some((status, answer));
-        }
+        let mut inner = self.lock();
+        let Some(Entry { mood, first: Some(first), .. }) = inner.entries.get_mut(&key) else { return };
+        first.answer = Some((status, answer));
+        let (mood, first) = (*mood, first.clone());
+        inner.journal.write(&Line::<P>::Key { key, mood, first });
     }
 
     pub(crate) fn keep(&self, key: Uuid, id: String, mood: Mood, payout: P, now: Timestamp) {
         let mut inner = self.lock();
         let visible_at = if mood == Mood::LateAppear { now.checked_add(inner.rules.late_appear).unwrap_or(now) } else { now };
-        if let Some(entry) = inner.entries.get_mut(&key) {
-            entry.ids.push(id.clone());
-        }
-        inner.order.push(id.clone());
-        inner.payouts.insert(id, Kept { key, visible_at, payout });
+        let line = Line::Payout { id, kept: Kept { key, visible_at, payout } };
+        inner.journal.write(&line);
+        inner.replay(line);
     }
 
     /// Notes the answer to a create.
@@ -200,6 +221,17 @@ impl<P: Clone> Book<P> {
         self.lock().entries.get(&key)?.ids.last().cloned()
     }
 
+    /// The payouts that have not ended, with their moods: what a restart has to take up again.
+    pub(crate) fn unfinished(&self, ended: impl Fn(Mood, &P) -> bool) -> Vec<(String, Mood)> {
+        let inner = self.lock();
+        let open = |id: &String| {
+            let kept = inner.payouts.get(id)?;
+            let mood = inner.entries.get(&kept.key)?.mood;
+            (!ended(mood, &kept.payout)).then(|| (id.clone(), mood))
+        };
+        inner.order.iter().filter_map(open).collect()
+    }
+
     pub(crate) fn view(&self, key: Uuid) -> Option<View<P>> {
         let inner = self.lock();
         let entry = inner.entries.get(&key)?;
@@ -213,11 +245,13 @@ impl<P: Clone> Book<P> {
         let mut kept = inner.payouts.get(id)?.clone();
         let (result, movement) = change(&mut kept, &inner.out)?;
         if let Some(movement) = movement {
-            let amount = i128::from(movement.amount_in_minor);
-            *inner.out.entry(movement.currency.clone()).or_default() += if movement.direction == Direction::Out { amount } else { -amount };
-            inner.movements.push(movement);
+            let line = Line::<P>::Movement(movement);
+            inner.journal.write(&line);
+            inner.replay(line);
         }
-        inner.payouts.insert(id.to_owned(), kept);
+        let line = Line::Payout { id: id.to_owned(), kept };
+        inner.journal.write(&line);
+        inner.replay(line);
         Some(result)
     }
 
@@ -241,6 +275,28 @@ impl<P: Clone> Book<P> {
 }
 
 impl<P> Inner<P> {
+    /// Enters what a line says, for the first time or again.
+    fn replay(&mut self, line: Line<P>) {
+        match line {
+            Line::Key { key, mood, first } => {
+                let entry = self.entries.entry(key).or_default();
+                (entry.mood, entry.faulted, entry.first) = (mood, true, Some(first));
+            }
+            Line::Payout { id, kept } => {
+                if !self.payouts.contains_key(&id) {
+                    self.entries.entry(kept.key).or_default().ids.push(id.clone());
+                    self.order.push(id.clone());
+                }
+                self.payouts.insert(id, kept);
+            }
+            Line::Movement(movement) => {
+                let amount = i128::from(movement.amount_in_minor);
+                *self.out.entry(movement.currency.clone()).or_default() += if movement.direction == Direction::Out { amount } else { -amount };
+                self.movements.push(movement);
+            }
+        }
+    }
+
     fn mood_for(&mut self, key: Uuid, reference: &str, minor: i64) -> Mood {
         let magic = || Mood::of_reference(reference).or_else(|| Mood::of_amount(minor));
         if let Some(mood) = self.rules.magic.then(magic).flatten() {
@@ -264,7 +320,7 @@ mod tests {
 
     fn book(remembered: Option<SignedDuration>) -> Book<u8> {
         let late_appear = SignedDuration::from_secs(10);
-        Book::new(Rules { magic: true, keys_max: 2, late_appear, remembered, distribution: None })
+        Book::open(Rules { magic: true, keys_max: 2, late_appear, remembered, distribution: None }, None).expect("a book")
     }
 
     fn at(seconds: i64) -> Timestamp {

@@ -50,12 +50,14 @@ impl Outbox {
         let attempts = if once { 1 } else { self.retries.attempts.max(1) };
         let mut waits = Waits::new(self.retries.first_wait, self.retries.longest_wait, self.retries.total);
         for attempt in 1..=attempts {
-            let Ok(_permit) = self.permits.acquire().await else { return };
+            let Ok(permit) = self.permits.acquire().await else { return };
             let Some(call) = call(client) else { return };
             let sent = tokio::select! {
                 sent = client.call(call) => sent,
                 () = self.stopped.cancelled() => return,
             };
+            // The wait for the next try is nobody else's.
+            drop(permit);
             let status = sent.ok().map(|response| response.status);
             note(status);
             if status.is_some_and(&accepted) || attempt == attempts {

@@ -75,7 +75,7 @@ struct Shared {
 }
 
 impl Sandbox {
-    /// Opens a sandbox. Sends and serves nothing yet.
+    /// Opens a sandbox, with the payouts of its journal if it has one. Sends and serves nothing yet.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Sandbox {
         let stopped = CancellationToken::new();
         let shared = Shared {
             door: Door::new(&settings.client_id, &settings.client_secret, &settings.client_keys, "payments", settings.token_life_s)?,
-            book: Book::new(rules),
+            book: Book::open(rules, settings.journal.as_deref()).map_err(OpenError::Journal)?,
             keys: Keys::generate().map_err(OpenError::Keys)?,
             outbox: Outbox::new(receiver.transpose().map_err(OpenError::NoticeUrl)?, retries, stopped.clone()),
             public_url: RwLock::new(settings.public_url.clone().unwrap_or_default()),
@@ -182,6 +182,7 @@ impl Sandbox {
     }
 
     /// Serves until `shutdown`, then cuts every connection and stops sending notices, as a process that ends would.
+    /// Payouts of the journal that have not ended go on.
     ///
     /// # Errors
     ///
@@ -190,6 +191,14 @@ impl Sandbox {
         if self.shared.settings.public_url.is_none() {
             let address = listener.local_addr()?;
             *self.shared.public_url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{address}");
+        }
+        let ended = |mood: Mood, payout: &Payout| match payout.status.as_str() {
+            "failed" => true,
+            "executed" => mood != Mood::Return,
+            _ => false,
+        };
+        for (id, mood) in self.shared.book.unfinished(ended) {
+            course::begin(&self, id, mood);
         }
         let stopped = self.shared.stopped.clone();
         let service = self.router().into_make_service_with_connect_info::<Cut>();

@@ -1,5 +1,7 @@
 //! What a sandbox is like.
 
+use std::path::PathBuf;
+
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -72,6 +74,9 @@ pub struct Settings {
     /// Random moods for payouts that chose none.
     #[serde(default)]
     pub random: Option<Distribution>,
+    /// A file, appended to, from which keys, payouts and movements are read again at the next start. May hold names and accounts.
+    #[serde(default)]
+    pub journal: Option<PathBuf>,
     /// Above this many keys, creates are answered with 503.
     #[serde(default = "defaults::keys_max")]
     pub keys_max: usize,
@@ -135,6 +140,7 @@ impl Settings {
             one_per_balance: true,
             magic: true,
             random: None,
+            journal: None,
             keys_max: defaults::keys_max(),
         }
     }

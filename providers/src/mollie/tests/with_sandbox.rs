@@ -519,6 +519,30 @@ async fn the_sandbox_is_strict() {
     world.until(|world| (world.sandbox.movements().iter().map(|movement| movement.amount_in_minor).sum::<i64>() == 1_000_000).then_some(())).await;
 }
 
+/// A journal carries keys, payouts and movements over a restart, and unfinished ones go on.
+#[tokio::test]
+async fn a_restart_keeps_the_books() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = folder.path().join("sandbox.jsonl");
+    let (first, before) = {
+        let world = World::start(|settings| settings.journal = Some(journal.clone())).await;
+        let first = accepted(world.pay(1, 500, "x").await);
+        world.status_is(1, "completed").await;
+        accepted(world.pay(2, 600, "MOOD stuck").await);
+        world.status_is(2, "processing-at-bank").await;
+        (first, world.sandbox.ledger())
+    };
+    // The process died in the middle of a line.
+    let mut file = std::fs::OpenOptions::new().append(true).open(&journal).expect("a journal");
+    std::io::Write::write_all(&mut file, br#"{"movement":{"transaction_id":"#).expect("writes");
+    let world = World::start(|settings| settings.journal = Some(journal.clone())).await;
+    assert_eq!((world.sandbox.ledger(), before.movements.len()), (before.clone(), 2));
+    assert_eq!(accepted(world.pay(1, 500, "x").await), first, "known");
+    assert_eq!(found(world.look(1, None).await).status, Status::Settled);
+    assert!(world.sandbox.advance(key(2).as_uuid(), Stage::Completed));
+    assert_eq!(world.sandbox.ledger(), before, "nothing moved twice");
+}
+
 /// The admin routes: what operators and tests in other languages see.
 #[tokio::test]
 async fn admin_routes() {

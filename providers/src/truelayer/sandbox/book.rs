@@ -1,7 +1,6 @@
 //! What the sandbox remembers: payouts, what was asked about them, and the money that moved, for [`crate::sandbox::audit`].
 
 use std::collections::{HashMap, VecDeque};
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +12,7 @@ use super::mood::{Distribution, Mood};
 use crate::sandbox::audit::mask_of;
 pub use crate::sandbox::audit::{Direction, Ledger, Movement};
 pub use crate::sandbox::calls::{Calls, SentNotice};
+use crate::sandbox::journal::Journal;
 use crate::truelayer::wire::{Balance, CreatePayout, Moment, Payout, TopUp, Transaction};
 
 /// Everything about one `transaction_id`, for the admin.
@@ -122,7 +122,7 @@ struct Inner {
     max_payouts: usize,
     pays_repeats: bool,
     late_appear: jiff::SignedDuration,
-    journal: Option<std::fs::File>,
+    journal: Journal,
 }
 
 /// A line of the journal.
@@ -148,6 +148,7 @@ impl Book {
     /// Opens a book, with what the journal has kept. A last line that was cut short is dropped.
     pub(super) fn open(rules: Rules, journal: Option<&Path>) -> std::io::Result<Self> {
         let Rules { accounts, magic, max_payouts, pays_repeats, late_appear, distribution } = rules;
+        let (journal, lines) = Journal::open(journal)?;
         let mut inner = Inner {
             entries: HashMap::new(),
             order: Vec::new(),
@@ -161,19 +162,9 @@ impl Book {
             max_payouts,
             pays_repeats,
             late_appear,
-            journal: None,
+            journal,
         };
-        if let Some(path) = journal {
-            match std::fs::read_to_string(path) {
-                Ok(text) => inner.replay(&text),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
-            // After a line that was cut short, begin a new one.
-            file.write_all(b"\n")?;
-            inner.journal = Some(file);
-        }
+        inner.replay(lines);
         Ok(Self { inner: Mutex::new(inner) })
     }
 
@@ -413,16 +404,11 @@ impl Inner {
     }
 
     fn write(&mut self, line: &Line) {
-        let Some(file) = &mut self.journal else { return };
-        let Ok(mut text) = serde_json::to_string(line) else { return };
-        text.push('\n');
-        if let Err(error) = file.write_all(text.as_bytes()) {
-            tracing::error!(%error, "the sandbox's journal could not be written");
-        }
+        self.journal.write(line);
     }
 
-    fn replay(&mut self, text: &str) {
-        for line in text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()) {
+    fn replay(&mut self, lines: Vec<Line>) {
+        for line in lines {
             match line {
                 Line::Payout(stored) => {
                     let id = stored.payout.transaction_id;

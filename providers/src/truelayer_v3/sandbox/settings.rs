@@ -1,5 +1,7 @@
 //! What a sandbox is like.
 
+use std::path::PathBuf;
+
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -67,6 +69,9 @@ pub struct Settings {
     /// Random moods for payouts that chose none.
     #[serde(default)]
     pub random: Option<Distribution>,
+    /// A file, appended to, from which keys, payouts and movements are read again at the next start. May hold names and accounts.
+    #[serde(default)]
+    pub journal: Option<PathBuf>,
     /// Above this many keys, creates are answered with 503.
     #[serde(default = "defaults::keys_max")]
     pub keys_max: usize,
@@ -127,6 +132,7 @@ impl Settings {
             remembered_ms: defaults::remembered_ms(),
             magic: true,
             random: None,
+            journal: None,
             keys_max: defaults::keys_max(),
         }
     }

@@ -386,6 +386,27 @@ async fn money_is_finite_and_exact() {
     assert_eq!(world.sandbox.movements().len(), 1);
 }
 
+/// A journal carries keys, payouts and movements over a restart, and unfinished ones go on.
+#[tokio::test]
+async fn a_restart_keeps_the_books() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = folder.path().join("sandbox.jsonl");
+    let (first, waiting) = {
+        let world = World::start(|settings| settings.journal = Some(journal.clone())).await;
+        let first = id_in(world.pay(1, 500, "Invoice").await);
+        world.status_is(1, "executed").await;
+        (first, world.sandbox.ledger())
+    };
+    let world = World::start(|settings| (settings.journal, settings.authorize_after_ms) = (Some(journal.clone()), 3_600_000)).await;
+    assert_eq!((world.sandbox.ledger(), waiting.movements.len()), (waiting, 1));
+    assert_eq!(id_in(world.pay(1, 500, "Invoice").await), first, "known");
+    id_in(world.pay(2, 600, "Invoice").await);
+    drop(world);
+    let world = World::start(|settings| settings.journal = Some(journal.clone())).await;
+    world.status_is(2, "executed").await;
+    assert_eq!((world.sandbox.movements().len(), world.sandbox.ledger().double_movements), (2, 0));
+}
+
 /// The admin routes, and random moods.
 #[tokio::test]
 async fn admin_routes() {
