@@ -1,6 +1,6 @@
 //! TrueLayer's webhooks: proof first, content second.
 //!
-//! The proof is in [`super::proof`].
+//! The proof is the same for both versions of the API, in `proof.rs`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Webhooks of TrueLayer's Payouts API v3: the proof is in [`crate::truelayer::proof`], and only its newer generation is accepted.
+//! Webhooks of TrueLayer's Payouts API v3: the proof is that of v1, in `truelayer/proof.rs`, and only its newer generation is accepted.
 //!
 //! Only `payout_executed` and `payout_failed` are sent (H). A failure with the reason `returned` is authoritative even while a look still says executed.
 //! Our key comes back in the metadata; a notice without it is a [`Hint`] to look by the provider's id.
