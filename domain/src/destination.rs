@@ -207,10 +207,14 @@ pub enum Destination {
     NetworkToken { number: CardNumber, expiry: CardExpiry },
     /// The number of a card in an Apple Pay device, decrypted. In JSON `{"type": "apple_pay", "number": …, "expiry": …}`.
     ApplePay { number: CardNumber, expiry: CardExpiry },
+    /// The account that is configured at the provider for the balance that pays: nobody else's account, and its number is not ours to know.
+    /// In JSON `{"type": "own_account"}`.
+    OwnAccount,
 }
 
 impl Destination {
-    /// Enough for a person to recognise an account they know, and no more: `GB29…6819` for an IBAN, `…5678` for the number of an account or a card.
+    /// Enough for a person to recognise an account they know, and no more: `GB29…6819` for an IBAN, `…5678` for the number of an account or a card,
+    /// `own account` for the balance's own.
     #[must_use]
     pub fn masked(&self) -> String {
         let last_of = |text| format!("…{}", last_four(text));
@@ -222,6 +226,7 @@ impl Destination {
             Self::UsAccount { account_number, .. } => last_of(account_number.as_str()),
             Self::Card { number, .. } | Self::NetworkToken { number, .. } | Self::ApplePay { number, .. } => last_of(number.as_str()),
             Self::CardToken(_) => "…".to_owned(),
+            Self::OwnAccount => "own account".to_owned(),
         }
     }
 }
@@ -242,6 +247,8 @@ enum Form {
     CardToken { token: CardToken },
     NetworkToken { number: CardNumber, expiry: CardExpiry },
     ApplePay { number: CardNumber, expiry: CardExpiry },
+    // Braces, because serde lets unknown fields pass beside a variant without any.
+    OwnAccount {},
 }
 
 impl From<Form> for Destination {
@@ -256,6 +263,7 @@ impl From<Form> for Destination {
             Form::CardToken { token } => Self::CardToken(token),
             Form::NetworkToken { number, expiry } => Self::NetworkToken { number, expiry },
             Form::ApplePay { number, expiry } => Self::ApplePay { number, expiry },
+            Form::OwnAccount {} => Self::OwnAccount,
         }
     }
 }
@@ -272,6 +280,7 @@ impl From<Destination> for Form {
             Destination::CardToken(token) => Self::CardToken { token },
             Destination::NetworkToken { number, expiry } => Self::NetworkToken { number, expiry },
             Destination::ApplePay { number, expiry } => Self::ApplePay { number, expiry },
+            Destination::OwnAccount => Self::OwnAccount {},
         }
     }
 }
@@ -354,6 +363,15 @@ pub struct Beneficiary {
     pub name: BeneficiaryName,
     pub reference: StatementReference,
     pub destination: Destination,
+}
+
+impl Beneficiary {
+    /// The owner of the balance that pays, at the account configured for it. The provider knows the holder and is sent no name, so the name here is only
+    /// a label for people: `Own account`.
+    #[must_use]
+    pub fn own_account(reference: StatementReference) -> Self {
+        Self { name: BeneficiaryName("Own account".to_owned()), reference, destination: Destination::OwnAccount }
+    }
 }
 
 #[cfg(test)]
@@ -463,7 +481,14 @@ mod tests {
         let json = r#"{"type":"sort_code_account_number","sort_code":"123456","account_number":"12345678"}"#;
         let account: Destination = serde_json::from_str(json).expect("reads");
         assert_eq!(serde_json::to_string(&account).expect("serialises"), json);
+
+        let own = Beneficiary::own_account(StatementReference::parse("Week 12", 18).expect("a reference"));
+        let json = r#"{"name":"Own account","reference":"Week 12","destination":{"type":"own_account"}}"#;
+        assert_eq!(serde_json::to_string(&own).expect("serialises"), json);
+        assert_eq!(serde_json::from_str::<Beneficiary>(json).expect("reads"), own);
         for bad in [
+            r#"{"type":"own_account","iban":"GB29NWBK60161331926819"}"#,
+            r#"{"type":"own_account","note":1}"#,
             r#"{"type":"iban","iban":"GB00NWBK60161331926819"}"#,
             r#"{"type":"iban"}"#,
             r#"{"type":"card","iban":"GB29NWBK60161331926819"}"#,
@@ -520,6 +545,7 @@ mod tests {
             account_number: AccountNumber::parse("00015678").expect("an account number"),
         };
         assert_eq!(account.masked(), "…5678");
+        assert_eq!(Destination::OwnAccount.masked(), "own account");
     }
 
     /// I14: neither `Debug`, plain or pretty, nor an error shows any part of a value.

@@ -137,6 +137,13 @@ impl Call {
         self
     }
 
+    /// Adds a header beside others of its name.
+    #[must_use]
+    pub fn append(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+
     #[must_use]
     pub fn body(mut self, content_type: &'static str, body: Bytes) -> Self {
         self.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

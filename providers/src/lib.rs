@@ -6,13 +6,17 @@
 mod clock;
 pub mod http;
 pub mod jws;
+pub mod mollie;
 mod order;
 pub mod profile;
+mod reading;
 pub mod sandbox;
 pub mod truelayer;
+pub mod truelayer_v3;
 pub mod worldpay;
 
 pub use order::{Canceling, Inquiry, Order};
+pub use reading::{Hint, NotAnAccount, ReadError};
 
 use std::time::Duration;
 

@@ -32,6 +32,8 @@ pub struct Profile {
     pub last_words: &'static [&'static str],
     /// Whether a payout can be cancelled at the provider after it was sent.
     pub cancelable: bool,
+    /// Whether the provider refuses a payout while an earlier one from the same balance has not begun.
+    pub one_open_per_balance: bool,
     pub amount: AmountFormat,
     pub limits: Limits,
     pub destinations: &'static [&'static str],
@@ -60,6 +62,8 @@ pub enum KeyFormat {
 pub enum AmountFormat {
     /// A JSON integer in the currency's minor unit.
     MinorUnits,
+    /// A JSON text in the major unit, with exactly as many decimals as the currency has.
+    DecimalText,
     /// A JSON number in the currency's major unit, exact.
     DecimalNumber,
 }

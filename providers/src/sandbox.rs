@@ -1,12 +1,28 @@
 //! What the sandboxes of all providers share: the auditor, chance, connections that can be cut, and the sending of notices.
 
+pub(crate) mod admin;
 pub mod audit;
+pub mod book;
+pub mod calls;
+pub(crate) mod course;
 pub(crate) mod draw;
 pub(crate) mod journal;
 pub(crate) mod line;
+pub mod mood;
 pub(crate) mod outbox;
 
+use axum::extract::Request;
+use bytes::Bytes;
 use uuid::Uuid;
+
+/// Largest request body that a sandbox reads, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// The parts of a request, with its raw body; `None` if that is too large or broken off.
+pub(crate) async fn taken_apart(request: Request) -> Option<(http::request::Parts, Bytes)> {
+    let (parts, body) = request.into_parts();
+    axum::body::to_bytes(body, MAX_BODY).await.ok().map(|body| (parts, body))
+}
 
 /// A version 4 UUID.
 pub(crate) fn random_uuid() -> Uuid {

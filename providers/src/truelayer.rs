@@ -16,7 +16,9 @@
 
 pub mod inbox;
 mod jwks;
+pub(crate) mod proof;
 pub mod sandbox;
+pub(crate) mod token;
 pub mod wire;
 
 use std::time::Duration;
@@ -33,12 +35,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use self::token::{Credentials, Tokens};
 use crate::FieldProblem;
 use crate::clock;
 use crate::http as net;
 use crate::http::{Call, Failure, Limits, Response};
 use crate::jws::{KeyError, SigningKey};
 use crate::profile::{self, AmountFormat, KeyFormat, NoticeProof, Profile};
+pub use crate::reading::ReadError;
+use crate::reading::{NotAnAccount, no_answer, not_sent, remaining, sanitised, unprocessed, usable};
 
 /// The header of body-only signatures (H).
 pub const BODY_SIGNATURE: HeaderName = HeaderName::from_static("x-tl-signature");
@@ -87,6 +92,7 @@ pub fn profile() -> Profile {
         polling: Polling { waits: [1, 5, 30, 120, 600, 1800].map(seconds).to_vec(), bound: SignedDuration::from_hours(72) },
         last_words: &["settled", "failed", "rejected"],
         cancelable: false,
+        one_open_per_balance: false,
         amount: AmountFormat::MinorUnits,
         limits: profile::Limits { beneficiary_name: wire::MAX_TEXT, reference: wire::MAX_TEXT },
         destinations: &["iban"],
@@ -199,25 +205,23 @@ pub enum SetupError {
     Jku(#[source] net::ClientError),
     #[error("private_key_pem")]
     PrivateKey(#[source] KeyError),
+    /// Of v3 only.
+    #[error("merchant_accounts")]
+    NoMerchantAccounts,
+    /// Of v3 only.
+    #[error("merchant_accounts.{currency}")]
+    MerchantAccount { currency: String, source: NotAnAccount },
     #[error("client_id, kid and jku must not be empty")]
     Empty,
-}
-
-/// Why a question that is not about one attempt has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the provider gave no usable answer: {}", why.as_str())]
-pub struct ReadError {
-    pub why: Reason,
 }
 
 /// The client of one account. Knows nothing of payouts' states: same question, same translation, however often.
 pub struct Client {
     settings: Settings,
     api: net::Client,
-    auth: net::Client,
+    tokens: Tokens,
     signing: SigningKey,
     profile: Profile,
-    token: tokio::sync::Mutex<Grant>,
 }
 
 impl std::fmt::Debug for Client {
@@ -226,26 +230,6 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// What is known about a token.
-enum Grant {
-    None,
-    Token {
-        value: HeaderValue,
-        until: Instant,
-        serial: u64,
-    },
-    /// The server just said no, or nothing: the next calls share that instead of asking again one after the other.
-    Failed {
-        why: &'static str,
-        until: Instant,
-    },
-}
-
-/// Tokens are renewed so long before they end.
-const TOKEN_MARGIN: Duration = Duration::from_secs(60);
-/// How long a failure to get a token is shared.
-const TOKEN_RETRY: Duration = Duration::from_secs(1);
-const MAX_TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 const PAYOUTS: &str = "/v1/payouts";
 
 impl Client {
@@ -265,10 +249,17 @@ impl Client {
         }
         Ok(Self {
             api: net::Client::new(&settings.base_url, tls_only, settings.limits()).map_err(SetupError::BaseUrl)?,
-            auth: net::Client::new(&settings.auth_url, tls_only, settings.limits()).map_err(SetupError::AuthUrl)?,
+            tokens: Tokens::new(
+                net::Client::new(&settings.auth_url, tls_only, settings.limits()).map_err(SetupError::AuthUrl)?,
+                Credentials {
+                    client_id: settings.client_id.clone(),
+                    client_secret: settings.client_secret.clone(),
+                    scope: settings.scope.clone(),
+                    timeout: Duration::from_millis(settings.token_timeout_ms),
+                },
+            ),
             signing,
             profile: profile().with(&settings.profile),
-            token: tokio::sync::Mutex::new(Grant::None),
             settings,
         })
     }
@@ -314,7 +305,6 @@ impl Client {
     /// No byte of the body leaves after `send_by`, which is compared with the system clock after the connection is there.
     /// Repeating it is safe for the provider's money, because the key is in the bytes, but it is the caller's decision whether to.
     pub async fn submit(&self, body: &[u8], send_by: Timestamp, within: Duration) -> Answer {
-        let not_sent = |why: &str| Answer::NotSent { why: Reason::new(why) };
         let Ok(create) = serde_json::from_slice::<wire::CreatePayout>(body) else { return not_sent("unreadable_request") };
         if clock::now() > send_by {
             return not_sent("send_by_passed");
@@ -323,7 +313,7 @@ impl Client {
         let body = Bytes::copy_from_slice(body);
         let mut refreshed = false;
         loop {
-            let (token, serial) = match self.token(deadline).await {
+            let (token, serial) = match self.tokens.get(deadline).await {
                 Ok(token) => token,
                 // After a 401 the request was refused once and not sent again: that is what the 401 said.
                 Err(_) if refreshed => return unprocessed("unauthorized", None),
@@ -336,7 +326,7 @@ impl Client {
             let response = match self.api.call(call).await {
                 Ok(response) => response,
                 Err(Failure::NotSent(why)) => return not_sent(why),
-                Err(Failure::Ambiguous(why)) => return Answer::NoAnswer { why: Reason::new(why) },
+                Err(Failure::Ambiguous(why)) => return no_answer(why),
             };
             let error = response.json::<wire::ErrorBody>();
             let code = error.as_ref().map_or("", |error| error.error.as_str());
@@ -347,7 +337,7 @@ impl Client {
                 }
                 StatusCode::UNAUTHORIZED if !refreshed && code != INVALID_SIGNATURE => {
                     refreshed = true;
-                    self.forget_token(serial).await;
+                    self.tokens.forget(serial).await;
                     continue;
                 }
                 StatusCode::UNAUTHORIZED => unprocessed(if code == INVALID_SIGNATURE { code } else { "unauthorized" }, None),
@@ -360,7 +350,7 @@ impl Client {
                 StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY if self.settings.refusal_codes.iter().any(|known| known == code) => {
                     Answer::Refused { reason: Reason::new(&error.map(|error| error.code()).unwrap_or_default()) }
                 }
-                status => Answer::NoAnswer { why: Reason::new(&format!("status_{}", status.as_u16())) },
+                status => no_answer(&format!("status_{}", status.as_u16())),
             };
         }
     }
@@ -401,7 +391,7 @@ impl Client {
             }
             call
         };
-        let response = self.read(call, deadline).await?;
+        let response = self.tokens.read(&self.api, call, deadline).await?;
         usable::<wire::Many<wire::Transaction>>(&response).map(|many| many.results)
     }
 
@@ -411,7 +401,7 @@ impl Client {
     ///
     /// [`ReadError`].
     pub async fn balances(&self) -> Result<Vec<wire::Balance>, ReadError> {
-        let response = self.read(|within| Call::new(Method::GET, "/v1/balances", within), self.read_deadline()).await?;
+        let response = self.tokens.read(&self.api, |within| Call::new(Method::GET, "/v1/balances", within), self.read_deadline()).await?;
         usable::<wire::Many<wire::Balance>>(&response).map(|many| many.results)
     }
 
@@ -425,37 +415,17 @@ impl Client {
                     && account(&payout.beneficiary_iban) == account(&create.beneficiary_iban);
                 if same { Answer::Says(report(&payout)) } else { Answer::KeyConflict }
             }
-            Ok(None) | Err(ReadError { .. }) => Answer::NoAnswer { why: Reason::new(DUPLICATE) },
+            Ok(None) | Err(ReadError { .. }) => no_answer(DUPLICATE),
         }
     }
 
     async fn find(&self, key: ProviderKey, deadline: Instant) -> Result<Option<wire::Payout>, ReadError> {
-        let response = self.read(|within| Call::new(Method::GET, format!("{PAYOUTS}/{}", key.as_uuid()), within), deadline).await?;
+        let response = self.tokens.read(&self.api, |within| Call::new(Method::GET, format!("{PAYOUTS}/{}", key.as_uuid()), within), deadline).await?;
         if response.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let payout = usable::<wire::One<wire::Payout>>(&response)?.result;
-        if payout.transaction_id == key.as_uuid() { Ok(Some(payout)) } else { Err(unread("other_payout")) }
-    }
-
-    /// A GET, with one fresh token if the first was not accepted. Any status but 401 is returned.
-    async fn read(&self, call: impl Fn(Duration) -> Call, deadline: Instant) -> Result<Response, ReadError> {
-        let mut refreshed = false;
-        loop {
-            let (token, serial) = self.token(deadline).await.map_err(unread)?;
-            let call = call(remaining(deadline)).header(header::AUTHORIZATION, token);
-            let response = self.api.call(call).await.map_err(|failure| match failure {
-                Failure::NotSent(why) | Failure::Ambiguous(why) => unread(why),
-            })?;
-            if response.status != StatusCode::UNAUTHORIZED {
-                return Ok(response);
-            }
-            if refreshed {
-                return Err(unread("unauthorized"));
-            }
-            refreshed = true;
-            self.forget_token(serial).await;
-        }
+        if payout.transaction_id == key.as_uuid() { Ok(Some(payout)) } else { Err(ReadError::new("other_payout")) }
     }
 
     fn signed(&self, create: &wire::CreatePayout, body: Bytes, within: Duration) -> Result<Call, KeyError> {
@@ -472,69 +442,10 @@ impl Client {
         Ok(call.body("application/json", body))
     }
 
-    /// A token, from the cache or fetched. Callers that come together wait for one fetch.
-    async fn token(&self, deadline: Instant) -> Result<(HeaderValue, u64), &'static str> {
-        let fetch = async {
-            let mut grant = self.token.lock().await;
-            let now = Instant::now();
-            match &*grant {
-                Grant::Token { value, until, serial } if now < *until => return Ok((value.clone(), *serial)),
-                Grant::Failed { why, until } if now < *until => return Err(*why),
-                Grant::None | Grant::Token { .. } | Grant::Failed { .. } => {}
-            }
-            let within = Duration::from_millis(self.settings.token_timeout_ms).min(remaining(deadline));
-            match self.fetch_token(within).await {
-                Ok((value, life)) => {
-                    let serial = NEXT_SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    *grant = Grant::Token { value: value.clone(), until: now + life.saturating_sub(TOKEN_MARGIN), serial };
-                    Ok((value, serial))
-                }
-                Err(why) => {
-                    *grant = Grant::Failed { why, until: Instant::now() + TOKEN_RETRY };
-                    Err(why)
-                }
-            }
-        };
-        tokio::time::timeout_at(deadline, fetch).await.unwrap_or(Err("token_deadline"))
-    }
-
-    async fn fetch_token(&self, within: Duration) -> Result<(HeaderValue, Duration), &'static str> {
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", &self.settings.client_id)
-            .append_pair("client_secret", self.settings.client_secret.expose_secret())
-            .append_pair("scope", &self.settings.scope)
-            .finish();
-        let call = Call::new(Method::POST, "/connect/token", within).body("application/x-www-form-urlencoded", form.into());
-        let response = self.auth.call(call).await.map_err(|failure| match failure {
-            Failure::NotSent("deadline") | Failure::Ambiguous("deadline") => "token_deadline",
-            Failure::NotSent(_) | Failure::Ambiguous(_) => "token_unreachable",
-        })?;
-        if response.status != StatusCode::OK {
-            // The words of OAuth errors are few and fixed; which one it was helps, and the rest of the body does not.
-            let invalid = response.json::<wire::ErrorBody>().is_some_and(|error| error.error == "invalid_client");
-            return Err(if invalid { "token_invalid_client" } else { "token_refused" });
-        }
-        let token: wire::Token = response.json().ok_or("token_unreadable")?;
-        let mut value = HeaderValue::try_from(format!("Bearer {}", token.access_token)).map_err(|_| "token_unreadable")?;
-        value.set_sensitive(true);
-        Ok((value, Duration::from_secs(token.expires_in).min(MAX_TOKEN_LIFE)))
-    }
-
-    /// Drops a token that was not accepted, unless somebody has replaced it already.
-    async fn forget_token(&self, refused: u64) {
-        let mut grant = self.token.lock().await;
-        if matches!(&*grant, Grant::Token { serial, .. } if *serial == refused) {
-            *grant = Grant::None;
-        }
-    }
-
     fn read_deadline(&self) -> Instant {
         Instant::now() + Duration::from_millis(self.settings.read_timeout_ms)
     }
 }
-
-static NEXT_SERIAL: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// ASSUMED: the code of a signature that did not verify.
 const INVALID_SIGNATURE: &str = "invalid_signature";
@@ -557,34 +468,9 @@ impl TransactionKind {
     }
 }
 
-fn remaining(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
-}
-
-fn unprocessed(why: &str, retry_after: Option<SignedDuration>) -> Answer {
-    Answer::Unprocessed { why: Reason::new(why), retry_after }
-}
-
-fn unread(why: &str) -> ReadError {
-    ReadError { why: Reason::new(why) }
-}
-
-/// A 200 with the expected content, or why not.
-fn usable<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, ReadError> {
-    if response.status != StatusCode::OK {
-        return Err(unread(&format!("status_{}", response.status.as_u16())));
-    }
-    response.json().ok_or_else(|| unread("unreadable"))
-}
-
 /// The id under which the provider's support finds an answer (H).
 fn correlation(response: &Response) -> &str {
     response.headers.get("x-tl-correlation-id").and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-/// The provider's word, safe to store and to show: 64 characters of `A-Z a-z 0-9 _ - .`, others become `_`.
-fn sanitised(word: &str) -> String {
-    word.chars().take(64).map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' }).collect()
 }
 
 /// Our word for theirs (H), except that a return is a failure with the code `returned` (ASSUMED: v1 documents no returns).

@@ -54,7 +54,7 @@ enum DestinationView<'a> {
     Iban(&'a str),
     #[serde(rename = "beneficiary_account")]
     Account { sort_code: &'a str, account_number: &'a str },
-    /// Cards and accounts elsewhere, as a person may see them: `…1234`.
+    /// Cards, accounts elsewhere and the balance's own account, as a person may see them: `…1234`, `own account`.
     #[serde(rename = "beneficiary_masked")]
     Masked(String),
 }
@@ -100,7 +100,8 @@ impl<'a> PayoutView<'a> {
                 | Destination::Card { .. }
                 | Destination::CardToken(_)
                 | Destination::NetworkToken { .. }
-                | Destination::ApplePay { .. }) => DestinationView::Masked(other.masked()),
+                | Destination::ApplePay { .. }
+                | Destination::OwnAccount) => DestinationView::Masked(other.masked()),
             },
             beneficiary_reference: beneficiary.reference.as_str(),
             amount_in_minor: payout.money.minor(),

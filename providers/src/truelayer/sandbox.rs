@@ -20,13 +20,13 @@
 //! The `/sandbox` routes have no authentication: the listener belongs on an address that only testers reach.
 
 pub mod book;
-pub mod mood;
+pub(crate) mod door;
 pub mod notices;
 
 use std::collections::HashMap;
 use std::future::IntoFuture as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
@@ -36,41 +36,30 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use domain::destination::Iban;
 use domain::money::Currency;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::book::{Account, Book, Created, Ledger, Movement, Rules, Stage, View};
+pub use self::door::ClientKey;
+use self::door::Door;
 use self::mood::{Distribution, Mood};
 use self::notices::{Keys, NoticeSignature, Sender};
-use super::wire::{CONTEXT_CODES, CreatePayout, ErrorBody, MAX_TEXT, Many, Moment, One, Token, TopUp, Transaction};
-use super::{BODY_SIGNATURE, REQUEST_SIGNATURE};
+use super::wire::{CONTEXT_CODES, CreatePayout, ErrorBody, MAX_TEXT, Many, Moment, One, TopUp, Transaction};
 use crate::clock;
 use crate::http::{Client, ClientError, Limits};
-use crate::jws::{self, Jwks, KeyError, VerifyingKey};
+use crate::jws::{Jwks, KeyError};
+use crate::sandbox::admin::{self, Desk};
 use crate::sandbox::line::{Cut, Lines};
+pub use crate::sandbox::mood;
 use crate::sandbox::outbox::{Outbox, Retries};
 use crate::sandbox::random_uuid;
-
-/// Largest request body that is read, in bytes.
-const MAX_BODY: usize = 64 * 1024;
-const MAX_TOKENS: usize = 10_000;
-
-/// A client's public key, under the id that its signatures name.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClientKey {
-    pub kid: String,
-    /// SPKI PEM.
-    pub public_key_pem: String,
-}
 
 /// What a sandbox is like. Everything has a default except the client's credentials.
 #[derive(Clone, Debug, Deserialize)]
@@ -238,13 +227,36 @@ impl std::fmt::Debug for Sandbox {
 
 struct Shared {
     settings: Settings,
-    client_keys: HashMap<String, Arc<VerifyingKey>>,
+    door: Door,
     keys: Arc<Keys>,
     book: Arc<Book>,
     sender: Arc<Sender>,
-    tokens: Mutex<HashMap<String, Instant>>,
     public_url: RwLock<String>,
     stopped: CancellationToken,
+}
+
+impl Desk for Sandbox {
+    type Stage = Stage;
+
+    fn ledger(&self) -> Ledger {
+        self.shared.book.ledger()
+    }
+
+    fn view(&self, transaction_id: Uuid) -> Option<serde_json::Value> {
+        serde_json::to_value(self.payout(transaction_id)?).ok()
+    }
+
+    fn advance(&self, transaction_id: Uuid, to: Stage) -> bool {
+        Self::advance(self, transaction_id, to)
+    }
+
+    fn set_mood(&self, count: u32, mood: Mood) {
+        self.shared.book.set_mood(count, mood);
+    }
+
+    fn set_random(&self, distribution: Option<Distribution>) {
+        self.shared.book.set_distribution(distribution);
+    }
 }
 
 impl Sandbox {
@@ -254,11 +266,7 @@ impl Sandbox {
     ///
     /// [`OpenError`] names the setting.
     pub fn new(settings: Settings) -> Result<Self, OpenError> {
-        let client_key = |key: &ClientKey| match VerifyingKey::from_pem(&key.public_key_pem) {
-            Ok(public) => Ok((key.kid.clone(), Arc::new(public))),
-            Err(source) => Err(OpenError::ClientKey { kid: key.kid.clone(), source }),
-        };
-        let client_keys = settings.client_keys.iter().map(client_key).collect::<Result<_, _>>()?;
+        let door = Door::new(&settings.client_id, &settings.client_secret, &settings.client_keys, "payouts", settings.token_life_s)?;
         let receiver = settings.notice_url.as_deref().map(|url| Client::new(url, false, Limits::default()));
         let rules = Rules {
             accounts: settings.accounts.clone(),
@@ -282,11 +290,10 @@ impl Sandbox {
             outbox: Outbox::new(receiver.transpose().map_err(OpenError::NoticeUrl)?, retries, stopped.clone()),
         };
         let shared = Shared {
-            client_keys,
+            door,
             keys,
             book: Arc::new(Book::open(rules, settings.journal.as_deref()).map_err(OpenError::Journal)?),
             sender: Arc::new(sender),
-            tokens: Mutex::default(),
             public_url: RwLock::new(settings.public_url.clone().unwrap_or_default()),
             stopped,
             settings,
@@ -339,7 +346,7 @@ impl Sandbox {
 
     /// Refuses every token that was given out.
     pub fn revoke_tokens(&self) {
-        self.tokens().clear();
+        self.shared.door.revoke();
     }
 
     /// Moves a payout by hand and sends the notice, as for one in the mood `stuck`. Must be called inside a tokio runtime.
@@ -364,10 +371,7 @@ impl Sandbox {
             .route("/v1/balances", get(balances))
             .route("/v1/test", post(test_signature))
             .route("/.well-known/jwks", get(jwks))
-            .route("/sandbox/ledger", get(ledger))
-            .route("/sandbox/payouts/{transaction_id}", get(view))
-            .route("/sandbox/payouts/{transaction_id}/advance", post(advance))
-            .route("/sandbox/moods", get(list_moods).post(set_moods))
+            .merge(admin::routes())
             .route("/sandbox/topups", post(top_up))
             .route("/sandbox/tokens/revoke", post(revoke))
             .fallback(|| async { not_found() })
@@ -428,25 +432,6 @@ impl Sandbox {
             }
         });
     }
-
-    fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
-        self.shared.tokens.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn authorised(&self, headers: &HeaderMap) -> bool {
-        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
-        token.is_some_and(|token| self.tokens().get(token).is_some_and(|until| Instant::now() < *until))
-    }
-
-    /// Whether at least one signature is there, and every one that is there verifies.
-    fn signed(&self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> bool {
-        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
-        let key = |kid: &str| self.shared.client_keys.get(kid).cloned();
-        let request = jws::Request { method, path, headers, body };
-        let over_request = text(REQUEST_SIGNATURE).map(|value| jws::verify_request(key, value, &request, &[]).is_ok());
-        let over_body = text(BODY_SIGNATURE).map(|value| jws::verify_body(key, jws::Algorithm::Es512, value, body).is_ok());
-        (over_request.is_some() || over_body.is_some()) && over_request.unwrap_or(true) && over_body.unwrap_or(true)
-    }
 }
 
 /// An error in the provider's shape.
@@ -474,60 +459,19 @@ fn invalid_field(field: &str, message: &str) -> Response {
 
 /// The parts of a request, with its raw body.
 async fn taken_apart(request: Request) -> Result<(http::request::Parts, Bytes), Response> {
-    let (parts, body) = request.into_parts();
-    match axum::body::to_bytes(body, MAX_BODY).await {
-        Ok(body) => Ok((parts, body)),
-        Err(_) => Err(error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", None)),
-    }
+    crate::sandbox::taken_apart(request).await.ok_or_else(|| error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", None))
 }
 
-/// A JSON body of the admin routes.
+/// A JSON body.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
     serde_json::from_slice(body).map_err(|problem| Box::new(error(StatusCode::BAD_REQUEST, "invalid_request", Some(problem.to_string()))))
 }
 
-#[derive(Deserialize)]
-struct TokenForm {
-    grant_type: String,
-    client_id: String,
-    client_secret: String,
-    scope: String,
-}
-
 async fn token(State(sandbox): State<Sandbox>, request: Request) -> Response {
-    let body = match taken_apart(request).await {
-        Ok((_, body)) => body,
-        Err(response) => return response,
-    };
-    let pairs: HashMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
-    let form = serde_json::to_value(pairs).and_then(serde_json::from_value::<TokenForm>);
-    let settings = &sandbox.shared.settings;
-    let Ok(form) = form else { return error(StatusCode::BAD_REQUEST, "invalid_request", None) };
-    let secret = settings.client_secret.expose_secret().as_bytes();
-    let known =
-        form.client_id == settings.client_id && aws_lc_rs::constant_time::verify_slices_are_equal(form.client_secret.as_bytes(), secret).is_ok();
-    if !known {
-        return error(StatusCode::BAD_REQUEST, "invalid_client", None);
+    match taken_apart(request).await {
+        Ok((_, body)) => sandbox.shared.door.token(&body),
+        Err(response) => response,
     }
-    if form.grant_type != "client_credentials" {
-        return error(StatusCode::BAD_REQUEST, "unsupported_grant_type", None);
-    }
-    if !form.scope.split(' ').any(|scope| scope == "payouts") {
-        return error(StatusCode::BAD_REQUEST, "invalid_scope", None);
-    }
-    let token = Token {
-        access_token: format!("sandbox-{}", random_uuid().simple()),
-        expires_in: settings.token_life_s,
-        token_type: "Bearer".to_owned(),
-        scope: form.scope,
-    };
-    let mut tokens = sandbox.tokens();
-    let now = Instant::now();
-    if tokens.len() >= MAX_TOKENS {
-        tokens.retain(|_, until| now < *until);
-    }
-    tokens.insert(token.access_token.clone(), now + Duration::from_secs(settings.token_life_s));
-    Json(token).into_response()
 }
 
 async fn create_payout(State(sandbox): State<Sandbox>, request: Request) -> Response {
@@ -535,10 +479,10 @@ async fn create_payout(State(sandbox): State<Sandbox>, request: Request) -> Resp
         Ok(taken) => taken,
         Err(response) => return response,
     };
-    if !sandbox.authorised(&parts.headers) {
+    if !sandbox.shared.door.admits(&parts.headers) {
         return unauthorized();
     }
-    if !sandbox.signed(&parts.method, parts.uri.path(), &parts.headers, &body) {
+    if !sandbox.shared.door.signed(&parts.method, parts.uri.path(), &parts.headers, &body) {
         return error(StatusCode::UNAUTHORIZED, "invalid_signature", None);
     }
     let create = match valid_create(&sandbox, &body) {
@@ -618,7 +562,7 @@ fn valid_create(sandbox: &Sandbox, body: &[u8]) -> Result<CreatePayout, Box<Resp
 }
 
 async fn get_payout(State(sandbox): State<Sandbox>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if !sandbox.authorised(&headers) {
+    if !sandbox.shared.door.admits(&headers) {
         return unauthorized();
     }
     let payout = id.parse().ok().and_then(|id| sandbox.shared.book.get(id, clock::now()));
@@ -626,7 +570,7 @@ async fn get_payout(State(sandbox): State<Sandbox>, Path(id): Path<String>, head
 }
 
 async fn transactions(State(sandbox): State<Sandbox>, Query(query): Query<HashMap<String, String>>, headers: HeaderMap) -> Response {
-    if !sandbox.authorised(&headers) {
+    if !sandbox.shared.door.admits(&headers) {
         return unauthorized();
     }
     // The documentation's own example puts the values into quotes and writes "Payout".
@@ -654,7 +598,7 @@ async fn transactions(State(sandbox): State<Sandbox>, Query(query): Query<HashMa
 }
 
 async fn balances(State(sandbox): State<Sandbox>, headers: HeaderMap) -> Response {
-    if !sandbox.authorised(&headers) {
+    if !sandbox.shared.door.admits(&headers) {
         return unauthorized();
     }
     Json(Many { results: sandbox.shared.book.balances() }).into_response()
@@ -672,10 +616,10 @@ async fn test_signature(State(sandbox): State<Sandbox>, request: Request) -> Res
         Ok(taken) => taken,
         Err(response) => return response,
     };
-    if !sandbox.authorised(&parts.headers) {
+    if !sandbox.shared.door.admits(&parts.headers) {
         return unauthorized();
     }
-    if !sandbox.signed(&parts.method, parts.uri.path(), &parts.headers, &body) {
+    if !sandbox.shared.door.signed(&parts.method, parts.uri.path(), &parts.headers, &body) {
         return error(StatusCode::UNAUTHORIZED, "invalid_signature", None);
     }
     read::<Nonce>(&body).map_or_else(|response| *response, |_| StatusCode::NO_CONTENT.into_response())
@@ -687,62 +631,6 @@ async fn jwks(State(sandbox): State<Sandbox>) -> Response {
         Ok(Ok(keys)) => ([(header::CACHE_CONTROL, "max-age=300")], Json(keys)).into_response(),
         Ok(Err(_)) | Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error", None),
     }
-}
-
-async fn ledger(State(sandbox): State<Sandbox>) -> Response {
-    Json(sandbox.ledger()).into_response()
-}
-
-async fn view(State(sandbox): State<Sandbox>, Path(id): Path<String>) -> Response {
-    let view = id.parse().ok().and_then(|id| sandbox.payout(id));
-    view.map_or_else(not_found, |view| Json(view).into_response())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Advance {
-    to: Stage,
-}
-
-async fn advance(State(sandbox): State<Sandbox>, Path(id): Path<String>, body: Bytes) -> Response {
-    let (id, to) = match (id.parse(), read::<Advance>(&body)) {
-        (Ok(id), Ok(Advance { to })) => (id, to),
-        (Err(_), _) => return not_found(),
-        (_, Err(response)) => return *response,
-    };
-    if sandbox.advance(id, to) { StatusCode::NO_CONTENT.into_response() } else { error(StatusCode::CONFLICT, "invalid_state", None) }
-}
-
-async fn list_moods() -> Response {
-    let describe = |(amount, mood): (i64, Mood)| {
-        let reference: String = format!("MOOD {}", mood.name()).chars().take(MAX_TEXT).collect();
-        serde_json::json!({"mood": mood, "what": mood.sentence(), "amount_in_minor": amount, "beneficiary_reference": reference})
-    };
-    let moods = (Mood::FIRST_AMOUNT..).zip(Mood::ALL).map(describe).collect::<Vec<_>>();
-    Json(serde_json::json!({"moods": moods})).into_response()
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SetMoods {
-    Next(NextMoods),
-    Random(Distribution),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NextMoods {
-    next: u32,
-    mood: Mood,
-}
-
-async fn set_moods(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
-    match read(&body) {
-        Ok(SetMoods::Next(NextMoods { next, mood })) => sandbox.set_mood(next, mood),
-        Ok(SetMoods::Random(distribution)) => sandbox.set_random(Some(distribution)),
-        Err(response) => return *response,
-    }
-    StatusCode::NO_CONTENT.into_response()
 }
 
 #[derive(Deserialize)]

@@ -95,14 +95,6 @@ fn accepted() -> Answer {
     Answer::Says(report)
 }
 
-fn no_answer(why: &str) -> Answer {
-    Answer::NoAnswer { why: Reason::new(why) }
-}
-
-fn not_sent(why: &str) -> Answer {
-    Answer::NotSent { why: Reason::new(why) }
-}
-
 /// The table of answers, line by line.
 #[tokio::test]
 async fn every_status_has_its_class() {

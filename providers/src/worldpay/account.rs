@@ -173,6 +173,7 @@ pub fn profile(provider: Provider) -> Profile {
         polling: Polling { waits: [2, 10, 60, 300, 1800, 3600].map(seconds).to_vec(), bound: SignedDuration::from_hours(7 * 24) },
         last_words: &["COMPLETED", "REVERSED", "FAILED", "INVALID"],
         cancelable: false,
+        one_open_per_balance: false,
         amount: AmountFormat::DecimalNumber,
         limits: profile::Limits { beneficiary_name: 140, reference: MAX_NARRATIVE },
         destinations: &["iban", "sort_code_account_number", "routing_number_account_number"],

@@ -169,6 +169,7 @@ pub fn profile_of(provider: Provider, version: ApiVersion) -> Profile {
         polling: Polling { waits: [30, 60, 120, 240, 480, 900, 3600].map(seconds).to_vec(), bound: SignedDuration::from_hours(49) },
         last_words: &["requestReceived", "approved", "disbursed", "refused"],
         cancelable: false,
+        one_open_per_balance: false,
         amount: AmountFormat::MinorUnits,
         limits: profile::Limits { beneficiary_name: 140, reference: wire::MAX_NARRATIVE },
         destinations: &["card", "card_token", "network_token", "apple_pay"],

@@ -11,34 +11,9 @@ use uuid::Uuid;
 use super::mood::{Distribution, Mood};
 use crate::sandbox::audit::mask_of;
 pub use crate::sandbox::audit::{Direction, Ledger, Movement};
+pub use crate::sandbox::calls::{Calls, SentNotice};
 use crate::sandbox::journal::Journal;
 use crate::truelayer::wire::{Balance, CreatePayout, Moment, Payout, TopUp, Transaction};
-
-/// Entries of each list about one payout.
-const MAX_CALLS: usize = 64;
-
-/// What was asked about one `transaction_id`, and what was answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Calls {
-    /// Creates that were received with a valid token and signature.
-    pub creates: u64,
-    pub gets: u64,
-    /// The answers to creates, oldest first: a status or `dropped`. At most the last 64.
-    pub answers: VecDeque<String>,
-    /// The notices sent, oldest first. At most the last 64.
-    pub notices: VecDeque<SentNotice>,
-}
-
-/// One try to deliver a notice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SentNotice {
-    pub event_id: String,
-    pub event_type: String,
-    pub at: Timestamp,
-    pub forged: bool,
-    /// The status of the receiver's answer; `None` if there was none.
-    pub status: Option<u16>,
-}
 
 /// Everything about one `transaction_id`, for the admin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -238,13 +213,13 @@ impl Book {
 
     pub(super) fn answered(&self, id: Uuid, answer: String) {
         if let Some(entry) = self.lock().entries.get_mut(&id) {
-            push(&mut entry.calls.answers, answer);
+            entry.calls.answered(answer);
         }
     }
 
     pub(super) fn notified(&self, id: Uuid, notice: SentNotice) {
         if let Some(entry) = self.lock().entries.get_mut(&id) {
-            push(&mut entry.calls.notices, notice);
+            entry.calls.notified(notice);
         }
     }
 
@@ -450,13 +425,6 @@ impl Inner {
             }
         }
     }
-}
-
-fn push<T>(list: &mut VecDeque<T>, item: T) {
-    if list.len() == MAX_CALLS {
-        list.pop_front();
-    }
-    list.push_back(item);
 }
 
 fn new_payout(create: &CreatePayout) -> Payout {

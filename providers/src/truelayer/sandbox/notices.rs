@@ -36,7 +36,7 @@ pub enum NoticeSignature {
 }
 
 /// The sandbox's own keys. The RSA key takes a while to make, so it is made when it is needed.
-pub(super) struct Keys {
+pub(crate) struct Keys {
     request: SigningKey,
     legacy: OnceLock<Result<SigningKey, KeyError>>,
     /// Known to nobody: for forgeries.
@@ -44,7 +44,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn generate() -> Result<Self, KeyError> {
+    pub(crate) fn generate() -> Result<Self, KeyError> {
         let request = SigningKey::generate(random_uuid().to_string(), Algorithm::Es512)?;
         // A forger claims a kid that exists.
         let forger = SigningKey::generate(request.kid(), Algorithm::Es512)?;
@@ -57,13 +57,37 @@ impl Keys {
     }
 
     /// The set at `/.well-known/jwks`.
-    pub(super) fn public(&self, signature: NoticeSignature) -> Result<Jwks, KeyError> {
+    pub(crate) fn public(&self, signature: NoticeSignature) -> Result<Jwks, KeyError> {
         let mut keys = vec![self.request.verifying_key()?.to_jwk(self.request.kid())];
         if signature != NoticeSignature::Request {
             let legacy = self.legacy()?;
             keys.insert(0, legacy.verifying_key()?.to_jwk(legacy.kid()));
         }
         Ok(Jwks { keys })
+    }
+
+    /// A notice as a request to the receiver; a forged one is signed with a key that nobody knows under an id that exists.
+    pub(crate) fn signed(&self, signature: NoticeSignature, client: &Client, jku: &str, body: &Bytes, forged: bool) -> Result<Call, KeyError> {
+        let value = |text: String| HeaderValue::try_from(text).map_err(|_| KeyError::Failed);
+        let timestamp = format!("{:.0}", clock::now());
+        let timestamp_name = "X-TL-Webhook-Timestamp";
+        let mut call = Call::new(Method::POST, "", RECEIVER)
+            .header(HeaderName::from_static("x-tl-webhook-timestamp"), value(timestamp.clone())?)
+            .body("application/json", body.clone());
+        if forged {
+            let headers = [(timestamp_name, timestamp.as_str())];
+            let proof = self.forger.sign_request(&Method::POST, &client.path(""), &headers, body, Some(jku))?;
+            return Ok(call.header(REQUEST_SIGNATURE, value(proof)?));
+        }
+        if signature != NoticeSignature::Legacy {
+            let headers = [(timestamp_name, timestamp.as_str()), ("Content-Type", "application/json")];
+            let proof = self.request.sign_request(&Method::POST, &client.path(""), &headers, body, Some(jku))?;
+            call = call.header(REQUEST_SIGNATURE, value(proof)?);
+        }
+        if signature != NoticeSignature::Request {
+            call = call.header(BODY_SIGNATURE, value(self.legacy()?.sign_body(body, Some(jku))?)?);
+        }
+        Ok(call)
     }
 }
 
@@ -109,35 +133,12 @@ impl Sender {
     /// Delivers one event, trying until a 2xx or until the tries are used up. A forgery is tried once.
     pub(super) async fn deliver(&self, book: &Book, jku: &str, id: Uuid, event: &wire::Event, forged: bool) {
         let Ok(body) = serde_json::to_vec(event).map(Bytes::from) else { return };
-        let call = |client: &Client| self.signed(client, jku, &body, forged).ok();
+        let call = |client: &Client| self.keys.signed(self.signature, client, jku, &body, forged).ok();
         let note = |status: Option<http::StatusCode>| {
             let (event_id, event_type) = (event.event_id.clone(), event.event_type.clone());
             book.notified(id, SentNotice { event_id, event_type, at: clock::now(), forged, status: status.map(|status| status.as_u16()) });
         };
         self.outbox.deliver(forged, call, |status| status.is_success(), note).await;
-    }
-
-    fn signed(&self, client: &Client, jku: &str, body: &Bytes, forged: bool) -> Result<Call, KeyError> {
-        let value = |text: String| HeaderValue::try_from(text).map_err(|_| KeyError::Failed);
-        let timestamp = format!("{:.0}", clock::now());
-        let timestamp_name = "X-TL-Webhook-Timestamp";
-        let mut call = Call::new(Method::POST, "", RECEIVER)
-            .header(HeaderName::from_static("x-tl-webhook-timestamp"), value(timestamp.clone())?)
-            .body("application/json", body.clone());
-        if forged {
-            let headers = [(timestamp_name, timestamp.as_str())];
-            let signature = self.keys.forger.sign_request(&Method::POST, &client.path(""), &headers, body, Some(jku))?;
-            return Ok(call.header(REQUEST_SIGNATURE, value(signature)?));
-        }
-        if self.signature != NoticeSignature::Legacy {
-            let headers = [(timestamp_name, timestamp.as_str()), ("Content-Type", "application/json")];
-            let signature = self.keys.request.sign_request(&Method::POST, &client.path(""), &headers, body, Some(jku))?;
-            call = call.header(REQUEST_SIGNATURE, value(signature)?);
-        }
-        if self.signature != NoticeSignature::Request {
-            call = call.header(BODY_SIGNATURE, value(self.keys.legacy()?.sign_body(body, Some(jku))?)?);
-        }
-        Ok(call)
     }
 }
 

@@ -517,7 +517,7 @@ async fn admin_routes() {
     assert!(matches!(world.pay(3, 500, "Invoice").await, Answer::Refused { .. }));
     let signing = SigningKey::from_pem(KID, private_key().expose_secret()).expect("a key");
     let nonce = format!(r#"{{"nonce":"{}"}}"#, Uuid::nil());
-    let (token, _) = world.client.token(Instant::now() + LONG).await.expect("a token");
+    let (token, _) = world.client.tokens.get(Instant::now() + LONG).await.expect("a token");
     let signature = HeaderValue::try_from(signing.sign_body(nonce.as_bytes(), None).expect("signs")).expect("a value");
     let call = Call::new(Method::POST, "/v1/test", LONG).header(header::AUTHORIZATION, token).header(BODY_SIGNATURE, signature);
     assert_eq!(api.call(call.body("application/json", nonce.into())).await.expect("an answer").status, StatusCode::NO_CONTENT);

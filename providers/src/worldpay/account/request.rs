@@ -202,9 +202,11 @@ fn account<'a>(order: &Order<'a>) -> Result<Account<'a>, FieldProblem> {
             bank: Some(routing_number.as_str()),
             kind: Some(*account_type),
         }),
-        Destination::Card { .. } | Destination::CardToken(_) | Destination::NetworkToken { .. } | Destination::ApplePay { .. } => {
-            Err(problem("destination", "must be a bank account"))
-        }
+        Destination::Card { .. }
+        | Destination::CardToken(_)
+        | Destination::NetworkToken { .. }
+        | Destination::ApplePay { .. }
+        | Destination::OwnAccount => Err(problem("destination", "must be a bank account")),
     }
 }
 

@@ -108,7 +108,7 @@ fn instrument(order: &Order<'_>) -> Result<Instrument, FieldProblem> {
             card_holder_name: holder(order.beneficiary.name.as_str()),
             billing_address: None,
         },
-        Destination::Iban(_) | Destination::UkAccount { .. } | Destination::UsAccount { .. } => {
+        Destination::Iban(_) | Destination::UkAccount { .. } | Destination::UsAccount { .. } | Destination::OwnAccount => {
             return Err(FieldProblem { field: "destination", why: "must be a card, or what stands for one" });
         }
     })

@@ -1,0 +1,172 @@
+//! Webhooks of TrueLayer's Payouts API v3: the proof is that of v1, in `truelayer/proof.rs`, and only its newer generation is accepted.
+//!
+//! Only `payout_executed` and `payout_failed` are sent (H). A failure with the reason `returned` is authoritative even while a look still says executed.
+//! Our key comes back in the metadata; a notice without it is a [`Hint`] to look by the provider's id.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::fact::{ProviderReference, Report, Told};
+use domain::id::Mode;
+use http::{HeaderMap, Method};
+
+use super::{Settings, SetupError, wire};
+pub use crate::reading::Hint;
+use crate::reading::{is_plain_id, sanitised};
+pub use crate::truelayer::inbox::NoticeError;
+use crate::truelayer::proof::{KeySource, Proof};
+
+/// Reads and verifies webhooks. One per account; cheap to share, and it keeps a cache of the provider's keys.
+pub struct Inbox {
+    proof: Proof,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}
+
+/// A webhook whose signature has verified. There is no other way to get one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    dedupe_id: String,
+    event_type: String,
+    told: Option<Told>,
+    hint: Option<Hint>,
+}
+
+impl Notice {
+    /// The provider's id of the event. The same in every delivery of it.
+    #[must_use]
+    pub fn dedupe_id(&self) -> &str {
+        &self.dedupe_id
+    }
+
+    /// What it says about which attempt; `None` for events that are not about a payout of ours.
+    #[must_use]
+    pub const fn told(&self) -> Option<&Told> {
+        self.told.as_ref()
+    }
+
+    /// The payout to ask about; never together with [`Notice::told`].
+    #[must_use]
+    pub const fn hint(&self) -> Option<&Hint> {
+        self.hint.as_ref()
+    }
+
+    /// The provider's word for the event, safe to store and to show.
+    #[must_use]
+    pub fn event_type(&self) -> &str {
+        &self.event_type
+    }
+}
+
+const MAX_ID: usize = 128;
+
+impl Inbox {
+    /// # Errors
+    ///
+    /// [`SetupError::Jku`] for an address that is none, or not https in live mode; [`SetupError::Empty`] for no address at all.
+    pub fn new(settings: &Settings, mode: Mode) -> Result<Self, SetupError> {
+        let keys = KeySource { jku: &settings.jku, limits: settings.limits(), refetch: Duration::from_millis(settings.jwks_refetch_ms) };
+        Ok(Self { proof: Proof::new(&keys, mode, false)? })
+    }
+
+    /// Verifies a request over its raw bytes, then reads it. `path` is the path that the provider called, without query.
+    ///
+    /// Takes at most a few seconds, when keys have to be fetched. Reading the same request again gives the same notice.
+    ///
+    /// # Errors
+    ///
+    /// [`NoticeError`] says what to answer.
+    pub async fn read(&self, method: &Method, path: &str, headers: &HeaderMap, body: &Bytes) -> Result<Notice, NoticeError> {
+        self.proof.verify(method, path, headers, body).await?;
+        notice(body)
+    }
+}
+
+/// Reads a body that has been verified.
+fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
+    let event: wire::Event = serde_json::from_slice(body).map_err(|_| NoticeError::Unreadable("the event"))?;
+    if event.event_id.is_empty() || event.event_id.len() > MAX_ID || event.event_type.is_empty() {
+        return Err(NoticeError::Unreadable("event_id or type"));
+    }
+    let (word, at) = match event.event_type.as_str() {
+        "payout_executed" => ("executed", event.executed_at),
+        "payout_failed" => ("failed", event.failed_at),
+        _ => return Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told: None, hint: None }),
+    };
+    let id = event.payout_id.filter(|id| is_plain_id(id)).ok_or(NoticeError::Unreadable("payout_id"))?;
+    let reference = ProviderReference(id);
+    let (told, hint) = match event.metadata.as_ref().and_then(wire::key_in) {
+        Some(key) => {
+            let report = Report {
+                status: super::status(word, event.failure_reason.as_deref()),
+                provider_status: word.to_owned(),
+                at: at.map(|moment| moment.0),
+                reference: Some(reference),
+                amount: None,
+            };
+            (Some(Told { key, report }), None)
+        }
+        None => (None, Some(Hint::Reference(reference))),
+    };
+    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told, hint })
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::fact::{Reason, Status};
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(name: &str) -> Notice {
+        let path = format!("{}/fixtures/truelayer_v3/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        notice(&std::fs::read(&path).expect(&path)).expect(name)
+    }
+
+    /// Each documented event in, what it says about the attempt out.
+    #[test]
+    fn events_become_reports() {
+        let reason = Reason::new;
+        for (name, event_type, status, at) in [
+            ("executed", "payout_executed", Status::Settled, "2026-03-02T09:15:42.5Z"),
+            ("failed", "payout_failed", Status::Failed { reason: reason("scheme_error") }, "2026-03-02T09:16:01Z"),
+            ("returned", "payout_failed", Status::Returned { reason: reason("returned") }, "2026-03-04T11:00:00Z"),
+        ] {
+            let notice = read(&format!("notice-payout-{name}"));
+            let told = notice.told().expect(name);
+            assert_eq!(told.key.to_string(), "7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e20");
+            assert_eq!((&told.report.status, told.report.at), (&status, Some(at.parse().expect("a timestamp"))));
+            assert_eq!(told.report.reference, Some(ProviderReference("0cd1b0f7-71bc-4d24-b209-95259dadcc20".to_owned())));
+            assert_eq!((notice.event_type(), notice.hint()), (event_type, None));
+        }
+    }
+
+    #[test]
+    fn surprises() {
+        let with = |change: serde_json::Value| {
+            let mut event = json!({"type": "payout_executed", "event_id": "e1", "event_version": 1, "payout_id": "p1"});
+            event.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
+            notice(event.to_string().as_bytes())
+        };
+        let nameless = with(json!({})).expect("reads");
+        assert_eq!((nameless.told(), nameless.hint()), (None, Some(&Hint::Reference(ProviderReference("p1".to_owned())))));
+        for metadata in [json!({"payrelay_key": "x"}), json!({"other": "7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e20"}), json!([]), json!({"a": 1})] {
+            assert!(with(json!({"metadata": metadata})).expect("reads").hint().is_some(), "{metadata}");
+        }
+        let key = json!({"payrelay_key": "7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e20"});
+        let bare = with(json!({"type": "payout_failed", "metadata": key, "failed_at": 7, "beneficiary": {"type": "x"}})).expect("reads");
+        let report = &bare.told().expect("a payout").report;
+        assert_eq!((&report.status, report.at), (&Status::Failed { reason: Reason::new("unspecified") }, None));
+        let other = notice(br#"{"type": "merchant_account_payment_settled <b>", "event_id": "e1"}"#).expect("reads");
+        assert_eq!((other.told(), other.hint(), other.event_type()), (None, None, "merchant_account_payment_settled__b_"));
+        let unreadable = |why| Err(NoticeError::Unreadable(why));
+        assert_eq!(with(json!({"payout_id": "../x"})), unreadable("payout_id"));
+        assert_eq!(with(json!({"payout_id": null})), unreadable("payout_id"));
+        assert_eq!(with(json!({"event_id": ""})), unreadable("event_id or type"));
+        assert_eq!(notice(b"[]"), unreadable("the event"));
+    }
+}
