@@ -55,8 +55,8 @@ execute.send_window_ms = 400
 execute.call_ms = 600
 rules.redispatch_first_ms = 200
 rules.redispatch_cap_ms = 2000
-workers.handler_deadline_ms = 2400
-workers.lease_ms = 4200
+workers.handler_deadline_ms = 3000
+workers.lease_ms = 4800
 workers.drain_ms = 2400
 workers.tick_ms = 200
 workers.failure_wait_ms = 300
@@ -69,7 +69,7 @@ telemetry.level = 'warn'
 const NO_REPEATS: &str = "providers.truelayer_test.profile.recognises_duplicates = false\n";
 
 /// Longer than `workers.lease_ms` and `execute.send_window_ms` above.
-pub const PAST_THE_LEASE: Duration = Duration::from_millis(4_400);
+pub const PAST_THE_LEASE: Duration = Duration::from_millis(5_000);
 
 /// What a run is asked to do.
 #[derive(Clone, Debug)]

@@ -6,6 +6,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use tokio::process::{Child as Process, Command};
 use workers::failpoints;
 
@@ -69,16 +71,16 @@ impl Child {
         self.pid
     }
 
-    /// Sends a signal by its name: `KILL`, `TERM`, `STOP`, `CONT`. Without effect on one that has ended.
+    /// Sends a signal. Without effect on one that has ended.
     ///
     /// # Errors
-    /// There is no `kill`.
-    pub async fn signal(&mut self, name: &str) -> anyhow::Result<()> {
+    /// The system does not let us.
+    pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         if self.process.id().is_none() {
             return Ok(());
         }
-        Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).stderr(Stdio::null()).status().await.context("running `kill`")?;
-        Ok(())
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("the id of a process")?;
+        kill_process(pid, signal).context("sending a signal")
     }
 
     /// Waits until it ends, for so long.

@@ -15,17 +15,30 @@ use crate::money::Money;
 pub enum Provider {
     /// TrueLayer Payouts API, version 1.
     Truelayer,
+    /// TrueLayer Payments API, version 3: its payouts.
+    #[serde(rename = "truelayer-v3")]
+    TruelayerV3,
+    /// Worldpay Access, payouts to bank accounts.
+    WorldpayAccount,
+    /// Worldpay Access, payouts to cards.
+    WorldpayCard,
+    /// Mollie, payouts of a balance to its own account.
+    Mollie,
 }
 
 impl Provider {
     /// Every provider, in the order in which pages list them.
-    pub const ALL: [Self; 1] = [Self::Truelayer];
+    pub const ALL: [Self; 5] = [Self::Truelayer, Self::TruelayerV3, Self::WorldpayAccount, Self::WorldpayCard, Self::Mollie];
 
     /// The name in URLs, configuration, metrics and records.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Truelayer => "truelayer",
+            Self::TruelayerV3 => "truelayer-v3",
+            Self::WorldpayAccount => "worldpay-account",
+            Self::WorldpayCard => "worldpay-card",
+            Self::Mollie => "mollie",
         }
     }
 

@@ -3,6 +3,7 @@
 //! It never sees the state of a payout, the store or a retry counter; what an answer means for a payout, and what to do next, is decided elsewhere.
 //! Providers are a closed list, and [`Providers`] is a `match` over it: adding one is adding a variant, and the compiler lists the rest.
 
+mod account;
 mod clock;
 pub mod http;
 pub mod jws;
@@ -15,19 +16,21 @@ pub mod truelayer;
 pub mod truelayer_v3;
 pub mod worldpay;
 
+pub use account::{Notice, NoticeError};
 pub use order::{Canceling, Inquiry, Order};
 pub use reading::{Hint, NotAnAccount, ReadError};
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::destination::Beneficiary;
 use domain::fact::{Answer, Look, Provider, Reason};
-use domain::id::{Mode, ProviderKey};
-use domain::money::Money;
+use domain::id::Mode;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::account::Account;
 use crate::profile::Profile;
 
 /// The configured accounts: one per provider and mode, each optional.
@@ -36,33 +39,36 @@ use crate::profile::Profile;
 pub struct Settings {
     pub truelayer_test: Option<truelayer::Settings>,
     pub truelayer_live: Option<truelayer::Settings>,
+    pub truelayer_v3_test: Option<truelayer_v3::Settings>,
+    pub truelayer_v3_live: Option<truelayer_v3::Settings>,
+    pub worldpay_account_test: Option<worldpay::account::Settings>,
+    pub worldpay_account_live: Option<worldpay::account::Settings>,
+    pub worldpay_card_test: Option<worldpay::card::Settings>,
+    pub worldpay_card_live: Option<worldpay::card::Settings>,
+    pub mollie_test: Option<mollie::Settings>,
+    pub mollie_live: Option<mollie::Settings>,
 }
 
-/// The connectors that are configured. Test and live have connectors, credentials, tokens and keys of their own.
+/// The accounts that are configured. Test and live have connectors, credentials, tokens and keys of their own.
 #[derive(Debug)]
 pub struct Providers {
-    truelayer_test: Option<Truelayer>,
-    truelayer_live: Option<Truelayer>,
+    accounts: BTreeMap<(Provider, Mode), Account>,
 }
 
-#[derive(Debug)]
-struct Truelayer {
-    client: truelayer::Client,
-    inbox: truelayer::inbox::Inbox,
-}
-
-/// Which account could not be set up, and why.
+/// Which account could not be set up. The source names the setting, and its source says why, where there is more to say.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    #[error("truelayer, {mode}")]
-    Truelayer { mode: Mode, source: truelayer::SetupError },
+#[error("{provider}, {mode}", provider = provider.name())]
+pub struct SetupError {
+    pub provider: Provider,
+    pub mode: Mode,
+    pub source: Box<dyn Error + Send + Sync>,
 }
 
 /// A field that a provider cannot take as it is. Repeats no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {why}")]
 pub struct FieldProblem {
-    /// The provider's name of the field.
+    /// The order's name of the field, or the provider's where the order has none.
     pub field: &'static str,
     pub why: &'static str,
 }
@@ -76,16 +82,15 @@ pub enum Unprepared {
     Field(#[from] FieldProblem),
 }
 
-/// Why a request to our address for notices is not a notice.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoticeError {
-    #[error("the provider is not configured for this mode")]
-    NotConfigured,
-    #[error(transparent)]
-    Truelayer(#[from] truelayer::inbox::NoticeError),
-}
-
 const NOT_CONFIGURED: &str = "provider_not_configured";
+
+impl Settings {
+    /// The section of an account in the configuration, below `providers`.
+    #[must_use]
+    pub fn section(provider: Provider, mode: Mode) -> String {
+        format!("{}_{mode}", provider.name().replace('-', "_"))
+    }
+}
 
 impl Providers {
     /// Sets up what is configured. Makes no request.
@@ -94,32 +99,25 @@ impl Providers {
     ///
     /// [`SetupError`] for the first account whose settings are not usable.
     pub fn new(settings: &Settings) -> Result<Self, SetupError> {
-        let truelayer = |settings: &Option<truelayer::Settings>, mode| {
-            let set_up = |settings: &truelayer::Settings| {
-                let inbox = truelayer::inbox::Inbox::new(settings, mode)?;
-                Ok(Truelayer { client: truelayer::Client::new(settings.clone(), mode)?, inbox })
-            };
-            settings.as_ref().map(set_up).transpose().map_err(|source| SetupError::Truelayer { mode, source })
-        };
-        Ok(Self {
-            truelayer_test: truelayer(&settings.truelayer_test, Mode::Test)?,
-            truelayer_live: truelayer(&settings.truelayer_live, Mode::Live)?,
-        })
+        let mut accounts = BTreeMap::new();
+        for provider in Provider::ALL {
+            for mode in [Mode::Test, Mode::Live] {
+                let account = Account::open(settings, provider, mode).map_err(|source| SetupError { provider, mode, source })?;
+                accounts.extend(account.map(|account| ((provider, mode), account)));
+            }
+        }
+        Ok(Self { accounts })
     }
 
     /// The providers that a payout of this mode can go to.
     pub fn configured(&self, mode: Mode) -> impl Iterator<Item = Provider> + '_ {
-        Provider::ALL.into_iter().filter(move |provider| match provider {
-            Provider::Truelayer => self.truelayer(mode).is_some(),
-        })
+        self.accounts.keys().filter(move |(_, of)| *of == mode).map(|(provider, _)| *provider)
     }
 
     /// What the provider is like, with the configured values; the built-in ones where it is not configured.
     #[must_use]
     pub fn profile(&self, provider: Provider, mode: Mode) -> Profile {
-        match provider {
-            Provider::Truelayer => self.truelayer(mode).map_or_else(truelayer::profile, |connector| connector.client.profile().clone()),
-        }
+        self.account(provider, mode).map_or_else(|| account::built_in(provider), |account| account.profile().clone())
     }
 
     /// The exact bytes of the request, to be stored and sent, and sent again, as they are. The same arguments make the same bytes.
@@ -127,40 +125,23 @@ impl Providers {
     /// # Errors
     ///
     /// [`Unprepared`]: what this provider cannot take.
-    pub fn prepare(
-        &self,
-        provider: Provider,
-        mode: Mode,
-        key: ProviderKey,
-        money: Money,
-        beneficiary: &Beneficiary,
-        context_code: &str,
-    ) -> Result<Vec<u8>, Unprepared> {
-        match provider {
-            Provider::Truelayer => {
-                self.truelayer(mode).ok_or(Unprepared::NotConfigured)?;
-                Ok(truelayer::Client::prepare(key, money, beneficiary, context_code)?)
-            }
-        }
+    pub fn prepare(&self, provider: Provider, mode: Mode, order: &Order<'_>) -> Result<Vec<u8>, Unprepared> {
+        Ok(self.account(provider, mode).ok_or(Unprepared::NotConfigured)?.prepare(order)?)
     }
 
     /// Sends prepared bytes and says how that ended. No byte of them leaves after `send_by`; the whole call ends `within` that time.
-    pub async fn submit(&self, provider: Provider, mode: Mode, body: &[u8], send_by: Timestamp, within: Duration) -> Answer {
-        match provider {
-            Provider::Truelayer => match self.truelayer(mode) {
-                Some(connector) => connector.client.submit(body, send_by, within).await,
-                None => Answer::NotSent { why: Reason::new(NOT_CONFIGURED) },
-            },
+    pub async fn submit(&self, provider: Provider, mode: Mode, prepared: &[u8], send_by: Timestamp, within: Duration) -> Answer {
+        match self.account(provider, mode) {
+            Some(account) => account.submit(prepared, send_by, within).await,
+            None => Answer::NotSent { why: Reason::new(NOT_CONFIGURED) },
         }
     }
 
-    /// Asks for the attempt under that key. Changes nothing at the provider.
-    pub async fn look(&self, provider: Provider, mode: Mode, key: ProviderKey) -> Look {
-        match provider {
-            Provider::Truelayer => match self.truelayer(mode) {
-                Some(connector) => connector.client.look(key).await,
-                None => Look::Nothing { why: Reason::new(NOT_CONFIGURED) },
-            },
+    /// Asks about an attempt. Changes nothing at the provider.
+    pub async fn look(&self, provider: Provider, mode: Mode, inquiry: &Inquiry<'_>) -> Look {
+        match self.account(provider, mode) {
+            Some(account) => account.look(inquiry).await,
+            None => Look::Nothing { why: Reason::new(NOT_CONFIGURED) },
         }
     }
 
@@ -177,25 +158,11 @@ impl Providers {
         path: &str,
         headers: &::http::HeaderMap,
         body: &Bytes,
-    ) -> Result<truelayer::inbox::Notice, NoticeError> {
-        match provider {
-            Provider::Truelayer => {
-                let connector = self.truelayer(mode).ok_or(NoticeError::NotConfigured)?;
-                Ok(connector.inbox.read(method, path, headers, body).await?)
-            }
-        }
+    ) -> Result<Notice, NoticeError> {
+        self.account(provider, mode).ok_or(NoticeError::NotConfigured)?.read_notice(method, path, headers, body).await
     }
 
-    /// The client of TrueLayer itself, for what only it has: balances and transactions.
-    #[must_use]
-    pub fn truelayer_client(&self, mode: Mode) -> Option<&truelayer::Client> {
-        self.truelayer(mode).map(|connector| &connector.client)
-    }
-
-    const fn truelayer(&self, mode: Mode) -> Option<&Truelayer> {
-        match mode {
-            Mode::Test => self.truelayer_test.as_ref(),
-            Mode::Live => self.truelayer_live.as_ref(),
-        }
+    fn account(&self, provider: Provider, mode: Mode) -> Option<&Account> {
+        self.accounts.get(&(provider, mode))
     }
 }

@@ -21,7 +21,8 @@ pub mod error;
 pub mod sandbox;
 pub mod signature;
 
-use domain::fact::{Answer, ProviderReference, Reason};
+use crate::ReadError;
+use domain::fact::{Answer, Reason};
 use domain::id::{Mode, ProviderKey};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
@@ -52,22 +53,6 @@ pub enum SetupError {
     Empty(&'static str),
     #[error("{0} {1}")]
     Unusable(&'static str, &'static str),
-}
-
-/// Why a question that is not about one attempt has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the provider gave no usable answer: {}", why.as_str())]
-pub struct ReadError {
-    pub why: Reason,
-}
-
-/// What an unbelievable notice is good for: an occasion to look.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hint {
-    /// Look for this attempt.
-    Key(ProviderKey),
-    /// Look for the attempt to which the provider gave this id.
-    Reference(ProviderReference),
 }
 
 /// A key as Worldpay gets it: 32 lower-case hexadecimal digits, because its idempotency keys have at most 35 characters (H).

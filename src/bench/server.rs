@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 
 use super::load::Connection;
-use crate::child::{Child, Program};
+use crate::child::{Child, Program, Signal};
 
 /// How long a start or an end may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,7 +54,7 @@ impl Server {
 
     /// Ends it in good order.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        self.child.signal("TERM").await?;
+        self.child.signal(Signal::TERM)?;
         self.child.ended(PATIENCE).await?.context("the server did not end")?;
         Ok(())
     }

@@ -13,7 +13,7 @@ use workers::store::private_server::PrivateServer;
 
 use super::PAST_THE_LEASE;
 use super::dice::Dice;
-use crate::child::{Child, Program};
+use crate::child::{Child, Program, Signal};
 
 /// The worker processes, by name.
 pub(super) const WORKERS: [&str; 2] = ["worker-1", "worker-2"];
@@ -163,10 +163,10 @@ impl Worker {
             Fate::Stopped { after, by } => {
                 let alive = self.runs(child, after, None, calm).await?;
                 if alive {
-                    child.signal("STOP").await?;
+                    child.signal(Signal::STOP)?;
                     // Not cut short: what is interesting comes after it.
                     tokio::time::sleep(by).await;
-                    child.signal("CONT").await?;
+                    child.signal(Signal::CONT)?;
                     self.counts.stops += 1;
                 }
                 alive && self.runs(child, Duration::from_secs(1), None, calm).await?
@@ -201,7 +201,7 @@ impl Worker {
             let ended = tokio::select! {
                 ended = child.ended(Duration::MAX) => ended?,
                 () = end.cancelled() => {
-                    child.signal("TERM").await?;
+                    child.signal(Signal::TERM)?;
                     let status = child.ended(GOODBYE).await?.with_context(|| format!("{} does not end when it is asked to", self.name))?;
                     if !status.success() {
                         bail!("{} was asked to end and ended with {status}", self.name);
@@ -227,13 +227,13 @@ async fn break_store(mut server: PrivateServer, mut dice: Dice, calm: Cancellati
         }
         if round % 3 == 1 {
             server = apart(server, |server| {
-                server.signal("STOP");
+                server.signal(Signal::STOP);
                 Ok(())
             })
             .await?;
             tokio::time::sleep(dice.millis(500..3_000)).await;
             server = apart(server, |server| {
-                server.signal("CONT");
+                server.signal(Signal::CONT);
                 Ok(())
             })
             .await?;

@@ -150,10 +150,10 @@ impl Config {
     fn check_providers(&self, found: &mut Findings) {
         // Parses keys and addresses; makes no request.
         if let Err(error) = providers::Providers::new(&self.providers) {
-            let providers::SetupError::Truelayer { mode, source } = &error;
-            let setting = source.to_string();
-            let why = std::error::Error::source(source).map_or_else(|| "is missing".to_owned(), |why| format!("cannot be used: {why}"));
-            found.0.push(Problem::new(format!("providers.truelayer_{mode}.{setting}"), why));
+            let section = providers::Settings::section(error.provider, error.mode);
+            let setting = error.source.to_string();
+            let why = std::error::Error::source(&*error.source).map_or_else(|| "is missing".to_owned(), |why| format!("cannot be used: {why}"));
+            found.0.push(Problem::new(format!("providers.{section}.{setting}"), why));
         }
         for (section, settings) in self.accounts() {
             found.unless(!settings.refusal_codes.is_empty(), &format!("{section}.refusal_codes"), || "must name at least one code".to_owned());

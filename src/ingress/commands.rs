@@ -10,10 +10,13 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use domain::credential::Scope;
 use domain::fact::{Reason, Source};
+use domain::id::PayoutId;
 use domain::payout::state::StateName;
 use domain::payout::{Declined, Fact, Payout, Resolution, Resolved, What};
 use jiff::SignedDuration;
 use workers::record::Recorded;
+use workers::store::payouts::Timeline;
+use workers::store::{Store, StoreError};
 
 use super::intake::Duty;
 use super::json::Fields;
@@ -63,13 +66,7 @@ pub(super) async fn check(State(ingress): State<Arc<Ingress>>, Path(key): Path<S
     errors.check()?;
     let payout = ingress.find(&caller, party, &key).await?;
     let store = &ingress.recorder.store;
-    // Each check leaves an observation, and that is where the last one is found, by whichever process it was taken.
-    let asked_lately = store.timeline(payout.id).await?.is_some_and(|timeline| {
-        let now = store.clock().now();
-        let is_check = |fact: &Fact| fact.what == What::Check;
-        timeline.observations.iter().any(|seen| seen.fact.as_ref().is_some_and(is_check) && now.duration_since(seen.at) < CHECK_EVERY)
-    });
-    if asked_lately {
+    if checked_lately(store, payout.id).await? {
         return ingress.shown(StatusCode::ACCEPTED, &payout).await;
     }
     match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Check)).await? {
@@ -77,6 +74,16 @@ pub(super) async fn check(State(ingress): State<Arc<Ingress>>, Path(key): Path<S
         Recorded::Declined(declined, payout) => Err(not_now(declined, &payout)),
         Recorded::Missing => Err(Problem::not_found("payout")),
     }
+}
+
+/// Each check leaves an observation, and that is where the last one is found, by whichever process it was taken.
+pub(super) async fn checked_lately(store: &Store, id: PayoutId) -> Result<bool, StoreError> {
+    let now = store.clock().now();
+    let is_check = |fact: &Fact| fact.what == What::Check;
+    let lately = |timeline: Timeline| {
+        timeline.observations.iter().any(|seen| seen.fact.as_ref().is_some_and(is_check) && now.duration_since(seen.at) < CHECK_EVERY)
+    };
+    Ok(store.timeline(id).await?.is_some_and(lately))
 }
 
 /// `POST /v1/payouts/{transaction_id}/resolve` with `{"outcome", "reason", "evidence", "party_id"}`: an operator decides a payout in review.

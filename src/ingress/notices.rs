@@ -1,8 +1,9 @@
-//! `/notices/truelayer/{mode}`: what the provider tells us. Verified, remembered once, and answered; what it means is decided later, by a worker.
+//! `/notices/{provider}/{mode}`: what a provider tells us. Verified, remembered once, and answered; what it means is decided later, by a worker.
 //!
 //! The mode in the path chooses the keys that the signature is verified with, and the notice is only good for payouts of that mode. The path without
 //! a mode serves installations that have the provider configured for one mode only. It is the signature that admits a notice: no API key is involved.
-//! Only a 2xx ends the provider's repeats, so everything that is our own trouble is answered 503.
+//! A notice that proves nothing by itself at most brings the next look at the provider forward. Only a 2xx ends the provider's repeats, so everything
+//! that is our own trouble is answered 503.
 
 use std::sync::Arc;
 
@@ -11,60 +12,67 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use domain::fact::Provider;
+use domain::fact::{Provider, Source};
 use domain::id::{Mode, NoticeId, Shard};
-use providers::NoticeError;
-use providers::truelayer::inbox;
+use domain::payout::{Fact, What};
+use providers::{Hint, NoticeError};
 use workers::settle::StoredNotice;
 use workers::store::notices::Remembered;
 
 use super::Ingress;
+use super::commands::checked_lately;
 use super::problem::{Kind, Problem};
 
-const PROVIDER: Provider = Provider::Truelayer;
-
 pub(super) fn routes() -> Router<Arc<Ingress>> {
-    Router::new().route("/notices/truelayer", post(of_the_only_mode)).route("/notices/truelayer/{mode}", post(of_mode))
+    Router::new().route("/notices/{provider}", post(of_the_only_mode)).route("/notices/{provider}/{mode}", post(of_mode))
 }
 
-async fn of_mode(State(ingress): State<Arc<Ingress>>, Path(mode): Path<String>, request: Request) -> Result<Response, Problem> {
+async fn of_mode(State(ingress): State<Arc<Ingress>>, Path((provider, mode)): Path<(String, String)>, request: Request) -> Result<Response, Problem> {
     let mode = [Mode::Test, Mode::Live].into_iter().find(|known| known.as_str() == mode);
-    ingress.notice(mode.ok_or_else(|| Problem::not_found("address for notices"))?, request).await
+    let (Some(provider), Some(mode)) = (Provider::named(&provider), mode) else { return Err(Problem::not_found("address for notices")) };
+    ingress.notice(provider, mode, request).await
 }
 
-async fn of_the_only_mode(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<Response, Problem> {
-    let is_configured = |mode: &Mode| ingress.recorder.providers.configured(*mode).any(|provider| provider == PROVIDER);
+async fn of_the_only_mode(State(ingress): State<Arc<Ingress>>, Path(provider): Path<String>, request: Request) -> Result<Response, Problem> {
+    let Some(provider) = Provider::named(&provider) else { return Err(Problem::not_found("address for notices")) };
+    let is_configured = |mode: &Mode| ingress.recorder.providers.configured(*mode).any(|configured| configured == provider);
     let mut modes = [Mode::Test, Mode::Live].into_iter().filter(is_configured);
     match (modes.next(), modes.next()) {
-        (Some(mode), None) => ingress.notice(mode, request).await,
-        (Some(_), Some(_)) => Err(Problem::new(Kind::NoticesAmbiguous, "Use /notices/truelayer/test or /notices/truelayer/live.")),
+        (Some(mode), None) => ingress.notice(provider, mode, request).await,
+        (Some(_), Some(_)) => {
+            let name = provider.name();
+            Err(Problem::new(Kind::NoticesAmbiguous, format!("Use /notices/{name}/test or /notices/{name}/live.")))
+        }
         (None, _) => Err(Problem::not_found("address for notices")),
     }
 }
 
 impl Ingress {
-    async fn notice(&self, mode: Mode, request: Request) -> Result<Response, Problem> {
-        let taken = self.take_notice(mode, request).await;
+    async fn notice(&self, provider: Provider, mode: Mode, request: Request) -> Result<Response, Problem> {
+        let taken = self.take_notice(provider, mode, request).await;
         let outcome = match &taken {
             Ok(outcome) => outcome,
             Err(problem) => problem.name(),
         };
-        self.metrics.notice(PROVIDER.name(), mode, outcome);
+        self.metrics.notice(provider.name(), mode, outcome);
         taken.map(|_| StatusCode::NO_CONTENT.into_response())
     }
 
-    async fn take_notice(&self, mode: Mode, request: Request) -> Result<&'static str, Problem> {
+    async fn take_notice(&self, provider: Provider, mode: Mode, request: Request) -> Result<&'static str, Problem> {
         let (parts, body) = request.into_parts();
         tracing::Span::current().record("mode", mode.as_str());
         // Before anything is read: a stranger's body is not waited for.
-        if !["tl-signature", "x-tl-signature"].iter().any(|name| parts.headers.contains_key(*name)) {
-            return Err(refused(&NoticeError::Truelayer(inbox::NoticeError::NoSignature)));
+        if provider == Provider::Truelayer && !["tl-signature", "x-tl-signature"].iter().any(|name| parts.headers.contains_key(*name)) {
+            return Err(refused(&NoticeError::Unverified("no signature of an accepted generation".to_owned())));
         }
         let body = self.read_body(&parts, body, self.settings.notice_max_bytes).await?;
-        let read = self.recorder.providers.read_notice(PROVIDER, mode, &parts.method, parts.uri.path(), &parts.headers, &body).await;
+        let read = self.recorder.providers.read_notice(provider, mode, &parts.method, parts.uri.path(), &parts.headers, &body).await;
         let notice = read.map_err(|error| refused(&error))?;
-        let Some(told) = notice.told() else {
-            tracing::debug!(event_type = notice.event_type(), "a notice that is not about a payout");
+        let Some(told) = &notice.told else {
+            if let Some(hint) = &notice.hint {
+                return self.look_soon(mode, hint).await;
+            }
+            tracing::debug!(event_type = notice.event_type, "a notice that is not about a payout");
             return Ok("not_about_a_payout");
         };
         let store = &self.recorder.store;
@@ -74,13 +82,27 @@ impl Ingress {
             tracing::Span::current().record("payout.id", tracing::field::display(payout));
         }
         let shard = payout.map_or(Shard::new(0), |payout| payout.shard());
-        let id = NoticeId::derive(PROVIDER.name(), &format!("{mode}:{}", notice.dedupe_id()), shard);
-        let stored = StoredNotice { v: 1, provider: PROVIDER, mode, told: told.clone() };
+        let id = NoticeId::derive(provider.name(), &format!("{mode}:{}", notice.dedupe_id), shard);
+        let stored = StoredNotice { v: 1, provider, mode, told: told.clone() };
         let stored = serde_json::to_vec(&stored).expect("a notice has string keys only, so it is always JSON");
         match store.remember(id, &stored).await? {
             Remembered::New => Ok("new"),
             Remembered::Known => Ok("known"),
         }
+    }
+
+    /// Brings the next look at the provider forward, at most once in a few seconds. The hint itself is not believed.
+    async fn look_soon(&self, mode: Mode, hint: &Hint) -> Result<&'static str, Problem> {
+        // Where the provider told its own id only, the polls find out.
+        let Hint::Key(key) = hint else { return Ok("hint") };
+        let store = &self.recorder.store;
+        let Some((id, _)) = key.payout_and_attempt().filter(|(id, _)| store.shards().contains(id.shard())) else { return Ok("hint") };
+        let Some(payout) = store.load(id).await?.filter(|payout| payout.mode == mode) else { return Ok("hint") };
+        tracing::Span::current().record("payout.id", tracing::field::display(id));
+        if !checked_lately(store, id).await? {
+            self.recorder.record(payout, &Fact::new(Source::Notice, What::Check)).await?;
+        }
+        Ok("hint")
     }
 }
 
@@ -88,10 +110,8 @@ fn refused(error: &NoticeError) -> Problem {
     tracing::warn!(%error, "a notice was not accepted");
     match error {
         NoticeError::NotConfigured => Problem::not_found("address for notices"),
-        NoticeError::Truelayer(inbox::NoticeError::NoSignature | inbox::NoticeError::Unverified(_) | inbox::NoticeError::KeySource) => {
-            Problem::new(Kind::NoticeUnverified, format!("{error}."))
-        }
-        NoticeError::Truelayer(inbox::NoticeError::KeysUnavailable) => Problem::new(Kind::KeysUnavailable, "Send the notice again."),
-        NoticeError::Truelayer(inbox::NoticeError::Unreadable(_)) => Problem::new(Kind::NoticeUnreadable, format!("{error}.")),
+        NoticeError::Unverified(_) => Problem::new(Kind::NoticeUnverified, format!("{error}.")),
+        NoticeError::KeysUnavailable => Problem::new(Kind::KeysUnavailable, "Send the notice again."),
+        NoticeError::Unreadable(_) => Problem::new(Kind::NoticeUnreadable, format!("{error}.")),
     }
 }

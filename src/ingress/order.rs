@@ -111,11 +111,22 @@ impl Asked {
         })
     }
 
-    /// The providers that the payout may go to, in order; empty if the one that is asked for, or any, is not configured for the mode.
+    /// The providers that the payout may go to, in order: the one that is asked for, else the first that can take it, else the first. Empty if the one
+    /// that is asked for, or any, is not configured for the mode.
     #[must_use]
-    pub fn route(&self, providers: &Providers, mode: Mode) -> Vec<Provider> {
+    pub fn route(&self, providers: &Providers, mode: Mode, id: PayoutId) -> Vec<Provider> {
         let wanted = |provider: &Provider| self.provider.is_none_or(|asked| asked == *provider);
-        providers.configured(mode).filter(wanted).take(1).collect()
+        let candidates: Vec<_> = providers.configured(mode).filter(wanted).collect();
+        let takes = |provider: &&Provider| providers.prepare(**provider, mode, &self.first_order(id)).is_ok();
+        match candidates.as_slice() {
+            [_, _, ..] => candidates.iter().find(takes).or(candidates.first()).copied().into_iter().collect(),
+            _ => candidates,
+        }
+    }
+
+    fn first_order(&self, id: PayoutId) -> providers::Order<'_> {
+        let key = ProviderKey::derive(id, 1);
+        providers::Order { key, money: self.money, beneficiary: &self.beneficiary, context_code: self.context_code }
     }
 
     /// Whether it can be accepted now.
@@ -131,19 +142,14 @@ impl Asked {
                 errors.field("/scheduled_for", "too_far_ahead", "must be at most a year ahead");
             }
         }
-        match self.route(providers, mode).first() {
+        match self.route(providers, mode, id).first() {
             None if self.provider.is_some() => errors.field("/provider", "not_configured", format_args!("is not configured for {mode} payouts")),
             None => errors.field("/provider", "not_configured", format_args!("no provider is configured for {mode} payouts")),
-            Some(provider) => {
-                let prepared = providers.prepare(*provider, mode, ProviderKey::derive(id, 1), self.money, &self.beneficiary, self.context_code);
-                match prepared.map(drop) {
-                    Ok(()) => {}
-                    Err(Unprepared::NotConfigured) => {
-                        errors.field("/provider", "not_configured", format_args!("is not configured for {mode} payouts"))
-                    }
-                    Err(Unprepared::Field(problem)) => errors.field(format!("/{}", problem.field), "refused_by_provider", problem.why),
-                }
-            }
+            Some(provider) => match providers.prepare(*provider, mode, &self.first_order(id)).map(drop) {
+                Ok(()) => {}
+                Err(Unprepared::NotConfigured) => errors.field("/provider", "not_configured", format_args!("is not configured for {mode} payouts")),
+                Err(Unprepared::Field(problem)) => errors.field(format!("/{}", problem.field), "refused_by_provider", problem.why),
+            },
         }
         errors.check()
     }

@@ -66,7 +66,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
         id,
         party,
         mode,
-        route: asked.route(&ingress.recorder.providers, mode),
+        route: asked.route(&ingress.recorder.providers, mode, id),
         transaction_id: asked.transaction_id,
         money: asked.money,
         context_code: asked.context_code.to_owned(),

@@ -16,7 +16,7 @@ use domain::payout::{Order, Payout, What};
 use futures_util::{StreamExt as _, stream};
 use http::{Method, StatusCode};
 use payrelay::chaos::{self, Sent};
-use payrelay::child::{Child, Program};
+use payrelay::child::{Child, Program, Signal};
 use payrelay::local::{Local, Plan};
 use payrelay::run::Role;
 use providers::truelayer::sandbox::Settings;
@@ -230,7 +230,7 @@ async fn a_crash_with_the_request_half_written() {
 /// The provider has carried it out and is about to answer when the worker is killed.
 #[tokio::test]
 async fn a_crash_between_the_request_and_its_answer() {
-    let slow = [("execute.call_ms", "3000"), ("workers.drain_ms", "5000"), ("workers.handler_deadline_ms", "5000"), ("workers.lease_ms", "7000")];
+    let slow = [("execute.call_ms", "3000"), ("workers.drain_ms", "5000"), ("workers.handler_deadline_ms", "5500"), ("workers.lease_ms", "7500")];
     let site = Site::with(&slow, |settings| settings.slow_answer_ms = 2_500).await;
     let sent = site.post_in(Mood::SlowAnswer).await;
     let mut first = site.worker("first", "");
@@ -358,7 +358,7 @@ async fn a_worker_that_was_paused_does_not_send_too_late() {
     let mut other = site.worker("other", "");
     site.is_well(std::slice::from_ref(&sent)).await;
     other.kill().await.unwrap();
-    paused.signal("CONT").await.unwrap();
+    paused.signal(Signal::CONT).unwrap();
     // It has come past its old intent once it does the next work.
     let next = site.post().await;
     site.is_well(&[sent.clone(), next]).await;
@@ -375,7 +375,7 @@ async fn a_late_answer_is_recorded_although_the_lease_is_gone() {
     let _other = site.worker("other", "");
     site.is_well(std::slice::from_ref(&sent)).await;
     let version = site.payout(&sent).await.version;
-    paused.signal("CONT").await.unwrap();
+    paused.signal(Signal::CONT).unwrap();
     eventually("the late answer is recorded", PATIENCE, async || site.payout(&sent).await.version > version).await;
     site.is_well(std::slice::from_ref(&sent)).await;
 }
@@ -391,7 +391,7 @@ async fn one_work_item_in_two_workers_is_dispatched_once() {
     let mut other = site.worker("other", "");
     site.is_well(std::slice::from_ref(&sent)).await;
     other.kill().await.unwrap();
-    paused.signal("CONT").await.unwrap();
+    paused.signal(Signal::CONT).unwrap();
     // It has come past its stale lease once it does the next work.
     let next = site.post().await;
     site.is_well(&[sent.clone(), next]).await;
@@ -442,9 +442,9 @@ async fn a_store_that_is_away_for_a_while_loses_nothing() {
 async fn a_store_that_is_frozen_for_a_while_loses_nothing() {
     let mut site = Site::open().await;
     let (mut worker, paid) = site.busy().await;
-    site.server().signal("STOP");
+    site.server().signal(Signal::STOP);
     tokio::time::sleep(Duration::from_secs(4)).await;
-    site.server().signal("CONT");
+    site.server().signal(Signal::CONT);
     site.is_well(&paid).await;
     assert_eq!(worker.ended(Duration::ZERO).await.unwrap(), None, "the worker lives");
 }
@@ -496,8 +496,8 @@ async fn a_worker_that_is_asked_to_end_gives_back_its_leases() {
         ("workers.lease_ms", "60000"),
         ("workers.execute", "{ concurrency = 4, batch = 4 }"),
         ("execute.call_ms", "3000"),
-        ("workers.handler_deadline_ms", "5000"),
-        ("workers.drain_ms", "5000"),
+        ("workers.handler_deadline_ms", "5500"),
+        ("workers.drain_ms", "5500"),
     ];
     let site = Site::with(&long_lease, |settings| settings.slow_answer_ms = 1_000).await;
     let paid: Vec<Sent> = stream::iter(0..12).map(|_| site.post_in(Mood::SlowAnswer)).buffer_unordered(4).collect().await;
@@ -505,7 +505,7 @@ async fn a_worker_that_is_asked_to_end_gives_back_its_leases() {
     let begun = || paid.iter().filter(|sent| site.calls(sent).creates > 0).count();
     eventually("the first payouts are with the provider", PATIENCE, async || begun() >= 4).await;
     let asked = Instant::now();
-    first.signal("TERM").await.unwrap();
+    first.signal(Signal::TERM).unwrap();
     let status = first.ended(PATIENCE).await.unwrap().unwrap();
     assert!(status.success(), "{status}");
     assert!(asked.elapsed() < Duration::from_secs(7), "{:?}", asked.elapsed());

@@ -286,6 +286,7 @@ async fn parties_and_modes_do_not_see_each_other() {
         providers: providers::Settings {
             truelayer_test: Some(truelayer("http://127.0.0.1:9")),
             truelayer_live: Some(truelayer("https://127.0.0.1:9")),
+            ..providers::Settings::default()
         },
         ..Plan::default()
     };
@@ -581,7 +582,11 @@ async fn webhooks_do_not_lead_into_the_private_network() {
 async fn a_notice_is_good_for_payouts_of_its_mode_only() {
     let (key, base) = provider().await;
     let plan = Plan {
-        providers: providers::Settings { truelayer_test: Some(truelayer(&base)), truelayer_live: Some(truelayer("https://127.0.0.1:9")) },
+        providers: providers::Settings {
+            truelayer_test: Some(truelayer(&base)),
+            truelayer_live: Some(truelayer("https://127.0.0.1:9")),
+            ..providers::Settings::default()
+        },
         ..Plan::default()
     };
     let installation = Installation::with(plan).await;
@@ -622,7 +627,8 @@ async fn provider() -> (SigningKey, String) {
 #[tokio::test]
 async fn only_verified_notices_are_remembered() {
     let (key, base) = provider().await;
-    let plan = Plan { providers: providers::Settings { truelayer_test: Some(truelayer(&base)), truelayer_live: None }, ..Plan::default() };
+    let plan =
+        Plan { providers: providers::Settings { truelayer_test: Some(truelayer(&base)), ..providers::Settings::default() }, ..Plan::default() };
     let installation = Installation::with(plan).await;
     let shop = installation.caller("shop").await;
     let id = transaction();

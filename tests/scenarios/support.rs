@@ -119,7 +119,7 @@ pub(crate) struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        let providers = providers::Settings { truelayer_test: Some(truelayer("http://127.0.0.1:9")), truelayer_live: None };
+        let providers = providers::Settings { truelayer_test: Some(truelayer("http://127.0.0.1:9")), ..providers::Settings::default() };
         Self { ingress: json!({}), providers, egress: egress::Settings::default(), store_deadline_ms: 2_000 }
     }
 }
@@ -353,8 +353,12 @@ impl Reply {
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
 
+/// With a single dispatcher in the process, `tracing` asks the thread that comes by a call site first, and that may be another test's, which has none.
+static SECOND: std::sync::LazyLock<tracing::Dispatch> = std::sync::LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+
 impl Log {
     pub(crate) fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
+        std::sync::LazyLock::force(&SECOND);
         let log = self.clone();
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(move || log.clone()).finish()
     }

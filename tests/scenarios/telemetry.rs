@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use payrelay::child::Program;
+use payrelay::child::{Program, Signal};
 use payrelay::local::{Local, Plan};
 use prost::Message;
 use reqwest::Method;
@@ -180,7 +180,7 @@ async fn a_collector_sees_one_trace_every_metric_and_no_secret() {
         (seen && text.contains("payrelay_lane_entries")).then_some(text)
     })
     .await;
-    process.signal("TERM").await.unwrap();
+    process.signal(Signal::TERM).unwrap();
     let ended = process.ended(PATIENCE).await.unwrap().expect("it ends when told to");
     assert!(ended.success(), "{ended}");
 

@@ -12,7 +12,7 @@ use domain::payout::attempt::Attempt;
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Payout, Verdict, What};
 use jiff::{SignedDuration, Timestamp};
-use providers::Unprepared;
+use providers::{Inquiry, Order, Unprepared};
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
@@ -117,7 +117,8 @@ impl Payouts {
         };
         let Some(attempt) = step.payout.attempt() else { return Ok(Done::Later) };
 
-        let prepared = self.recorder.providers.prepare(attempt.provider, payout.mode, attempt.key, payout.money, beneficiary, &payout.context_code);
+        let order = Order { key: attempt.key, money: payout.money, beneficiary, context_code: &payout.context_code };
+        let prepared = self.recorder.providers.prepare(attempt.provider, payout.mode, &order);
         let request = match prepared {
             Ok(request) => request,
             Err(Unprepared::NotConfigured) => {
@@ -165,7 +166,7 @@ impl Payouts {
             }
             Answer::NotSent { why: Reason::new("fenced") }
         } else if look_first {
-            match self.recorder.providers.look(provider, mode, attempt.key).await {
+            match self.recorder.providers.look(provider, mode, &inquiry(attempt, request)).await {
                 Look::Found(report) => Answer::Says(report),
                 // Where a repeat is not recognised, "not found" is no proof that nothing was sent.
                 Look::NotFound if !self.recorder.providers.profile(provider, mode).recognises_duplicates => {
@@ -224,6 +225,11 @@ pub(crate) struct Send<'a> {
     pub(crate) before: u64,
     pub(crate) epoch: u64,
     pub(crate) look_first: bool,
+}
+
+/// A question about an attempt, whose bytes are `request`.
+pub(crate) fn inquiry<'a>(attempt: &'a Attempt, request: &'a [u8]) -> Inquiry<'a> {
+    Inquiry { key: attempt.key, reference: attempt.reference.as_ref(), request, first_sent: attempt.initiated_at }
 }
 
 pub(crate) fn later(at: Timestamp, by: SignedDuration) -> Timestamp {

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use domain::fact::{Look, Reason, Source};
+use domain::fact::{Look, Reason, Report, Source, Status};
 use domain::payout::attempt::Attempt;
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Payout, Verdict, What};
 use jiff::SignedDuration;
+use providers::profile::Profile;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
-use crate::execute::{Done, Payouts, Send, later};
+use crate::execute::{Done, Payouts, Send, inquiry, later};
 use crate::queue::{Job, Lease};
 use crate::store::StoreError;
 use crate::store::lanes::{PollWork, Ticket};
@@ -46,11 +47,17 @@ impl Payouts {
         if work.times_leased > self.settings.leases_max {
             return self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("leased_too_often") })).await;
         }
-        let look = self.recorder.providers.look(attempt.provider, payout.mode, attempt.key).await;
+        let request = self.recorder.store.request(payout.id).await?.unwrap_or_default();
+        let look = self.recorder.providers.look(attempt.provider, payout.mode, &inquiry(attempt, &request)).await;
         self.recorder.metrics.looked(attempt.provider, &look);
+        let profile = self.recorder.providers.profile(attempt.provider, payout.mode);
+        // Without the provider's id there is nothing to ask for, but the same request, which is recognised, brings the id.
+        let unaddressed = !profile.looked_up_by_our_key && attempt.reference.is_none();
         let what = match look {
             Look::Found(report) => What::Reported { attempt: attempt.number, report },
-            Look::NotFound if self.may_resend(&payout, attempt) => return self.resend(&payout, lease).await,
+            Look::NotFound if self.may_resend(&payout, attempt, &profile) => return self.resend(&payout, lease).await,
+            Look::Nothing { .. } if unaddressed && self.may_resend(&payout, attempt, &profile) => return self.resend(&payout, lease).await,
+            Look::NotFound if self.is_final(&payout, attempt, &profile) => What::Reported { attempt: attempt.number, report: never_done() },
             Look::NotFound => What::NotFound { attempt: attempt.number },
             Look::Nothing { why } => What::NoNews { attempt: attempt.number, why },
         };
@@ -58,14 +65,20 @@ impl Payouts {
     }
 
     /// "Not found" permits the same bytes under the same key, once what was sent could have been seen by now, and only where a repeat is recognised.
-    fn may_resend(&self, payout: &Payout, attempt: &Attempt) -> bool {
+    fn may_resend(&self, payout: &Payout, attempt: &Attempt, profile: &Profile) -> bool {
         let now = self.recorder.store.clock().now();
-        let profile = self.recorder.providers.profile(attempt.provider, payout.mode);
+        attempt.live.len() < SENDS_MAX && profile.may_resend(attempt.initiated_at, now) && self.is_overdue(payout, attempt, profile)
+    }
+
+    /// "Not found" proves that nothing was done, once what was sent could have been seen by now, and only where the provider's documents say so.
+    fn is_final(&self, payout: &Payout, attempt: &Attempt, profile: &Profile) -> bool {
+        profile.not_found_is_final && self.is_overdue(payout, attempt, profile)
+    }
+
+    /// Whether everything that was sent would be seen by now, if it had been taken.
+    fn is_overdue(&self, payout: &Payout, attempt: &Attempt, profile: &Profile) -> bool {
         let last_by = attempt.live.iter().map(|send| send.by).max().unwrap_or(attempt.initiated_at);
-        payout.state.name() == StateName::Inconclusive
-            && attempt.live.len() < SENDS_MAX
-            && profile.may_resend(attempt.initiated_at, now)
-            && now >= later(last_by, profile.propagation)
+        payout.state.name() == StateName::Inconclusive && self.recorder.store.clock().now() >= later(last_by, profile.propagation)
     }
 
     async fn resend(&self, payout: &Payout, lease: &Lease<Ticket>) -> Result<Done, StoreError> {
@@ -93,5 +106,16 @@ impl Payouts {
             }
             Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
         }
+    }
+}
+
+/// What a final "not found" says about an attempt.
+fn never_done() -> Report {
+    Report {
+        status: Status::Rejected { reason: Reason::new("payout_not_found") },
+        provider_status: "not_found".to_owned(),
+        at: None,
+        reference: None,
+        amount: None,
     }
 }

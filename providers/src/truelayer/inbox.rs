@@ -12,6 +12,7 @@ use http::{HeaderMap, Method};
 pub use super::proof::NoticeError;
 use super::proof::{KeySource, Proof};
 use super::{Settings, SetupError, wire};
+use crate::Hint;
 use crate::reading::sanitised;
 
 /// Reads and verifies webhooks. One per account; cheap to share, and it keeps a cache of the provider's keys.
@@ -44,6 +45,13 @@ impl Notice {
     #[must_use]
     pub const fn told(&self) -> Option<&Told> {
         self.told.as_ref()
+    }
+
+    /// Nothing: every notice about a payout names our key and is evidence.
+    #[must_use]
+    #[expect(clippy::unused_self, reason = "notices of other providers have hints, and all are asked alike")]
+    pub const fn hint(&self) -> Option<&Hint> {
+        None
     }
 
     /// The provider's word for the event, safe to store and to show.

@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
-use super::{ReadError, SetupError, unread};
+use super::{SetupError, unread};
+use crate::ReadError;
 use crate::http as net;
 use crate::http::{Call, Failure, Limits, Response};
 

@@ -9,6 +9,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 
 /// Runs the server given as arguments, says its process id, and ends it when standard input ends.
 const KEEPER: &str = r#""$@" >server.log 2>&1 & pid=$!; echo "$pid"; cat >/dev/null; kill -TERM "$pid" 2>/dev/null; wait "$pid""#;
@@ -99,16 +101,16 @@ impl PrivateServer {
     /// Kills the server as a power cut would, without letting it finish anything.
     pub fn kill(&mut self) {
         if let Some((mut child, input, pid)) = self.running.take() {
-            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+            send(pid, Signal::KILL);
             drop(input);
             let _ = child.wait();
         }
     }
 
     /// Stops the server in mid-air (`STOP`), or lets it go on (`CONT`).
-    pub fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: Signal) {
         if let Some((_, _, pid)) = &self.running {
-            let _ = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+            send(*pid, signal);
         }
     }
 
@@ -148,6 +150,13 @@ impl Drop for PrivateServer {
             drop(input);
             let _ = child.wait();
         }
+    }
+}
+
+/// Without effect on a process that has ended.
+fn send(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
     }
 }
 

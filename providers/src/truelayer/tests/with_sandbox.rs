@@ -575,22 +575,25 @@ async fn a_shutdown_cuts_connections() {
 #[tokio::test]
 async fn providers_lead_to_the_connector() {
     let world = World::start(|_| ()).await;
-    let settings = crate::Settings { truelayer_test: Some(super::settings(&world.url)), truelayer_live: None };
+    let settings = crate::Settings { truelayer_test: Some(super::settings(&world.url)), ..crate::Settings::default() };
     let providers = crate::Providers::new(&settings).expect("providers");
     assert_eq!(providers.configured(Mode::Test).collect::<Vec<_>>(), [Provider::Truelayer]);
     assert_eq!(providers.configured(Mode::Live).count(), 0);
-    let bytes = providers.prepare(Provider::Truelayer, Mode::Test, key(1), gbp(500), &beneficiary("x"), "internal").expect("prepares");
+    let beneficiary = beneficiary("x");
+    let order = crate::Order { key: key(1), money: gbp(500), beneficiary: &beneficiary, context_code: "internal" };
+    let bytes = providers.prepare(Provider::Truelayer, Mode::Test, &order).expect("prepares");
+    let inquiry = crate::Inquiry { key: key(1), reference: None, request: &bytes, first_sent: soon() };
     assert_eq!(providers.submit(Provider::Truelayer, Mode::Test, &bytes, soon(), LONG).await, accepted());
-    assert!(matches!(providers.look(Provider::Truelayer, Mode::Test, key(1)).await, Look::Found(_)));
+    assert!(matches!(providers.look(Provider::Truelayer, Mode::Test, &inquiry).await, Look::Found(_)));
     world.notices(1).await;
     let (headers, body) = world.platform.raw.lock().expect("no panic")[0].clone();
     let read = providers.read_notice(Provider::Truelayer, Mode::Test, &Method::POST, "/notices/truelayer", &headers, &body).await;
     assert!(read.is_ok());
 
-    let live = providers.prepare(Provider::Truelayer, Mode::Live, key(1), gbp(500), &beneficiary("x"), "internal");
+    let live = providers.prepare(Provider::Truelayer, Mode::Live, &order);
     assert_eq!(live, Err(crate::Unprepared::NotConfigured));
     assert_eq!(providers.submit(Provider::Truelayer, Mode::Live, &bytes, soon(), LONG).await, not_sent("provider_not_configured"));
-    assert!(matches!(providers.look(Provider::Truelayer, Mode::Live, key(1)).await, Look::Nothing { .. }));
+    assert!(matches!(providers.look(Provider::Truelayer, Mode::Live, &inquiry).await, Look::Nothing { .. }));
     let read = providers.read_notice(Provider::Truelayer, Mode::Live, &Method::POST, "/", &headers, &body).await;
     assert_eq!(read, Err(crate::NoticeError::NotConfigured));
     let over_http = crate::Settings { truelayer_live: Some(super::settings(&world.url)), ..settings };

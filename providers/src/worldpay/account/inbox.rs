@@ -8,8 +8,9 @@ use domain::id::Mode;
 use http::{HeaderMap, Method};
 
 use super::{Settings, is_id, wire};
+use crate::Hint;
 use crate::worldpay::signature::{Keyring, Unsigned};
-use crate::worldpay::{Hint, SetupError, dedupe_id, key_of, sanitised};
+use crate::worldpay::{SetupError, dedupe_id, key_of, sanitised};
 
 /// Reads notifications. One per account.
 #[derive(Debug)]

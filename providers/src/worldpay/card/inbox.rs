@@ -9,8 +9,9 @@ use domain::money::{Currency, Money};
 use http::{HeaderMap, Method};
 
 use super::{Settings, wire};
+use crate::Hint;
 use crate::worldpay::signature::{Keyring, Unsigned};
-use crate::worldpay::{Hint, SetupError, dedupe_id, key_of, sanitised, time_of};
+use crate::worldpay::{SetupError, dedupe_id, key_of, sanitised, time_of};
 
 /// Reads events. One per account.
 #[derive(Debug)]

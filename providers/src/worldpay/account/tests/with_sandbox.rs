@@ -5,10 +5,10 @@ use http::{HeaderMap, Method, header};
 
 use super::super::inbox::{Inbox, Notice, NoticeError};
 use super::*;
+use crate::Hint;
 use crate::http as net;
 use crate::http::Limits;
 use crate::sandbox::audit::Direction;
-use crate::worldpay::Hint;
 use crate::worldpay::error::ErrorBody;
 use crate::worldpay::sandbox::mood::{Distribution, Mood};
 use crate::worldpay::signature::{EVENT_SIGNATURE, Unsigned};

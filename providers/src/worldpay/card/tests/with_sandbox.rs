@@ -325,7 +325,7 @@ async fn events_are_believed_only_whole() {
     longer.push(b' ');
     assert_eq!(read(event_keys(), &headers, &longer.into()).await, Err(NoticeError::Unsigned(Unsigned::Mismatch)));
     let hint = read(Vec::new(), &bare, &body).await.expect("reads");
-    assert_eq!((hint.told(), hint.hint()), (None, Some(&crate::worldpay::Hint::Key(key(1)))));
+    assert_eq!((hint.told(), hint.hint()), (None, Some(&crate::Hint::Key(key(1)))));
 }
 
 /// Two documents lead to the resources, and both are kept.
