@@ -2,6 +2,8 @@
 //!
 //! Each story ends by asking three witnesses: the provider's own ledger, the store, and the subscriber.
 
+mod turns;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
