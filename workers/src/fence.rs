@@ -139,12 +139,17 @@ impl Fence {
         let Some(file) = file.as_mut() else { return Ok(()) };
         for (shard, epoch) in reached {
             let epoch = self.highest().passed.get(shard).copied().unwrap_or(0).max(*epoch);
-            let end = file.seek(SeekFrom::End(0))?;
-            let at = u64::from(*shard) * ENTRY;
-            for _ in (end / ENTRY)..u64::from(*shard) {
+            let length = file.metadata()?.len();
+            let whole = length / ENTRY;
+            if length != whole * ENTRY {
+                // A disk that was full has taken a part of an entry.
+                file.set_len(whole * ENTRY)?;
+            }
+            file.seek(SeekFrom::Start(whole * ENTRY))?;
+            for _ in whole..u64::from(*shard) {
                 file.write_all(format!("{:020}\n", 0).as_bytes())?;
             }
-            file.seek(SeekFrom::Start(at))?;
+            file.seek(SeekFrom::Start(u64::from(*shard) * ENTRY))?;
             file.write_all(format!("{epoch:020}\n").as_bytes())?;
         }
         file.sync_data()
@@ -198,6 +203,18 @@ mod tests {
         *fence.inner.file.lock().await = writable;
         assert_eq!(fence.pass(SHARD, 1, 3).await, Ok(()));
         assert_eq!(Fence::open(Some(&path)).unwrap().passed(SHARD), 3);
+    }
+
+    #[tokio::test]
+    async fn what_a_failed_write_has_left_is_no_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fence");
+        let fence = Fence::open(Some(&path)).unwrap();
+        fence.pass(Shard::new(0), 0, 7).await.unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"0000000000").unwrap();
+        fence.pass(SHARD, 0, 8).await.unwrap();
+        let restarted = Fence::open(Some(&path)).unwrap();
+        assert_eq!([0, 1, 2].map(|shard| restarted.passed(Shard::new(shard))), [7, 0, 8]);
     }
 
     /// A number that cannot be read is not 0: then nothing would be noticed any more. Nor is what is left of one.
