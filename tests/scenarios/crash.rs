@@ -2,6 +2,9 @@
 //!
 //! Each story ends by asking three witnesses: the provider's own ledger, the store, and the subscriber.
 
+mod turns;
+
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -344,6 +347,26 @@ async fn a_store_that_forgot_is_noticed_and_nothing_is_paid_twice() {
     for sent in &paid {
         assert_eq!(site.calls(sent).creates, 1, "the provider is asked before anything is sent");
     }
+}
+
+/// Its disk is full, so that it cannot note how far it has come. That says nothing about the store: it sends nothing, and freezes nobody.
+#[tokio::test]
+async fn a_worker_whose_disk_is_full_sends_nothing_and_freezes_nobody() {
+    let site = Site::open().await;
+    let sent = site.post().await;
+    // No file may grow, and an attempt is an error instead of a signal.
+    let full = site.folder.path().join("full");
+    std::fs::write(&full, format!("#!/bin/sh\ntrap '' XFSZ\nulimit -f 0\nexec '{}' \"$@\"\n", site.program.path.display())).unwrap();
+    std::fs::set_permissions(&full, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut worker = Program { path: full, ..site.program.clone() }.start("full", "").unwrap();
+    let held = async || site.observed(&sent, |what| matches!(what, What::NotSent { why, .. } if why.as_str() == "fenced")).await;
+    eventually("a dispatch is held", PATIENCE, held).await;
+    assert_eq!(worker.ended(Duration::ZERO).await.unwrap(), None, "the worker lives");
+    worker.kill().await.unwrap();
+    assert_eq!(site.local.store.frozen(sent.id.shard()).await.unwrap(), None);
+    assert_eq!(site.calls(&sent).creates, 0);
+    let _other = site.worker("other", "");
+    site.is_well(&[sent]).await;
 }
 
 /// A worker stands still between the intent and the socket, past its lease and past the time by which it may send. Another one takes over. When the

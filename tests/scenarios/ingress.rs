@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
-use domain::credential::{Reach, Scope};
+use domain::credential::{ApiKey, Reach, Scope, token, token_hash};
 use domain::fact::{Reason, Source};
 use domain::id::{Mode, PartyId, PayoutId};
 use domain::payout::{Fact, What};
 use futures_util::future::join_all;
 use jiff::SignedDuration;
+use payrelay::local::{self, Local};
+use payrelay::run::Role;
 use providers::jws::{Algorithm, Jwks, SigningKey};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use workers::record::Recorded;
+use workers::store::private_server::Fsync;
 
-use crate::support::{Caller, Installation, Plan, Reply, payout, signing_key, transaction, truelayer};
+use crate::support::{Caller, Installation, Plan, Reply, api_key, payout, random, signing_key, transaction, truelayer};
 
 fn party(name: &str) -> PartyId {
     PartyId::parse(name).unwrap()
@@ -278,6 +281,49 @@ async fn only_callers_with_the_right_key_and_scope_get_in() {
     installation.store.revoke_key(shop.key.id).await.unwrap();
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(shop.get(&path).await.problem(), "unauthenticated");
+}
+
+/// Whatever the key may do, whether its account is configured, and although it is in the store that a live installation uses, too.
+#[tokio::test]
+async fn a_live_key_is_refused_where_live_mode_is_off() {
+    let both = providers::Settings { truelayer_test: Some(truelayer("http://127.0.0.1:9")), truelayer_live: Some(truelayer("https://127.0.0.1:9")), ..providers::Settings::default() };
+    let installation = Installation::with(Plan { live: false, providers: both, ..Plan::default() }).await;
+    let live = installation.caller_with(|key| key.mode = Mode::Live).await;
+    let refused = live.post("/v1/payouts", &payout(&transaction())).await;
+    assert_eq!((refused.status, refused.problem()), (401, "unauthenticated"), "{refused:?}");
+    for path in ["/v1/payouts", "/v1/webhooks"] {
+        assert_eq!(live.get(path).await.problem(), "unauthenticated", "{path}");
+    }
+    // Renamed, it is not a test key either.
+    let renamed = Caller { token: live.token.replace("live", "test"), ..live };
+    assert_ne!(renamed.token, live.token);
+    assert_eq!(renamed.get("/v1/payouts").await.problem(), "unauthenticated");
+    let test = installation.caller_with(|_| {}).await;
+    assert_eq!(test.get("/v1/payouts").await.json, json!({ "results": [] }));
+}
+
+/// The same, from the configuration on.
+#[tokio::test]
+async fn live_mode_is_off_unless_the_configuration_says_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = local::Plan {
+        folder: folder.path(),
+        redis_url: None,
+        fsync: Fsync::Always,
+        listen: "127.0.0.1:0",
+        more: "",
+        sandbox: |_| {},
+        role: Some(Role::Serve),
+    };
+    let local = Local::start(plan).await.unwrap();
+    let url = format!("http://{}", local.listening.unwrap().ingress.unwrap());
+    for (mode, status) in [(Mode::Test, 200), (Mode::Live, 401)] {
+        let key = ApiKey { mode, ..api_key(&local.store) };
+        let token = token(mode, random());
+        local.store.put_key(&token_hash(local.config.pepper(), &token), &key).await.unwrap();
+        let caller = Caller { http: reqwest::Client::builder().no_proxy().build().unwrap(), url: url.clone(), token, key };
+        assert_eq!(caller.get("/v1/payouts").await.status, status, "{mode}");
+    }
 }
 
 #[tokio::test]
@@ -762,12 +808,13 @@ async fn neither_accounts_nor_names_nor_credentials_are_logged() {
 
 /// Sends the head of a request that announces a body and holds the body back.
 async fn half_a_request(caller: &Caller) -> TcpStream {
+    half_of(caller, "/v1/payouts", &format!("authorization: Bearer {}", caller.token)).await
+}
+
+async fn half_of(caller: &Caller, path: &str, proof: &str) -> TcpStream {
     let address = caller.url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "POST /v1/payouts HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{{",
-        caller.token
-    );
+    let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\n{proof}\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{{");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream
 }
@@ -789,6 +836,34 @@ async fn too_many_at_once_are_turned_away_and_the_slow_are_not_waited_for() {
     slow.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body-timeout"), "{answer}");
     assert_eq!(shop.get("/v1/payouts").await.status, 200);
+}
+
+/// Anybody can send something to the address for notices: that must not shut callers out. Nor must callers delay what a provider says.
+#[tokio::test]
+async fn callers_and_notices_do_not_take_each_others_slots() {
+    let (key, base) = provider().await;
+    let providers = providers::Settings { truelayer_test: Some(truelayer(&base)), ..providers::Settings::default() };
+    let installation = Installation::with(Plan { ingress: json!({ "concurrency": 1 }), providers, ..Plan::default() }).await;
+    let shop = installation.caller("shop").await;
+    let (path, jku) = ("/notices/truelayer/test", format!("{base}/.well-known/jwks"));
+    let topup = json!({ "event_type": "topup_received", "event_id": transaction(), "event_schema_version": 1, "event_body": {} }).to_string();
+    let signature = key.sign_request(&http_method(), path, &[], topup.as_bytes(), Some(&jku)).unwrap();
+    let notice = async || shop.post_bytes(path, topup.clone(), &[("Tl-Signature", &signature)]).await;
+    let list = async || shop.get("/v1/payouts").await;
+    assert_eq!((notice().await.status, list().await.status), (204, 200));
+
+    // What holds a slot is there as soon as another of its kind is turned away.
+    let flood = half_of(&shop, path, "tl-signature: x..y").await;
+    while notice().await.status != 503 {}
+    assert_eq!(notice().await.problem(), "overloaded");
+    assert_eq!(list().await.status, 200);
+    drop(flood);
+    while notice().await.status != 204 {}
+
+    let _flood = half_a_request(&shop).await;
+    while list().await.status != 503 {}
+    assert_eq!(list().await.problem(), "overloaded");
+    assert_eq!(notice().await.status, 204);
 }
 
 #[tokio::test]

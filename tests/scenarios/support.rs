@@ -111,6 +111,8 @@ fn server() -> PathBuf {
 pub(crate) struct Plan {
     /// Replaces fields of `[ingress]`.
     pub(crate) ingress: Value,
+    /// Whether live keys are served.
+    pub(crate) live: bool,
     pub(crate) providers: providers::Settings,
     pub(crate) egress: egress::Settings,
     /// The longest time for one call of the store.
@@ -120,7 +122,7 @@ pub(crate) struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         let providers = providers::Settings { truelayer_test: Some(truelayer("http://127.0.0.1:9")), ..providers::Settings::default() };
-        Self { ingress: json!({}), providers, egress: egress::Settings::default(), store_deadline_ms: 2_000 }
+        Self { ingress: json!({}), live: true, providers, egress: egress::Settings::default(), store_deadline_ms: 2_000 }
     }
 }
 
@@ -171,7 +173,7 @@ impl Installation {
             settings[name] = value.clone();
         }
         let mut settings: ingress::Settings = serde_json::from_value(settings).expect("settings");
-        settings.live = true;
+        settings.live = plan.live;
         let shutdown = CancellationToken::new();
         let ingress = Ingress::new(recorder.clone(), Egress::new(&plan.egress), settings, &meter, shutdown.clone()).expect("an ingress");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -208,17 +210,7 @@ impl Installation {
 
     /// A key that may do everything and need not sign, but for what `change` changes.
     pub(crate) async fn caller_with(&self, change: impl FnOnce(&mut ApiKey)) -> Caller {
-        let mut key = ApiKey {
-            id: ApiKeyId::new(random()),
-            mode: Mode::Test,
-            owner: "somebody".to_owned(),
-            reach: Reach::Platform,
-            scopes: Scope::ALL.into_iter().collect(),
-            must_sign: false,
-            signing_keys: Vec::new(),
-            created_at: self.store.clock().now(),
-            revoked_at: None,
-        };
+        let mut key = api_key(&self.store);
         change(&mut key);
         let token = token(key.mode, random());
         self.store.put_key(&token_hash(PEPPER.as_bytes(), &token), &key).await.expect("a key is stored");
@@ -230,6 +222,21 @@ impl Drop for Installation {
     fn drop(&mut self) {
         self.shutdown.cancel();
         self.serving.abort();
+    }
+}
+
+/// A key that may do everything and need not sign.
+pub(crate) fn api_key(store: &Store) -> ApiKey {
+    ApiKey {
+        id: ApiKeyId::new(random()),
+        mode: Mode::Test,
+        owner: "somebody".to_owned(),
+        reach: Reach::Platform,
+        scopes: Scope::ALL.into_iter().collect(),
+        must_sign: false,
+        signing_keys: Vec::new(),
+        created_at: store.clock().now(),
+        revoked_at: None,
     }
 }
 

@@ -65,8 +65,8 @@ impl Fence {
                 let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
                 let mut text = String::new();
                 file.read_to_string(&mut text)?;
-                for (shard, line) in (0_u8..).zip(text.lines()) {
-                    let number = line.trim().parse().map_err(|_| std::io::Error::other("it is damaged: not a number in each line"))?;
+                for (shard, entry) in (0_u8..).zip(text.split_inclusive('\n')) {
+                    let number = number(entry).ok_or_else(|| std::io::Error::other("it is damaged: not a number of twenty digits in each line"))?;
                     passed.insert(shard, number);
                 }
                 std::io::Result::Ok(file)
@@ -139,12 +139,17 @@ impl Fence {
         let Some(file) = file.as_mut() else { return Ok(()) };
         for (shard, epoch) in reached {
             let epoch = self.highest().passed.get(shard).copied().unwrap_or(0).max(*epoch);
-            let end = file.seek(SeekFrom::End(0))?;
-            let at = u64::from(*shard) * ENTRY;
-            for _ in (end / ENTRY)..u64::from(*shard) {
+            let length = file.metadata()?.len();
+            let whole = length / ENTRY;
+            if length != whole * ENTRY {
+                // A disk that was full has taken a part of an entry.
+                file.set_len(whole * ENTRY)?;
+            }
+            file.seek(SeekFrom::Start(whole * ENTRY))?;
+            for _ in whole..u64::from(*shard) {
                 file.write_all(format!("{:020}\n", 0).as_bytes())?;
             }
-            file.seek(SeekFrom::Start(at))?;
+            file.seek(SeekFrom::Start(u64::from(*shard) * ENTRY))?;
             file.write_all(format!("{epoch:020}\n").as_bytes())?;
         }
         file.sync_data()
@@ -153,6 +158,13 @@ impl Fence {
     fn highest(&self) -> std::sync::MutexGuard<'_, Highest> {
         self.inner.highest.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// A whole entry only: what is left of one that was cut off is a smaller number, by which a rollback would not be noticed.
+fn number(entry: &str) -> Option<u64> {
+    let digits = entry.strip_suffix('\n')?;
+    let whole = entry.len() as u64 == ENTRY && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| whole)
 }
 
 #[cfg(test)]
@@ -176,6 +188,58 @@ mod tests {
         assert_eq!(restarted.pass(SHARD, before, 50).await, Err(Held::RolledBack(RolledBack { found: 50, on_file: 50 })));
         assert_eq!(restarted.pass(SHARD, before, 51).await, Ok(()));
         assert_eq!(restarted.passed(Shard::new(0)), 0);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_noted_is_no_rollback_and_does_not_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fence");
+        let fence = Fence::open(Some(&path)).unwrap();
+        fence.pass(SHARD, 0, 1).await.unwrap();
+        let writable = fence.inner.file.lock().await.replace(File::open(&path).unwrap());
+        assert_eq!(fence.pass(SHARD, 1, 2).await, Err(Held::NotNoted));
+        assert_eq!(fence.passed(SHARD), 1, "what is not on file was not passed");
+        assert_eq!(fence.pass(SHARD, 1, 1).await, Err(Held::RolledBack(RolledBack { found: 1, on_file: 1 })));
+        *fence.inner.file.lock().await = writable;
+        assert_eq!(fence.pass(SHARD, 1, 3).await, Ok(()));
+        assert_eq!(Fence::open(Some(&path)).unwrap().passed(SHARD), 3);
+    }
+
+    #[tokio::test]
+    async fn what_a_failed_write_has_left_is_no_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fence");
+        let fence = Fence::open(Some(&path)).unwrap();
+        fence.pass(Shard::new(0), 0, 7).await.unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"0000000000").unwrap();
+        fence.pass(SHARD, 0, 8).await.unwrap();
+        let restarted = Fence::open(Some(&path)).unwrap();
+        assert_eq!([0, 1, 2].map(|shard| restarted.passed(Shard::new(shard))), [7, 0, 8]);
+    }
+
+    /// A number that cannot be read is not 0: then nothing would be noticed any more. Nor is what is left of one.
+    #[test]
+    fn a_damaged_file_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fence");
+        let sound = format!("{:020}\n{:020}\n", 7, 8);
+        for damaged in [
+            sound.replace('7', "x"),
+            sound.replace('8', "\0"),
+            sound.replace('\n', " "),
+            sound[..36].to_owned(),
+            sound[..41].to_owned(),
+            sound[5..].to_owned(),
+            format!("{sound}\n"),
+        ] {
+            std::fs::write(&path, &damaged).unwrap();
+            let refused = Fence::open(Some(&path)).err().unwrap_or_else(|| panic!("{damaged:?}"));
+            assert!(format!("{refused:#}").contains("fence: it is damaged"), "{refused:#}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), damaged);
+        }
+        std::fs::write(&path, &sound).unwrap();
+        let fence = Fence::open(Some(&path)).unwrap();
+        assert_eq!([0, 1, 2].map(|shard| fence.passed(Shard::new(shard))), [7, 8, 0]);
     }
 
     #[tokio::test]

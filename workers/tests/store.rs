@@ -422,3 +422,31 @@ async fn another_layout_or_another_secret_is_noticed_before_anything_is_done() {
     let sealed_otherwise = Store::open(&settings(1), vault("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=")).await.unwrap();
     assert!(sealed_otherwise.recognise(b"a pepper of some length", "default").await.is_err());
 }
+
+#[tokio::test]
+async fn a_look_over_skips_what_cannot_be_read_and_does_the_rest() {
+    let Installation { store, server, .. } = &installation().await;
+    for key in ["k1", "k2", "k3"] {
+        open(store, key).await;
+    }
+    let shard = Shard::new(0);
+    let [unreadable, lost, sound] = ["k1", "k2", "k3"].map(|key| order(store, key).payout.id);
+    // What no store handle does: a record of a later version, and work that is gone.
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let (record, index) = (format!("t:{{s00}}:po:{unreadable}"), "t:{s00}:due:execute");
+    let () = redis::cmd("HSET").arg(record).arg("rec").arg(r#"{"v":2}"#).query_async(&mut raw).await.unwrap();
+    let removed: u32 = redis::cmd("ZREM").arg(index).arg(unreadable.to_string()).arg(lost.to_string()).query_async(&mut raw).await.unwrap();
+    assert_eq!(removed, 2);
+    assert!(store.load(unreadable).await.is_err());
+
+    let found = store.look_over(shard, 0).await.unwrap();
+    assert_eq!((found.next, &found.repaired), (0, &vec![lost]));
+    assert!(matches!(found.states[..], [(StateName::Requested, 2, _)]), "{found:?}");
+    let leased = ExecuteLane(lane(store)).lease(10).await.unwrap().items;
+    let mut leased: Vec<_> = leased.iter().map(|(work, _)| work.payout.id).collect();
+    leased.sort();
+    let mut expected = vec![lost, sound];
+    expected.sort();
+    assert_eq!(leased, expected);
+    assert!(store.look_over(shard, 0).await.unwrap().repaired.is_empty());
+}

@@ -5,6 +5,8 @@ local leased = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not leased or tonumber(leased) ~= tonumber(ARGV[2]) then return 'lost' end
 if ARGV[3] == 'r' then
   redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
+  -- That it has to wait is an outcome: only leases without one count against it.
+  redis.call('HSET', KEYS[1], 'l', '0')
   return 'committed'
 end
 redis.call('ZREM', KEYS[2], ARGV[1])

@@ -1,0 +1,202 @@
+//! The same witnesses, with workers in this process that are cranked turn by turn: time is moved, not waited for.
+
+use domain::fact::{Report, Status, Told};
+use domain::id::{NoticeId, ProviderKey};
+use payrelay::config::Config;
+use payrelay::run;
+use workers::lanes::Lanes;
+use workers::queue::Turn;
+use workers::settle::StoredNotice;
+use workers::store::freeze::Freeze;
+use workers::store::notices::Remembered;
+use workers::store::vitals::Vitals;
+
+use super::*;
+
+/// Time is moved here, so that real time may be as long as usual. More than two leases of one piece of work, without a commit, are too many.
+const CRANKED: [(&str, &str); 10] = [
+    ("execute.leases_max", "2"),
+    ("execute.send_window_ms", "5000"),
+    ("execute.call_ms", "12000"),
+    ("providers.truelayer_test.connect_timeout_ms", "5000"),
+    ("providers.truelayer_test.token_timeout_ms", "10000"),
+    ("providers.truelayer_test.read_timeout_ms", "10000"),
+    ("providers.truelayer_test.profile.bound_ms", "3600000"),
+    ("workers.handler_deadline_ms", "20000"),
+    ("workers.drain_ms", "20000"),
+    ("workers.lease_ms", "30000"),
+];
+/// Enough to lease too often, and a little more.
+const TURNS: u32 = 6;
+/// Longer than a failure is waited for, and than the first waits of polls.
+const STEP: Duration = Duration::from_secs(1);
+
+/// A provider that only answers: what it thinks is found out by asking.
+fn silent(settings: &mut Settings) {
+    settings.notice_url = None;
+}
+
+impl Site {
+    /// Workers with this configuration that wait to be cranked.
+    async fn cranked(&self, config: &Config) -> Lanes {
+        let parts = run::open(config, &opentelemetry::global::meter("scenarios")).await.unwrap();
+        run::lanes(config, &parts).unwrap()
+    }
+
+    async fn vitals(&self) -> Vitals {
+        let store = &self.local.store;
+        store.vitals(store.shards().all().next().unwrap()).await.unwrap()
+    }
+
+    /// Notices that are to be settled, and those that were given up.
+    async fn notices(&self) -> (u64, u64) {
+        let vitals = self.vitals().await;
+        let waiting = vitals.lanes.iter().find(|lane| lane.lane == "settle").unwrap().entries;
+        (waiting, vitals.orphans)
+    }
+}
+
+/// Moves the time of these workers and their store, and does what is due then.
+async fn after(by: Duration, lanes: &Lanes) -> Turn {
+    lanes.payouts.recorder.store.move_clock(by).await.unwrap();
+    lanes.turn().await.unwrap()
+}
+
+/// A worker that lacks the account cannot know that the payout is impossible: it gives it back, as often as it gets it, and nothing is held against it.
+#[tokio::test]
+async fn a_worker_without_the_account_leaves_the_payout_to_one_that_has_it() {
+    let site = Site::with(&CRANKED, silent).await;
+    let sent = site.post().await;
+    let mut config = site.local.config.clone();
+    config.providers.truelayer_test = None;
+    let without = site.cranked(&config).await;
+    for _ in 0..TURNS {
+        assert_ne!(after(STEP, &without).await, Turn::Idle, "it is leased again");
+    }
+    let payout = site.payout(&sent).await;
+    assert_eq!((payout.state.name(), payout.version, payout.attempts.len()), (StateName::Requested, 1, 0));
+
+    let with = site.cranked(&site.local.config).await;
+    after(STEP, &with).await;
+    assert_eq!((site.state(&sent).await, site.calls(&sent).creates), (StateName::Authorised, 1));
+}
+
+/// By the store's clock the payout is due, by that of the process it is not. That may last, and is not the payout's fault.
+#[tokio::test]
+async fn a_process_whose_clock_is_behind_gives_back_what_is_not_due_yet() {
+    let site = Site::with(&CRANKED, |settings| {
+        silent(settings);
+        settings.retry_after_s = 3_600;
+    })
+    .await;
+    let sent = site.post_in(Mood::RateLimit).await;
+    let behind = site.cranked(&site.local.config).await;
+    behind.turn().await.unwrap();
+    let put_off = site.payout(&sent).await;
+    assert_eq!((put_off.state.name(), site.calls(&sent).creates), (StateName::Scheduled, 1));
+
+    // Somebody else moves the time; these workers go by their own.
+    let ahead = &site.local.store;
+    ahead.move_clock(Duration::from_hours(2)).await.unwrap();
+    for _ in 0..TURNS {
+        assert_ne!(behind.turn().await.unwrap(), Turn::Idle, "by the store's clock it is due");
+        ahead.move_clock(STEP).await.unwrap();
+    }
+    assert_eq!(site.payout(&sent).await, put_off);
+    assert_eq!(site.calls(&sent).creates, 1);
+
+    after(STEP, &behind).await;
+    assert_eq!((site.state(&sent).await, site.calls(&sent).creates), (StateName::Authorised, 2));
+}
+
+/// What would be sent again is not, while dispatch is frozen. It is looked for all the same, and the bound holds.
+#[tokio::test]
+async fn polls_go_on_to_their_bound_while_dispatch_is_frozen() {
+    let site = Site::with(&CRANKED, silent).await;
+    let sent = site.post_in(Mood::ErrorBefore).await;
+    let lanes = site.cranked(&site.local.config).await;
+    lanes.turn().await.unwrap();
+    assert_eq!((site.state(&sent).await, site.calls(&sent).creates), (StateName::Inconclusive, 1));
+    let freeze = Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 };
+    site.local.store.freeze(sent.id.shard(), &freeze).await.unwrap();
+
+    // The bound is an hour after the call.
+    for _ in 0..5 {
+        assert_ne!(after(Duration::from_mins(10), &lanes).await, Turn::Idle, "it is looked for");
+        assert_eq!(site.state(&sent).await, StateName::Inconclusive);
+    }
+    after(Duration::from_mins(10), &lanes).await;
+    assert_eq!((site.state(&sent).await, site.calls(&sent).creates), (StateName::InReview, 1));
+    assert!(!site.observed(&sent, |what| matches!(what, What::Stuck { .. })).await, "it is the bound that leads to a person");
+}
+
+/// The provider has carried it out and hides it, and would carry it out again. The store has forgotten that it was sent.
+#[tokio::test]
+async fn what_may_have_been_forgotten_is_not_sent_where_repeats_are_not_recognised() {
+    let mut site = Site::with(&[&CRANKED[..], &[("providers.truelayer_test.profile.recognises_duplicates", "false")]].concat(), |settings| {
+        silent(settings);
+        settings.pays_repeats = true;
+        settings.late_appear_ms = 3_600_000;
+    })
+    .await;
+    let sent = site.post_in(Mood::LateAppear).await;
+    let bytes = site.store_bytes();
+    let lanes = site.cranked(&site.local.config).await;
+    lanes.turn().await.unwrap();
+    assert_eq!((site.state(&sent).await, site.calls(&sent).creates), (StateName::Inconclusive, 1));
+    eventually("the provider pays", PATIENCE, async || site.movements(&sent) == 1).await;
+    let cut = site.store_bytes() - bytes;
+    site.server().kill();
+    site.server().cut_tail(cut).unwrap();
+    site.server().resume().unwrap();
+    let store = &lanes.payouts.recorder.store;
+    eventually("the store answers", PATIENCE, async || store.ping().await.is_ok() && site.local.store.ping().await.is_ok()).await;
+    assert_eq!(site.state(&sent).await, StateName::Requested);
+
+    lanes.turn().await.unwrap();
+    let shard = sent.id.shard();
+    assert!(store.frozen(shard).await.unwrap().is_some());
+    store.thaw(shard, Duration::from_hours(1)).await.unwrap();
+    for _ in 0..8 {
+        after(Duration::from_mins(10), &lanes).await;
+    }
+    assert_eq!((site.state(&sent).await, site.calls(&sent).creates, site.movements(&sent)), (StateName::InReview, 1, 1));
+    assert!(site.observed(&sent, |what| matches!(what, What::NoAnswer { why, .. } if why.as_str() == "may_be_forgotten")).await);
+}
+
+#[tokio::test]
+async fn a_notice_that_cannot_be_settled_ends_as_an_orphan() {
+    let site = Site::with(&CRANKED, silent).await;
+    let lanes = site.cranked(&site.local.config).await;
+    let store = &lanes.payouts.recorder.store;
+    let id = NoticeId::derive("truelayer", "poison", store.shards().all().next().unwrap());
+    assert_eq!(store.remember(id, b"written by a later version").await.unwrap(), Remembered::New);
+    for _ in 0..2 {
+        assert_ne!(after(STEP, &lanes).await, Turn::Idle);
+        assert_eq!(site.notices().await, (1, 0), "it is tried again");
+    }
+    after(STEP, &lanes).await;
+    assert_eq!(site.notices().await, (0, 1));
+    assert_eq!(store.remember(id, b"written by a later version").await.unwrap(), Remembered::Known, "the provider's repeats do not bring it back");
+    assert_eq!(after(STEP, &lanes).await, Turn::Idle);
+}
+
+/// A notice may be faster than our own write. It is asked after again and again, which does not make it one that cannot be settled.
+#[tokio::test]
+async fn a_notice_waits_a_day_for_its_payout_however_often_it_is_tried() {
+    let site = Site::with(&CRANKED, silent).await;
+    let lanes = site.cranked(&site.local.config).await;
+    let store = &lanes.payouts.recorder.store;
+    let party = &site.local.config.ingress.default_party;
+    let payout = PayoutId::derive(party, Mode::Test, "not here yet", store.shards());
+    let report = Report { status: Status::Settled, provider_status: "settled".to_owned(), at: None, reference: None, amount: None };
+    let told = Told { key: ProviderKey::derive(payout, 1), report };
+    let notice = StoredNotice { v: 1, provider: Provider::Truelayer, mode: Mode::Test, told };
+    store.remember(NoticeId::derive("truelayer", "early", payout.shard()), &serde_json::to_vec(&notice).unwrap()).await.unwrap();
+    for _ in 0..23 {
+        assert_ne!(after(Duration::from_hours(1), &lanes).await, Turn::Idle);
+        assert_eq!(site.notices().await, (1, 0));
+    }
+    after(Duration::from_hours(2), &lanes).await;
+    assert_eq!(site.notices().await, (0, 1));
+}
