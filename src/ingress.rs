@@ -15,6 +15,7 @@ pub mod notices;
 pub mod order;
 pub mod payouts;
 pub mod problem;
+mod providers;
 pub mod query;
 mod serve;
 mod timeline;
@@ -206,7 +207,7 @@ impl Ingress {
 
 /// The routes for callers and providers, and health.
 pub fn router(ingress: &Arc<Ingress>) -> Router {
-    let shared = payouts::routes().merge(webhooks::routes()).layer(from_fn_with_state(Arc::clone(ingress), edge::share));
+    let shared = payouts::routes().merge(webhooks::routes()).merge(providers::routes()).layer(from_fn_with_state(Arc::clone(ingress), edge::share));
     let noticed = notices::routes().layer(from_fn_with_state(Arc::clone(ingress), edge::share_notices));
     finish(ingress, shared.merge(noticed).merge(health::routes()))
 }

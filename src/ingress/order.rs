@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use domain::destination::{
-    AccountNumber, Beneficiary, BeneficiaryName, Destination, DestinationError, Iban, SortCode, StatementReference, TextError,
+    AccountNumber, Beneficiary, BeneficiaryName, CardExpiry, CardNumber, CardToken, Destination, DestinationError, Iban, RoutingNumber, SortCode,
+    StatementReference, TextError, UsAccountNumber, UsAccountType,
 };
 use domain::fact::Provider;
 use domain::id::{Mode, PartyId, PayoutId, ProviderKey};
@@ -158,6 +159,14 @@ impl Asked {
 fn destination(fields: &mut Fields, currency: Option<Currency>, errors: &mut Errors) -> Option<Destination> {
     let iban = fields.optional_text("beneficiary_iban", errors);
     let account = fields.optional_object("beneficiary_account", errors);
+    if let Some(object) = fields.optional_object("destination", errors) {
+        if iban.is_some() || account.is_some() {
+            drop(object.rest());
+            errors.field("/destination", "not_both", "give one of `beneficiary_iban`, `beneficiary_account` and `destination`");
+            return None;
+        }
+        return other_destination(object, errors);
+    }
     let in_pounds = currency.is_none_or(|currency| currency == Currency::GBP);
     match (iban, account) {
         (Some(_), Some(account)) => {
@@ -186,10 +195,68 @@ fn destination(fields: &mut Fields, currency: Option<Currency>, errors: &mut Err
             Some(Destination::UkAccount { sort_code: sort_code?, account_number: account_number? })
         }
         (None, None) => {
-            errors.field("/beneficiary_iban", "missing", "is required, unless `beneficiary_account` is given");
+            errors.field("/beneficiary_iban", "missing", "is required, unless `beneficiary_account` or `destination` is given");
             None
         }
     }
+}
+
+/// What is neither an IBAN nor an account in the United Kingdom.
+fn other_destination(mut object: Fields, errors: &mut Errors) -> Option<Destination> {
+    let Some(kind) = object.text("type", errors) else {
+        drop(object.rest());
+        return None;
+    };
+    let mut field = |name: &'static str, errors: &mut Errors| object.text(name, errors).map(|text| (format!("/destination/{name}"), text));
+    macro_rules! read {
+        ($name:literal, $kind:ty) => {
+            field($name, errors).and_then(|(at, text)| checked(errors, &at, <$kind>::parse(&text)))
+        };
+    }
+    let destination = match kind.as_str() {
+        "own_account" => Some(Destination::OwnAccount),
+        "routing_number_account_number" => {
+            let routing_number = read!("routing_number", RoutingNumber);
+            let account_number = read!("account_number", UsAccountNumber);
+            let account_type = field("account_type", errors).and_then(|(at, text)| {
+                let known = match text.as_str() {
+                    "checking" => Some(UsAccountType::Checking),
+                    "savings" => Some(UsAccountType::Savings),
+                    _ => None,
+                };
+                if known.is_none() {
+                    errors.field(at, "unknown", "must be checking or savings");
+                }
+                known
+            });
+            routing_number.zip(account_number).zip(account_type).map(|((routing_number, account_number), account_type)| Destination::UsAccount {
+                routing_number,
+                account_number,
+                account_type,
+            })
+        }
+        "card" | "network_token" | "apple_pay" => {
+            let number = read!("number", CardNumber);
+            let expiry = read!("expiry", CardExpiry);
+            number.zip(expiry).map(|(number, expiry)| match kind.as_str() {
+                "card" => Destination::Card { number, expiry },
+                "network_token" => Destination::NetworkToken { number, expiry },
+                _ => Destination::ApplePay { number, expiry },
+            })
+        }
+        "card_token" => read!("token", CardToken).map(Destination::CardToken),
+        _ => {
+            drop(object.rest());
+            errors.field(
+                "/destination/type",
+                "unknown",
+                "must be own_account, routing_number_account_number, card, network_token, apple_pay or card_token",
+            );
+            return None;
+        }
+    };
+    object.finish(errors);
+    destination
 }
 
 fn metadata(fields: &mut Fields, errors: &mut Errors) -> BTreeMap<String, String> {

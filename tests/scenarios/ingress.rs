@@ -286,7 +286,11 @@ async fn only_callers_with_the_right_key_and_scope_get_in() {
 /// Whatever the key may do, whether its account is configured, and although it is in the store that a live installation uses, too.
 #[tokio::test]
 async fn a_live_key_is_refused_where_live_mode_is_off() {
-    let both = providers::Settings { truelayer_test: Some(truelayer("http://127.0.0.1:9")), truelayer_live: Some(truelayer("https://127.0.0.1:9")), ..providers::Settings::default() };
+    let both = providers::Settings {
+        truelayer_test: Some(truelayer("http://127.0.0.1:9")),
+        truelayer_live: Some(truelayer("https://127.0.0.1:9")),
+        ..providers::Settings::default()
+    };
     let installation = Installation::with(Plan { live: false, providers: both, ..Plan::default() }).await;
     let live = installation.caller_with(|key| key.mode = Mode::Live).await;
     let refused = live.post("/v1/payouts", &payout(&transaction())).await;

@@ -22,8 +22,8 @@ const CRANKED: [(&str, &str); 10] = [
     ("providers.truelayer_test.token_timeout_ms", "10000"),
     ("providers.truelayer_test.read_timeout_ms", "10000"),
     ("providers.truelayer_test.profile.bound_ms", "3600000"),
-    ("workers.handler_deadline_ms", "20000"),
-    ("workers.drain_ms", "20000"),
+    ("workers.handler_deadline_ms", "25000"),
+    ("workers.drain_ms", "25000"),
     ("workers.lease_ms", "30000"),
 ];
 /// Enough to lease too often, and a little more.
