@@ -175,6 +175,8 @@ pub enum What {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub polling: Polling,
+    /// The raw statuses that are the last ones this provider will ever tell: after one of them silence leads to nobody's review.
+    pub last_words: &'static [&'static str],
     /// The wait before a send that was not processed goes again.
     pub redispatch: Backoff,
     /// How long sending may fail to reach the provider at all before the payout is rejected.
@@ -396,7 +398,8 @@ impl Payout {
                 attempt.begin_send(*send_by);
                 Ok(Some(Command::Remember(Next::Keep)))
             }
-            What::Check if self.attempts.is_empty() || !name.has_provider_status() => Err(Declined::NothingToCheck),
+            // What has settled can come back.
+            What::Check if self.attempts.is_empty() || !(name.has_provider_status() || name == StateName::Settled) => Err(Declined::NothingToCheck),
             What::Check => Ok(Some(Command::Remember(Next::Poll(now)))),
             What::Stuck { .. } if name.is_final() || name == StateName::InReview => Ok(Some(Command::Remember(Next::Nothing))),
             What::Stuck { .. } => Ok(Some(Command::Enter(State::InReview { cause: Cause::Stuck }))),
@@ -547,7 +550,11 @@ impl Payout {
             }
             State::Initiated | State::Inconclusive | State::Authorised | State::Submitted => {
                 let silent = is_our_doing(fact.source) && folded.state.name() == before.state.name();
-                if silent && self.next_poll(plan, now).is_none() { Target::now(State::InReview { cause: Cause::Unresolved }) } else { folded }
+                if silent && self.next_poll(plan, now).is_none() && !self.has_last_word(plan) {
+                    Target::now(State::InReview { cause: Cause::Unresolved })
+                } else {
+                    folded
+                }
             }
             State::Requested
             | State::AwaitingApproval
@@ -632,6 +639,12 @@ impl Payout {
         plan.polling.next(self.polls, self.since, now, self.id.as_bytes())
     }
 
+    /// Whether the provider has told all that it will: then it is still asked, but as rarely as the bound is long.
+    fn has_last_word(&self, plan: &Plan) -> bool {
+        let told = self.attempts.last().and_then(|attempt| attempt.provider_status.as_deref());
+        matches!(self.state, State::Authorised | State::Submitted) && told.is_some_and(|told| plan.last_words.contains(&told))
+    }
+
     /// The work that a state asks for when it is entered.
     fn work_on_entry(&self, plan: Option<&Plan>, now: Timestamp) -> Next {
         match &self.state {
@@ -639,7 +652,11 @@ impl Payout {
             State::Scheduled { until } => Next::Execute(*until),
             State::Initiated => Next::Keep,
             // Past the bound too there is a last look, which leads to a person: silence never ends the work.
-            State::Inconclusive | State::Authorised | State::Submitted => Next::Poll(plan.and_then(|plan| self.next_poll(plan, now)).unwrap_or(now)),
+            State::Inconclusive | State::Authorised | State::Submitted => {
+                let rarely = |plan: &Plan| now.saturating_add(plan.polling.bound).unwrap_or(Timestamp::MAX);
+                let next = |plan: &Plan| self.next_poll(plan, now).or_else(|| self.has_last_word(plan).then(|| rarely(plan)));
+                Next::Poll(plan.and_then(next).unwrap_or(now))
+            }
             State::AwaitingApproval
             | State::Settled
             | State::Returned { .. }

@@ -251,7 +251,7 @@ impl Client {
             | Destination::CardToken(_)
             | Destination::NetworkToken { .. }
             | Destination::ApplePay { .. }
-            | Destination::OwnAccount => return Err(problem("account_identifier", "must be an IBAN, or a sort code and account number")),
+            | Destination::OwnAccount => return Err(problem("destination", "must be an IBAN, or a sort code and account number")),
         };
         if beneficiary.reference.as_str().chars().count() > self.settings.reference_max {
             return Err(problem("reference", "is longer than this provider takes"));

@@ -25,7 +25,7 @@ use super::view::{PayoutView, result};
 use super::{Ingress, json, order};
 
 /// The shortest time between two looks that callers ask for.
-const CHECK_EVERY: SignedDuration = SignedDuration::from_secs(5);
+pub(super) const CHECK_EVERY: SignedDuration = SignedDuration::from_secs(5);
 const EVIDENCE_MAX: usize = 500;
 
 /// `POST /v1/payouts/{transaction_id}/cancel`, with an optional body `{"reason", "party_id"}`. It moves no money, so it need not be signed.

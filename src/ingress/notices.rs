@@ -14,13 +14,15 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use domain::fact::{Provider, Source};
 use domain::id::{Mode, NoticeId, Shard};
+use domain::payout::state::StateName;
 use domain::payout::{Fact, What};
+use jiff::Timestamp;
 use providers::{Hint, NoticeError};
 use workers::settle::StoredNotice;
 use workers::store::notices::Remembered;
 
 use super::Ingress;
-use super::commands::checked_lately;
+use super::commands::{CHECK_EVERY, checked_lately};
 use super::problem::{Kind, Problem};
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
@@ -99,7 +101,12 @@ impl Ingress {
         let Some((id, _)) = key.payout_and_attempt().filter(|(id, _)| store.shards().contains(id.shard())) else { return Ok("hint") };
         let Some(payout) = store.load(id).await?.filter(|payout| payout.mode == mode) else { return Ok("hint") };
         tracing::Span::current().record("payout.id", tracing::field::display(id));
-        if !checked_lately(store, id).await? {
+        if checked_lately(store, id).await? {
+            // What still has polls ahead is found by them; what has ended is looked at once more when it may be.
+            if payout.state.name() == StateName::Settled {
+                store.look_later(id, store.clock().now().saturating_add(CHECK_EVERY).unwrap_or(Timestamp::MAX)).await?;
+            }
+        } else {
             self.recorder.record(payout, &Fact::new(Source::Notice, What::Check)).await?;
         }
         Ok("hint")

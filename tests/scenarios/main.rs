@@ -6,5 +6,6 @@ mod crash;
 mod ingress;
 mod interop;
 mod openapi;
+mod providers;
 mod support;
 mod telemetry;

@@ -118,6 +118,7 @@ impl Installation {
         let plan = Plan {
             polling: Polling { waits: Vec::new(), bound: SignedDuration::from_hours(72) },
             redispatch: Backoff { first: SignedDuration::from_secs(1), factor: 2, cap: SignedDuration::from_mins(5) },
+            last_words: &[],
             dispatch_bound: SignedDuration::from_hours(24),
         };
         let fact = Fact::new(Origin::Worker, What::Cancel { reason: Reason::new("asked") });

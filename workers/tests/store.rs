@@ -74,6 +74,7 @@ fn plan() -> Plan {
     Plan {
         polling: Polling { waits: vec![SignedDuration::from_secs(1)], bound: SignedDuration::from_hours(72) },
         redispatch: Backoff { first: SignedDuration::from_secs(1), factor: 2, cap: SignedDuration::from_mins(5) },
+        last_words: &[],
         dispatch_bound: SignedDuration::from_hours(24),
     }
 }

@@ -46,6 +46,7 @@ fn plan() -> Plan {
     Plan {
         polling: Polling { waits: ["10s", "1m", "10m"].map(duration).to_vec(), bound: duration("72h") },
         redispatch: Backoff { first: duration("1s"), factor: 2, cap: duration("1m") },
+        last_words: &[],
         dispatch_bound: duration("1h"),
     }
 }

@@ -329,7 +329,7 @@ fn preparing_refuses_what_the_provider_would() {
     assert_eq!(problem(&beneficiary("nineteen characters")).field, "reference");
     assert!(client.prepare(&order(&beneficiary("eighteen äöü chars"))).is_ok(), "characters, not bytes");
     let own = Beneficiary::own_account(StatementReference::parse("x", 18).expect("a reference"));
-    assert_eq!(problem(&own).field, "account_identifier");
+    assert_eq!(problem(&own).field, "destination");
     let destination = Destination::UkAccount {
         sort_code: SortCode::parse("11-22-33").expect("a sort code"),
         account_number: AccountNumber::parse("12345678").expect("an account number"),

@@ -1,0 +1,267 @@
+//! Every provider behind the whole product: a request, its provider's sandbox, and a verified webhook at the end.
+
+use std::time::{Duration, Instant};
+
+use domain::id::{Mode, PayoutId};
+use http::{Method, StatusCode};
+use payrelay::chaos;
+use payrelay::local::{Local, Plan};
+use payrelay::run::Role;
+use providers::jws::{Algorithm, SigningKey};
+use providers::sandbox::audit::{Direction, Movement};
+use providers::truelayer::sandbox::ClientKey;
+use providers::{mollie, truelayer_v3, worldpay};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use workers::store::private_server::Fsync;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A card number of the test range that passes the check digit.
+const CARD: &str = "4444333322221111";
+
+/// An installation with an account at every provider, each with a sandbox of its own.
+struct House {
+    local: Local,
+    mollie: mollie::sandbox::Sandbox,
+    v3: truelayer_v3::sandbox::Sandbox,
+    worldpay: worldpay::sandbox::Sandbox,
+    ends: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.ends.cancel();
+    }
+}
+
+async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+impl House {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ends = CancellationToken::new();
+        // Its notices need an address before it listens there: the system chooses one that nobody else is given soon.
+        let ingress = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let notices = |provider: &str| Some(format!("http://{ingress}/notices/{provider}/test"));
+
+        let (at, mollie_url) = listener().await;
+        let euros = mollie::sandbox::balance::Account { id: "bal_euros".to_owned(), currency: "EUR".to_owned(), balance_in_minor: 100_000_000 };
+        let mut settings = mollie::sandbox::Settings::new(SecretString::from("test_hunter2"), vec![euros]);
+        (settings.notice_url, settings.notice_secrets) = (notices("mollie"), vec![SecretString::from("a secret of notices")]);
+        (settings.initiate_after_ms, settings.process_after_ms, settings.complete_after_ms, settings.return_after_ms) = (20, 20, 20, 100);
+        let mollie = mollie::sandbox::Sandbox::new(settings).unwrap();
+        tokio::spawn(mollie.clone().serve(at, ends.clone()));
+
+        let (at, v3_url) = listener().await;
+        let key = SigningKey::generate("v3-key", Algorithm::Es512).unwrap();
+        let client_key = ClientKey { kid: "v3-key".to_owned(), public_key_pem: key.verifying_key().unwrap().to_pem().unwrap() };
+        let pounds = truelayer_v3::sandbox::Account { id: "merchant-account".to_owned(), currency: "GBP".to_owned(), balance_in_minor: 100_000_000 };
+        let mut settings = truelayer_v3::sandbox::Settings::new("acme", SecretString::from("hunter2"), vec![client_key], vec![pounds]);
+        (settings.notice_url, settings.public_url) = (notices("truelayer-v3"), Some(v3_url.clone()));
+        (settings.authorize_after_ms, settings.execute_after_ms, settings.return_after_ms) = (20, 20, 100);
+        let v3 = truelayer_v3::sandbox::Sandbox::new(settings).unwrap();
+        let v3_jku = v3.jku();
+        tokio::spawn(v3.clone().serve(at, ends.clone()));
+
+        let (at, worldpay_url) = listener().await;
+        let mut settings = worldpay::sandbox::Settings::new("user", SecretString::from("hunter2"));
+        (settings.account_notice_url, settings.card_notice_url) = (notices("worldpay-account"), notices("worldpay-card"));
+        (settings.stage_ms, settings.return_after_ms, settings.notice_wait_ms) = (20, 100, 50);
+        let worldpay = worldpay::sandbox::Sandbox::new(settings).unwrap();
+        tokio::spawn(worldpay.clone().serve(at, ends.clone()));
+
+        let pem = key.to_pem().unwrap().expose_secret().replace('\n', "\\n");
+        let mut more = chaos::SHORT.to_owned();
+        let accounts = [
+            (
+                "mollie",
+                format!(
+                    "base_url = '{mollie_url}'\napi_key = 'test_hunter2'\nbalances = {{ EUR = 'bal_euros' }}\nwebhook_secrets = ['a secret of notices']"
+                ),
+            ),
+            (
+                "truelayer_v3",
+                format!(
+                    "base_url = '{v3_url}'\nauth_url = '{v3_url}'\nclient_id = 'acme'\nclient_secret = 'hunter2'\nkid = 'v3-key'\n\
+                     private_key_pem = \"{pem}\"\njku = ['{v3_jku}']\nmerchant_accounts = {{ GBP = 'merchant-account' }}\ntoken_timeout_ms = 600"
+                ),
+            ),
+            ("worldpay_account", format!("entity = 'default'\naccess = {{ base_url = '{worldpay_url}', username = 'user', password = 'hunter2' }}")),
+            ("worldpay_card", format!("entity = 'default'\naccess = {{ base_url = '{worldpay_url}', username = 'user', password = 'hunter2' }}")),
+        ];
+        for (account, lines) in accounts {
+            for line in lines.lines() {
+                more.push_str(&format!("providers.{account}_test.{line}\n"));
+            }
+            more.push_str(&format!("providers.{account}_test.profile = {{ polls_ms = [150, 400, 1000], propagation_ms = 800, bound_ms = 6000 }}\n"));
+        }
+        let listen = ingress.to_string();
+        let plan = Plan {
+            folder: folder.path(),
+            redis_url: None,
+            fsync: Fsync::Always,
+            listen: &listen,
+            more: &more,
+            sandbox: |_| {},
+            role: Some(Role::All),
+        };
+        let local = Local::start(plan).await.unwrap();
+        local.subscribe(&["*"]).await.unwrap();
+        Self { local, mollie, v3, worldpay, ends, _folder: folder }
+    }
+
+    /// Asks for a payout at that provider.
+    async fn pay(&self, provider: &str, reference: &str, currency: &str, destination: Value) -> Uuid {
+        let transaction = Uuid::new_v4();
+        let mut body = json!({
+            "transaction_id": transaction, "beneficiary_name": "Ada Quill", "beneficiary_reference": reference, "currency": currency,
+            "amount_in_minor": 12_345, "context_code": "withdrawal", "provider": provider,
+        });
+        body.as_object_mut().unwrap().extend(destination.as_object().unwrap().clone());
+        let answer = self.local.caller.call(Method::POST, "/v1/payouts", Some(&body)).await.unwrap();
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
+        transaction
+    }
+
+    /// Waits until the payout is in one of these states, and gives that.
+    async fn becomes(&self, transaction: Uuid, states: &[&str]) -> String {
+        let began = Instant::now();
+        loop {
+            let answer = self.local.unsigned.call(Method::GET, &format!("/v1/payouts/{transaction}"), None).await.unwrap();
+            let shown = answer.body;
+            let status = shown["result"]["status"].as_str().unwrap_or_default().to_owned();
+            if states.contains(&status.as_str()) {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "not {states:?}: {shown:#}");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// How often money went out for it, at whatever provider.
+    fn movements(&self, transaction: Uuid) -> usize {
+        let id = PayoutId::derive(&self.local.config.ingress.default_party, Mode::Test, &transaction.to_string(), self.local.store.shards());
+        let all = [self.mollie.movements(), self.v3.movements(), self.worldpay.movements()].concat();
+        let of_it =
+            |movement: &&Movement| movement.direction == Direction::Out && movement.payout_and_attempt().is_some_and(|(payout, _)| payout == id);
+        all.iter().filter(of_it).count()
+    }
+
+    /// Whether the subscriber was told, in order and without a gap, up to that event.
+    async fn told(&self, transaction: Uuid, last: &str) {
+        let id = PayoutId::derive(&self.local.config.ingress.default_party, Mode::Test, &transaction.to_string(), self.local.store.shards());
+        let began = Instant::now();
+        loop {
+            let events = self.local.store.timeline(id).await.unwrap().unwrap().events;
+            let arrived = self.local.subscriber.sequences(&id.to_string());
+            if arrived.len() == events.len() && events.last().is_some_and(|event| event.kind == last) {
+                assert_eq!(self.local.subscriber.refused(), 0);
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{events:?} {arrived:?}");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+}
+
+fn iban() -> Value {
+    json!({ "beneficiary_iban": "GB33BUKB20201555555555" })
+}
+
+fn card() -> Value {
+    json!({ "destination": { "type": "card", "number": CARD, "expiry": "2031-05" } })
+}
+
+/// Worldpay tells of a basic disbursement only that it was taken.
+fn last_word(provider: &str) -> &'static str {
+    if provider == "worldpay-card" { "authorised" } else { "settled" }
+}
+
+fn own_account() -> Value {
+    json!({ "destination": { "type": "own_account" } })
+}
+
+#[tokio::test]
+async fn a_payout_settles_at_every_provider() {
+    let house = House::open().await;
+    for (provider, currency, destination) in
+        [("worldpay-account", "GBP", iban()), ("worldpay-card", "GBP", card()), ("truelayer-v3", "GBP", iban()), ("mollie", "EUR", own_account())]
+    {
+        let paid = house.pay(provider, "Withdrawal 204", currency, destination).await;
+        assert_eq!(house.becomes(paid, &[last_word(provider), "failed", "rejected", "in_review"]).await, last_word(provider), "{provider}");
+        house.told(paid, if provider == "worldpay-card" { "payout.authorised" } else { "payout.completed" }).await;
+        assert_eq!(house.movements(paid), 1, "{provider}");
+    }
+}
+
+/// The answer to the create is lost after the provider has taken it: found out, and never paid twice.
+#[tokio::test]
+async fn a_lost_answer_is_found_out_at_every_provider() {
+    let house = House::open().await;
+    for (provider, currency, destination) in
+        [("worldpay-account", "GBP", iban()), ("worldpay-card", "GBP", card()), ("truelayer-v3", "GBP", iban()), ("mollie", "EUR", own_account())]
+    {
+        let paid = house.pay(provider, "MOOD lost-answer", currency, destination).await;
+        assert_eq!(house.becomes(paid, &[last_word(provider), "failed", "rejected", "in_review"]).await, last_word(provider), "{provider}");
+        assert_eq!(house.movements(paid), 1, "{provider}");
+    }
+}
+
+#[tokio::test]
+async fn money_that_comes_back_is_told() {
+    let house = House::open().await;
+    for (provider, currency, destination) in [("worldpay-account", "GBP", iban()), ("truelayer-v3", "GBP", iban()), ("mollie", "EUR", own_account())]
+    {
+        let paid = house.pay(provider, "MOOD return", currency, destination).await;
+        assert_eq!(house.becomes(paid, &["returned", "failed", "rejected", "in_review"]).await, "returned", "{provider}");
+        house.told(paid, "payout.returned").await;
+    }
+}
+
+/// No card's number and no account's is shown, and a provider that cannot take a destination says so before anything is stored.
+#[tokio::test]
+async fn destinations_are_checked_and_masked() {
+    let house = House::open().await;
+    let paid = house.pay("worldpay-card", "Withdrawal 204", "GBP", card()).await;
+    let answer = house.local.unsigned.call(Method::GET, &format!("/v1/payouts/{paid}"), None).await.unwrap();
+    assert!(answer.body.to_string().contains("\u{2026}1111") && !answer.body.to_string().contains(CARD), "{}", answer.body);
+    for (provider, destination, pointer) in [
+        ("worldpay-card", iban(), "/destination"),
+        ("mollie", iban(), "/destination"),
+        ("truelayer-v3", card(), "/destination"),
+        ("worldpay-card", json!({ "destination": { "type": "card", "number": "4444333322221112", "expiry": "2031-05" } }), "/destination/number"),
+        ("worldpay-card", json!({ "destination": { "type": "cash" } }), "/destination/type"),
+    ] {
+        let mut body = json!({
+            "transaction_id": Uuid::new_v4(), "beneficiary_name": "Ada Quill", "beneficiary_reference": "x", "currency": "GBP",
+            "amount_in_minor": 500, "context_code": "withdrawal", "provider": provider,
+        });
+        body.as_object_mut().unwrap().extend(destination.as_object().unwrap().clone());
+        let answer = house.local.caller.call(Method::POST, "/v1/payouts", Some(&body)).await.unwrap();
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{provider} {}", answer.body);
+        assert!(answer.body.to_string().contains(&format!("\"{pointer}")), "{provider}: {}", answer.body);
+        assert!(!answer.body.to_string().contains("444433332222"), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn profiles_are_shown() {
+    let house = House::open().await;
+    let all = house.local.unsigned.expect(Method::GET, "/v1/providers", None).await.unwrap();
+    let names: Vec<_> =
+        all["results"].as_array().unwrap().iter().map(|profile| (profile["provider"].as_str().unwrap(), profile["configured"] == true)).collect();
+    assert_eq!(names, [("truelayer", true), ("truelayer-v3", true), ("worldpay-account", true), ("worldpay-card", true), ("mollie", true)]);
+    let mollie = house.local.unsigned.expect(Method::GET, "/v1/providers/mollie", None).await.unwrap();
+    assert_eq!((&mollie["result"]["retention_ms"], &mollie["result"]["amount"]), (&json!(3_600_000), &json!("decimal-text")));
+    assert!(mollie["result"]["side_effects"].to_string().contains("never"), "{mollie}");
+    let missing = house.local.unsigned.call(Method::GET, "/v1/providers/cash", None).await.unwrap();
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+}
