@@ -14,6 +14,7 @@ use crate::{FieldProblem, Hint, Inquiry, Order, Settings, mollie, truelayer, tru
 
 /// The client and the inbox of an account.
 #[derive(Debug)]
+#[expect(clippy::enum_variant_names, reason = "`WorldpayAccount` is Worldpay's API for payouts to accounts")]
 pub(crate) enum Account {
     Truelayer(Box<(truelayer::Client, truelayer::inbox::Inbox)>),
     TruelayerV3(Box<(truelayer_v3::Client, truelayer_v3::inbox::Inbox)>),

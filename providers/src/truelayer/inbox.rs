@@ -49,7 +49,6 @@ impl Notice {
 
     /// Nothing: every notice about a payout names our key and is evidence.
     #[must_use]
-    #[expect(clippy::unused_self, reason = "notices of other providers have hints, and all are asked alike")]
     pub const fn hint(&self) -> Option<&Hint> {
         None
     }
