@@ -41,6 +41,19 @@ fn last_body(bench: &Bench) -> serde_json::Value {
     serde_json::from_str(&bench.events.last().expect("an event").body).expect("is JSON")
 }
 
+/// Some providers never say that money arrived. After the last that they say, nobody is asked to find out more, and looks become rare.
+#[test]
+fn the_last_word_of_a_provider_leads_to_no_review() {
+    let mut bench = Bench::led("at-once", 1, "Initiate Authorised +73h");
+    bench.plan.last_words = &["as they say"];
+    let verdict = bench.meets("NoNews");
+    let Verdict::Known(step) = &verdict else { panic!("{verdict:?}") };
+    assert_eq!((step.payout.state.name(), step.next), (StateName::Authorised, Next::Poll(bench.now + bench.plan.polling.bound)));
+    let mut bench = Bench::led("at-once", 1, "Initiate Authorised +73h");
+    bench.plan.last_words = &["another word"];
+    assert_eq!(bench.meets("NoNews").step().map(|step| step.payout.state.name()), Some(StateName::InReview));
+}
+
 #[test]
 fn answer_lost_then_notice_says_settled() {
     tell(
