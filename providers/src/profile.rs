@@ -110,6 +110,12 @@ impl Profile {
         self.recognises_duplicates && self.retention.is_none_or(remembered)
     }
 
+    /// Whether a repeat is recognised however old the first request is.
+    #[must_use]
+    pub fn recognises_for_ever(&self) -> bool {
+        self.recognises_duplicates && self.retention.is_none()
+    }
+
     /// The profile with the configured values in place of the built-in ones.
     #[must_use]
     pub fn with(mut self, overrides: &Overrides) -> Self {

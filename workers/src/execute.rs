@@ -168,8 +168,8 @@ impl Payouts {
         } else if look_first {
             match self.recorder.providers.look(provider, mode, &inquiry(attempt, request)).await {
                 Look::Found(report) => Answer::Says(report),
-                // Where a repeat is not recognised, "not found" is no proof that nothing was sent.
-                Look::NotFound if !self.recorder.providers.profile(provider, mode).recognises_duplicates => {
+                // Where a repeat is not recognised, or only for a time, "not found" is no proof that nothing was sent: what was forgotten may be older.
+                Look::NotFound if !self.recorder.providers.profile(provider, mode).recognises_for_ever() => {
                     Answer::NoAnswer { why: Reason::new("may_be_forgotten") }
                 }
                 Look::NotFound => self.submit(payout, attempt, request, until).await,

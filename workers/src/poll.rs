@@ -51,12 +51,15 @@ impl Payouts {
         let look = self.recorder.providers.look(attempt.provider, payout.mode, &inquiry(attempt, &request)).await;
         self.recorder.metrics.looked(attempt.provider, &look);
         let profile = self.recorder.providers.profile(attempt.provider, payout.mode);
+        // After a rollback of the store an attempt may be older than it looks, and its key forgotten.
+        let may_resend = self.may_resend(&payout, attempt, &profile)
+            && (profile.recognises_for_ever() || !self.recorder.store.is_suspect(payout.id.shard()).await?);
         // Without the provider's id there is nothing to ask for, but the same request, which is recognised, brings the id.
         let unaddressed = !profile.looked_up_by_our_key && attempt.reference.is_none();
         let what = match look {
             Look::Found(report) => What::Reported { attempt: attempt.number, report },
-            Look::NotFound if self.may_resend(&payout, attempt, &profile) => return self.resend(&payout, lease).await,
-            Look::Nothing { .. } if unaddressed && self.may_resend(&payout, attempt, &profile) => return self.resend(&payout, lease).await,
+            Look::NotFound if may_resend => return self.resend(&payout, lease).await,
+            Look::Nothing { .. } if unaddressed && may_resend => return self.resend(&payout, lease).await,
             Look::NotFound if self.is_final(&payout, attempt, &profile) => What::Reported { attempt: attempt.number, report: never_done() },
             Look::NotFound => What::NotFound { attempt: attempt.number },
             Look::Nothing { why } => What::NoNews { attempt: attempt.number, why },

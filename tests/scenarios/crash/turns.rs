@@ -133,7 +133,17 @@ async fn polls_go_on_to_their_bound_while_dispatch_is_frozen() {
 /// The provider has carried it out and hides it, and would carry it out again. The store has forgotten that it was sent.
 #[tokio::test]
 async fn what_may_have_been_forgotten_is_not_sent_where_repeats_are_not_recognised() {
-    let mut site = Site::with(&[&CRANKED[..], &[("providers.truelayer_test.profile.recognises_duplicates", "false")]].concat(), |settings| {
+    what_may_have_been_forgotten_is_not_sent(("providers.truelayer_test.profile.recognises_duplicates", "false")).await;
+}
+
+/// What was forgotten may be older than the provider's memory of keys.
+#[tokio::test]
+async fn what_may_have_been_forgotten_is_not_sent_where_repeats_are_recognised_for_a_time() {
+    what_may_have_been_forgotten_is_not_sent(("providers.truelayer_test.profile.retention_ms", "3600000")).await;
+}
+
+async fn what_may_have_been_forgotten_is_not_sent(profile: (&str, &str)) {
+    let mut site = Site::with(&[&CRANKED[..], &[profile]].concat(), |settings| {
         silent(settings);
         settings.pays_repeats = true;
         settings.late_appear_ms = 3_600_000;
