@@ -17,6 +17,7 @@ pub mod payouts;
 pub mod problem;
 mod providers;
 pub mod query;
+pub mod routing;
 mod serve;
 mod timeline;
 pub mod view;
@@ -61,6 +62,9 @@ pub struct Settings {
     /// The party of requests with a platform key that name none.
     #[serde(default = "defaults::default_party")]
     pub default_party: PartyId,
+    /// Which providers payouts go to that ask for none, and in which order. Without a rule that fits: the first provider that is configured and can take them.
+    #[serde(default)]
+    pub routes: Vec<routing::Rule>,
     /// The secret that API keys and requests are hashed with, at least 16 bytes. With another one, all keys have to be made again and no repeat of an
     /// earlier request is recognised as one (it is refused, not paid).
     pub key_pepper: SecretString,

@@ -213,6 +213,21 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// The `type` of its JSON form: `iban`, `card`, and so on.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Iban(_) => "iban",
+            Self::UkAccount { .. } => "sort_code_account_number",
+            Self::UsAccount { .. } => "routing_number_account_number",
+            Self::Card { .. } => "card",
+            Self::CardToken(_) => "card_token",
+            Self::NetworkToken { .. } => "network_token",
+            Self::ApplePay { .. } => "apple_pay",
+            Self::OwnAccount => "own_account",
+        }
+    }
+
     /// Enough for a person to recognise an account they know, and no more: `GB29…6819` for an IBAN, `…5678` for the number of an account or a card,
     /// `own account` for the balance's own.
     #[must_use]

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::json::{self, Fields, Value};
 use super::problem::{Errors, Problem};
+use super::routing::{self, Rule};
 
 /// The longest name and reference of seed 003, in characters.
 const TEXT_MAX: usize = 18;
@@ -112,17 +113,22 @@ impl Asked {
         })
     }
 
-    /// The providers that the payout may go to, in order: the one that is asked for, else the first that can take it, else the first. Empty if the one
-    /// that is asked for, or any, is not configured for the mode.
+    /// The providers that the payout may go to, in order: the one that is asked for; else those of the rule that fits, less those that cannot take it;
+    /// else the first that can take it. If none can, the first of them, so that its reasons can be told. Empty if nobody who may get it is configured.
     #[must_use]
-    pub fn route(&self, providers: &Providers, mode: Mode, id: PayoutId) -> Vec<Provider> {
-        let wanted = |provider: &Provider| self.provider.is_none_or(|asked| asked == *provider);
-        let candidates: Vec<_> = providers.configured(mode).filter(wanted).collect();
-        let takes = |provider: &&Provider| providers.prepare(**provider, mode, &self.first_order(id)).is_ok();
-        match candidates.as_slice() {
-            [_, _, ..] => candidates.iter().find(takes).or(candidates.first()).copied().into_iter().collect(),
-            _ => candidates,
-        }
+    pub fn route(&self, providers: &Providers, rules: &[Rule], party: &PartyId, mode: Mode, id: PayoutId) -> Vec<Provider> {
+        let ruled = routing::ruled(rules, party, self.money, &self.beneficiary.destination);
+        let configured: Vec<_> = providers.configured(mode).collect();
+        let candidates: Vec<_> = match (self.provider, ruled) {
+            (Some(asked), _) => configured.into_iter().filter(|provider| *provider == asked).collect(),
+            (None, Some(ruled)) => ruled.iter().copied().filter(|provider| configured.contains(provider)).collect(),
+            (None, None) => configured,
+        };
+        let takes = |provider: &Provider| providers.prepare(*provider, mode, &self.first_order(id)).is_ok();
+        let [first, _, ..] = candidates.as_slice() else { return candidates };
+        let (first, most) = (*first, if self.provider.is_none() && ruled.is_some() { usize::MAX } else { 1 });
+        let able: Vec<_> = candidates.into_iter().filter(takes).take(most).collect();
+        if able.is_empty() { vec![first] } else { able }
     }
 
     fn first_order(&self, id: PayoutId) -> providers::Order<'_> {
@@ -134,7 +140,7 @@ impl Asked {
     ///
     /// # Errors
     /// The fields that stand in the way.
-    pub fn check_now(&self, providers: &Providers, mode: Mode, id: PayoutId, now: Timestamp) -> Result<(), Problem> {
+    pub fn check_now(&self, providers: &Providers, route: &[Provider], mode: Mode, id: PayoutId, now: Timestamp) -> Result<(), Problem> {
         let mut errors = Errors::default();
         if let Some(at) = self.scheduled_for {
             if at <= now {
@@ -143,7 +149,7 @@ impl Asked {
                 errors.field("/scheduled_for", "too_far_ahead", "must be at most a year ahead");
             }
         }
-        match self.route(providers, mode, id).first() {
+        match route.first() {
             None if self.provider.is_some() => errors.field("/provider", "not_configured", format_args!("is not configured for {mode} payouts")),
             None => errors.field("/provider", "not_configured", format_args!("no provider is configured for {mode} payouts")),
             Some(provider) => match providers.prepare(*provider, mode, &self.first_order(id)).map(drop) {

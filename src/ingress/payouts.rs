@@ -56,7 +56,8 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let id = PayoutId::derive(&party, mode, &asked.transaction_id, store.shards());
     tracing::Span::current().record("payout.id", tracing::field::display(id));
     let now = store.clock().now();
-    if let Err(problem) = asked.check_now(&ingress.recorder.providers, mode, id, now)
+    let route = asked.route(&ingress.recorder.providers, &ingress.settings.routes, &party, mode, id);
+    if let Err(problem) = asked.check_now(&ingress.recorder.providers, &route, mode, id, now)
         && store.load(id).await?.is_none()
     {
         return Err(problem);
@@ -66,7 +67,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
         id,
         party,
         mode,
-        route: asked.route(&ingress.recorder.providers, mode, id),
+        route,
         transaction_id: asked.transaction_id,
         money: asked.money,
         context_code: asked.context_code.to_owned(),

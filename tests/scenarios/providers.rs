@@ -9,6 +9,7 @@ use payrelay::local::{Local, Plan};
 use payrelay::run::Role;
 use providers::jws::{Algorithm, SigningKey};
 use providers::sandbox::audit::{Direction, Movement};
+use providers::sandbox::mood::Mood;
 use providers::truelayer::sandbox::ClientKey;
 use providers::{mollie, truelayer_v3, worldpay};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -80,6 +81,7 @@ impl House {
 
         let pem = key.to_pem().unwrap().expose_secret().replace('\n', "\\n");
         let mut more = chaos::SHORT.to_owned();
+        more.push_str("ingress.routes = [{ parties = ['routed'], providers = ['mollie', 'truelayer-v3', 'worldpay-account'] }]\n");
         let accounts = [
             (
                 "mollie",
@@ -264,4 +266,38 @@ async fn profiles_are_shown() {
     assert!(mollie["result"]["side_effects"].to_string().contains("never"), "{mollie}");
     let missing = house.local.unsigned.call(Method::GET, "/v1/providers/cash", None).await.unwrap();
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
+}
+
+/// A rule names three: the first cannot take it, the second refuses it, the third pays it.
+#[tokio::test]
+async fn the_next_provider_gets_what_the_first_has_refused() {
+    let house = House::open().await;
+    let transaction = Uuid::new_v4();
+    let body = json!({
+        "transaction_id": transaction, "beneficiary_name": "Ada Quill", "beneficiary_reference": "Withdrawal 204", "currency": "GBP",
+        "amount_in_minor": 12_345, "context_code": "withdrawal", "beneficiary_iban": "GB33BUKB20201555555555", "party_id": "routed",
+    });
+    house.v3.set_mood(1, Mood::Refuse);
+    let answer = house.local.caller.call(Method::POST, "/v1/payouts", Some(&body)).await.unwrap();
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
+    let began = Instant::now();
+    let shown = loop {
+        let path = format!("/v1/payouts/{transaction}?party_id=routed");
+        let shown = house.local.unsigned.call(Method::GET, &path, None).await.unwrap().body;
+        if ["settled", "failed", "rejected", "in_review"].contains(&shown["result"]["status"].as_str().unwrap_or_default()) {
+            break shown;
+        }
+        assert!(began.elapsed() < PATIENCE, "{shown:#}");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    };
+    let result = &shown["result"];
+    assert_eq!(
+        (&result["provider"], &result["attempts"], &result["status"]),
+        (&json!("worldpay-account"), &json!(2), &json!("settled")),
+        "{shown:#}"
+    );
+    let paid: Vec<_> =
+        house.v3.movements().into_iter().chain(house.worldpay.movements()).filter(|movement| movement.direction == Direction::Out).collect();
+    assert_eq!(paid.len(), 1);
+    assert_eq!(paid[0].payout_and_attempt().map(|(_, attempt)| attempt), Some(2));
 }
