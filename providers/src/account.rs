@@ -4,13 +4,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::fact::{Answer, Look, Provider, Told};
+use domain::fact::{Answer, Look, Provider};
 use domain::id::Mode;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
 use crate::profile::Profile;
-use crate::{FieldProblem, Hint, Inquiry, Order, Settings, mollie, truelayer, truelayer_v3, worldpay};
+use crate::{FieldProblem, Inquiry, Notice, Order, Settings, mollie, truelayer, truelayer_v3, worldpay};
 
 /// The client and the inbox of an account.
 #[derive(Debug)]
@@ -21,19 +21,6 @@ pub(crate) enum Account {
     WorldpayAccount(Box<(worldpay::account::Client, worldpay::account::inbox::Inbox)>),
     WorldpayCard(Box<(worldpay::card::Client, worldpay::card::inbox::Inbox)>),
     Mollie(Box<(mollie::Client, mollie::inbox::Inbox)>),
-}
-
-/// What a provider's webhook says, after its inbox has read it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// The provider's id of the event, or a hash. The same in every delivery of it.
-    pub dedupe_id: String,
-    /// The provider's word for the event, safe to store and to show.
-    pub event_type: String,
-    /// Signed evidence about one of our attempts.
-    pub told: Option<Told>,
-    /// Which attempt to look at now, where the notice is no evidence by itself.
-    pub hint: Option<Hint>,
 }
 
 /// Why a request to our address for notices is not a notice.
@@ -168,23 +155,12 @@ impl Account {
     }
 
     pub(crate) async fn read_notice(&self, method: &Method, path: &str, headers: &HeaderMap, body: &Bytes) -> Result<Notice, NoticeError> {
-        macro_rules! read {
-            ($account:expr) => {{
-                let notice = $account.1.read(method, path, headers, body).await?;
-                Ok(Notice {
-                    dedupe_id: notice.dedupe_id().to_owned(),
-                    event_type: notice.event_type().to_owned(),
-                    told: notice.told().cloned(),
-                    hint: notice.hint().cloned(),
-                })
-            }};
-        }
         match self {
-            Self::Truelayer(account) => read!(account),
-            Self::TruelayerV3(account) => read!(account),
-            Self::WorldpayAccount(account) => read!(account),
-            Self::WorldpayCard(account) => read!(account),
-            Self::Mollie(account) => read!(account),
+            Self::Truelayer(account) => Ok(account.1.read(method, path, headers, body).await?),
+            Self::TruelayerV3(account) => Ok(account.1.read(method, path, headers, body).await?),
+            Self::WorldpayAccount(account) => Ok(account.1.read(method, path, headers, body).await?),
+            Self::WorldpayCard(account) => Ok(account.1.read(method, path, headers, body).await?),
+            Self::Mollie(account) => Ok(account.1.read(method, path, headers, body).await?),
         }
     }
 }

@@ -8,6 +8,7 @@ mod clock;
 pub mod http;
 pub mod jws;
 pub mod mollie;
+mod notice;
 mod order;
 pub mod profile;
 mod reading;
@@ -16,9 +17,10 @@ pub mod truelayer;
 pub mod truelayer_v3;
 pub mod worldpay;
 
-pub use account::{Notice, NoticeError};
+pub use account::NoticeError;
+pub use notice::{Hint, Notice};
 pub use order::{Canceling, Inquiry, Order};
-pub use reading::{Hint, NotAnAccount, ReadError};
+pub use reading::{NotAnAccount, ReadError};
 
 use std::collections::BTreeMap;
 use std::error::Error;

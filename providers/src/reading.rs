@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use domain::fact::{Answer, ProviderReference, Reason};
-use domain::id::ProviderKey;
+use domain::fact::{Answer, Reason};
 use domain::money::Currency;
 use http::StatusCode;
 use jiff::SignedDuration;
@@ -46,13 +45,6 @@ pub struct NotAnAccount;
 pub(crate) fn check_accounts<'a>(accounts: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<(), String> {
     let wrong = |(currency, id): &(&String, &String)| Currency::parse(currency).is_err() || !is_plain_id(id);
     accounts.into_iter().find(wrong).map_or(Ok(()), |(currency, _)| Err(sanitised(currency)))
-}
-
-/// Which attempt to look at now, where a notice is not evidence, or carries the provider's id and nothing of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hint {
-    Key(ProviderKey),
-    Reference(ProviderReference),
 }
 
 pub(crate) fn remaining(deadline: Instant) -> Duration {

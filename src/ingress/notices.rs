@@ -70,11 +70,11 @@ impl Ingress {
         let body = self.read_body(&parts, body, self.settings.notice_max_bytes).await?;
         let read = self.recorder.providers.read_notice(provider, mode, &parts.method, parts.uri.path(), &parts.headers, &body).await;
         let notice = read.map_err(|error| refused(&error))?;
-        let Some(told) = &notice.told else {
-            if let Some(hint) = &notice.hint {
+        let Some(told) = notice.told() else {
+            if let Some(hint) = notice.hint() {
                 return self.look_soon(mode, hint).await;
             }
-            tracing::debug!(event_type = notice.event_type, "a notice that is not about a payout");
+            tracing::debug!(event_type = notice.event_type(), "a notice that is not about a payout");
             return Ok("not_about_a_payout");
         };
         let store = &self.recorder.store;
@@ -84,7 +84,7 @@ impl Ingress {
             tracing::Span::current().record("payout.id", tracing::field::display(payout));
         }
         let shard = payout.map_or(Shard::new(0), |payout| payout.shard());
-        let id = NoticeId::derive(provider.name(), &format!("{mode}:{}", notice.dedupe_id), shard);
+        let id = NoticeId::derive(provider.name(), &format!("{mode}:{}", notice.dedupe_id()), shard);
         let stored = StoredNotice { v: 1, provider, mode, told: told.clone() };
         let stored = serde_json::to_vec(&stored).expect("a notice has string keys only, so it is always JSON");
         match store.remember(id, &stored).await? {

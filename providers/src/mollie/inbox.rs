@@ -18,8 +18,8 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Settings, SetupError, wire};
-pub use crate::reading::Hint;
 use crate::reading::{is_plain_id, sanitised};
+pub use crate::{Hint, Notice};
 
 /// The header of a webhook's signature (H).
 pub const SIGNATURE: HeaderName = HeaderName::from_static("x-mollie-signature");
@@ -33,41 +33,6 @@ pub struct Inbox {
 impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inbox").finish_non_exhaustive()
-    }
-}
-
-/// A webhook whose signature has verified. There is no other way to get one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    dedupe_id: String,
-    event_type: String,
-    told: Option<Told>,
-    hint: Option<Hint>,
-}
-
-impl Notice {
-    /// The provider's id of the event, the same in every delivery of it. For a bare payout, a hash of the body.
-    #[must_use]
-    pub fn dedupe_id(&self) -> &str {
-        &self.dedupe_id
-    }
-
-    /// What it says about which attempt; `None` for events that are not about a payout of ours, and for those that only name it.
-    #[must_use]
-    pub const fn told(&self) -> Option<&Told> {
-        self.told.as_ref()
-    }
-
-    /// The payout to ask about; never together with [`Notice::told`].
-    #[must_use]
-    pub const fn hint(&self) -> Option<&Hint> {
-        self.hint.as_ref()
-    }
-
-    /// The provider's word for the event, safe to store and to show.
-    #[must_use]
-    pub fn event_type(&self) -> &str {
-        &self.event_type
     }
 }
 

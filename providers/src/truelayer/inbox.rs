@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 pub use super::proof::NoticeError;
 use super::proof::{KeySource, Proof};
 use super::{Settings, SetupError, wire};
-use crate::Hint;
+pub use crate::Notice;
 use crate::reading::sanitised;
 
 /// Reads and verifies webhooks. One per account; cheap to share, and it keeps a cache of the provider's keys.
@@ -23,40 +23,6 @@ pub struct Inbox {
 impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inbox").finish_non_exhaustive()
-    }
-}
-
-/// A webhook whose signature has verified. There is no other way to get one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    dedupe_id: String,
-    event_type: String,
-    told: Option<Told>,
-}
-
-impl Notice {
-    /// The provider's id of the event. The same in every delivery of it.
-    #[must_use]
-    pub fn dedupe_id(&self) -> &str {
-        &self.dedupe_id
-    }
-
-    /// What it says about which attempt; `None` for events that are not about a payout, and for types that we do not know.
-    #[must_use]
-    pub const fn told(&self) -> Option<&Told> {
-        self.told.as_ref()
-    }
-
-    /// Nothing: every notice about a payout names our key and is evidence.
-    #[must_use]
-    pub const fn hint(&self) -> Option<&Hint> {
-        None
-    }
-
-    /// The provider's word for the event, safe to store and to show.
-    #[must_use]
-    pub fn event_type(&self) -> &str {
-        &self.event_type
     }
 }
 
@@ -97,7 +63,7 @@ fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
         }
         Some(_) | None => None,
     };
-    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told })
+    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told, hint: None })
 }
 
 /// `payout_returned` is ASSUMED, as is that a return may come as a failure with the reason `returned`; so are the names of reasons and most timestamps.

@@ -11,10 +11,10 @@ use domain::id::Mode;
 use http::{HeaderMap, Method};
 
 use super::{Settings, SetupError, wire};
-pub use crate::reading::Hint;
 use crate::reading::{is_plain_id, sanitised};
 pub use crate::truelayer::inbox::NoticeError;
 use crate::truelayer::proof::{KeySource, Proof};
+pub use crate::{Hint, Notice};
 
 /// Reads and verifies webhooks. One per account; cheap to share, and it keeps a cache of the provider's keys.
 pub struct Inbox {
@@ -24,41 +24,6 @@ pub struct Inbox {
 impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inbox").finish_non_exhaustive()
-    }
-}
-
-/// A webhook whose signature has verified. There is no other way to get one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    dedupe_id: String,
-    event_type: String,
-    told: Option<Told>,
-    hint: Option<Hint>,
-}
-
-impl Notice {
-    /// The provider's id of the event. The same in every delivery of it.
-    #[must_use]
-    pub fn dedupe_id(&self) -> &str {
-        &self.dedupe_id
-    }
-
-    /// What it says about which attempt; `None` for events that are not about a payout of ours.
-    #[must_use]
-    pub const fn told(&self) -> Option<&Told> {
-        self.told.as_ref()
-    }
-
-    /// The payout to ask about; never together with [`Notice::told`].
-    #[must_use]
-    pub const fn hint(&self) -> Option<&Hint> {
-        self.hint.as_ref()
-    }
-
-    /// The provider's word for the event, safe to store and to show.
-    #[must_use]
-    pub fn event_type(&self) -> &str {
-        &self.event_type
     }
 }
 

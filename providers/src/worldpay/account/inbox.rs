@@ -3,12 +3,13 @@
 //! With [`Settings::event_keys`] they must be signed as events are (ASSUMED), which keeps strangers from causing looks.
 
 use bytes::Bytes;
-use domain::fact::{ProviderReference, Told};
+use domain::fact::ProviderReference;
 use domain::id::Mode;
 use http::{HeaderMap, Method};
 
 use super::{Settings, is_id, wire};
 use crate::Hint;
+pub use crate::Notice;
 use crate::worldpay::signature::{Keyring, Unsigned};
 use crate::worldpay::{SetupError, dedupe_id, key_of, sanitised};
 
@@ -16,40 +17,6 @@ use crate::worldpay::{SetupError, dedupe_id, key_of, sanitised};
 #[derive(Debug)]
 pub struct Inbox {
     keys: Keyring,
-}
-
-/// A notification that was read. It proves nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    dedupe_id: String,
-    event_type: String,
-    hint: Option<Hint>,
-}
-
-impl Notice {
-    /// The provider's id of the notification (ASSUMED), else a hash of its body. The same in every delivery of it.
-    #[must_use]
-    pub fn dedupe_id(&self) -> &str {
-        &self.dedupe_id
-    }
-
-    /// The provider's word for it, safe to store and to show.
-    #[must_use]
-    pub fn event_type(&self) -> &str {
-        &self.event_type
-    }
-
-    /// Never anything: what it says has to be read again from the API.
-    #[must_use]
-    pub const fn told(&self) -> Option<&Told> {
-        None
-    }
-
-    /// What to look at now; `None` for a notification that is not about a payout.
-    #[must_use]
-    pub const fn hint(&self) -> Option<&Hint> {
-        self.hint.as_ref()
-    }
 }
 
 /// Why a request is not a notice. Answer 400.
@@ -96,6 +63,7 @@ fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
     Ok(Notice {
         dedupe_id: dedupe_id(notification.notification_id.as_deref(), body),
         event_type: word.map_or_else(|| "unspecified".to_owned(), |word| sanitised(&word)),
+        told: None,
         hint: key.map(Hint::Key).or(reference.map(|id| Hint::Reference(ProviderReference(id)))),
     })
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method};
 
 use super::{Settings, wire};
 use crate::Hint;
+pub use crate::Notice;
 use crate::worldpay::signature::{Keyring, Unsigned};
 use crate::worldpay::{SetupError, dedupe_id, key_of, sanitised, time_of};
 
@@ -17,41 +18,6 @@ use crate::worldpay::{SetupError, dedupe_id, key_of, sanitised, time_of};
 #[derive(Debug)]
 pub struct Inbox {
     keys: Keyring,
-}
-
-/// An event that was read, and verified where there are keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    dedupe_id: String,
-    event_type: String,
-    told: Option<Told>,
-    hint: Option<Hint>,
-}
-
-impl Notice {
-    /// The provider's id of the event. The same in every delivery of it.
-    #[must_use]
-    pub fn dedupe_id(&self) -> &str {
-        &self.dedupe_id
-    }
-
-    /// The provider's word for the event, safe to store and to show.
-    #[must_use]
-    pub fn event_type(&self) -> &str {
-        &self.event_type
-    }
-
-    /// What it says about which attempt, if it was signed; `None` for events that are not about a payout of ours.
-    #[must_use]
-    pub const fn told(&self) -> Option<&Told> {
-        self.told.as_ref()
-    }
-
-    /// What to look at now, if it was not signed.
-    #[must_use]
-    pub const fn hint(&self) -> Option<&Hint> {
-        self.hint.as_ref()
-    }
 }
 
 /// Why a request is not a notice. Answer 400 (H).
