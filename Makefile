@@ -33,10 +33,11 @@ test: ## every test, against a real Redis (cargo-nextest where installed)
 	@$(MAKE) --no-print-directory interop
 
 # A workspace of its own, see tests/interop/Cargo.toml.
-interop: ## our signatures against the provider's own library, where OpenSSL's headers are installed
+interop: ## our signatures against the provider's own library, where OpenSSL's headers are installed or can be
+	@tools/setup.sh interop
 	@if pkg-config --exists openssl 2>/dev/null; then \
 	    $(redis) && set -x && cd tests/interop && CARGO_TARGET_DIR=$(CURDIR)/target cargo test --locked --no-fail-fast --tests; \
-	  else echo "interop: NOT RUN, OpenSSL's headers are not installed (make setup installs them where it can)"; fi
+	  else echo "interop: NOT RUN, OpenSSL's headers are not installed"; fi
 
 check: ## format, lints, docs, dependencies, scripts
 	@tools/setup.sh lint
