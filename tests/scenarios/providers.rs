@@ -103,7 +103,7 @@ impl House {
             for line in lines.lines() {
                 more.push_str(&format!("providers.{account}_test.{line}\n"));
             }
-            more.push_str(&format!("providers.{account}_test.profile = {{ polls_ms = [150, 400, 1000], propagation_ms = 800, bound_ms = 6000 }}\n"));
+            more.push_str(&format!("providers.{account}_test.profile = {{ polls_ms = [150, 400, 1000], propagation_ms = 800, bound_ms = 40000 }}\n"));
         }
         let listen = ingress.to_string();
         let plan = Plan {
