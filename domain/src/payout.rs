@@ -343,6 +343,13 @@ impl Payout {
         }
     }
 
+    /// The provider that has that attempt, or would get it. What another provider says about it is nothing.
+    #[must_use]
+    pub fn provider_of(&self, attempt: u8) -> Option<Provider> {
+        let made = self.attempts.iter().find(|made| made.number == attempt).map(|made| made.provider);
+        made.or_else(|| self.route.get(usize::from(attempt).checked_sub(1)?).copied())
+    }
+
     /// The attempt that is, or was last, under way.
     #[must_use]
     pub fn attempt(&self) -> Option<&Attempt> {

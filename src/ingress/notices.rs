@@ -15,7 +15,7 @@ use axum::routing::post;
 use domain::fact::{Provider, Source};
 use domain::id::{Mode, NoticeId, Shard};
 use domain::payout::state::StateName;
-use domain::payout::{Fact, What};
+use domain::payout::{Fact, Payout, What};
 use jiff::Timestamp;
 use providers::{Hint, NoticeError};
 use workers::settle::StoredNotice;
@@ -24,6 +24,9 @@ use workers::store::notices::Remembered;
 use super::Ingress;
 use super::commands::{CHECK_EVERY, checked_lately};
 use super::problem::{Kind, Problem};
+
+/// A payout with so many commits is not looked at because of hints any more: anybody who knows a key can send them, and each look is remembered.
+const HINTED_MAX: u64 = 500;
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new().route("/notices/{provider}", post(of_the_only_mode)).route("/notices/{provider}/{mode}", post(of_mode))
@@ -72,7 +75,7 @@ impl Ingress {
         let notice = read.map_err(|error| refused(&error))?;
         let Some(told) = notice.told() else {
             if let Some(hint) = notice.hint() {
-                return self.look_soon(mode, hint).await;
+                return self.look_soon(provider, mode, hint).await;
             }
             tracing::debug!(event_type = notice.event_type(), "a notice that is not about a payout");
             return Ok("not_about_a_payout");
@@ -94,12 +97,13 @@ impl Ingress {
     }
 
     /// Brings the next look at the provider forward, at most once in a few seconds. The hint itself is not believed.
-    async fn look_soon(&self, mode: Mode, hint: &Hint) -> Result<&'static str, Problem> {
+    async fn look_soon(&self, provider: Provider, mode: Mode, hint: &Hint) -> Result<&'static str, Problem> {
         // Where the provider told its own id only, the polls find out.
         let Hint::Key(key) = hint else { return Ok("hint") };
         let store = &self.recorder.store;
-        let Some((id, _)) = key.payout_and_attempt().filter(|(id, _)| store.shards().contains(id.shard())) else { return Ok("hint") };
-        let Some(payout) = store.load(id).await?.filter(|payout| payout.mode == mode) else { return Ok("hint") };
+        let Some((id, attempt)) = key.payout_and_attempt().filter(|(id, _)| store.shards().contains(id.shard())) else { return Ok("hint") };
+        let is_it = |payout: &Payout| payout.mode == mode && payout.provider_of(attempt) == Some(provider) && payout.version < HINTED_MAX;
+        let Some(payout) = store.load(id).await?.filter(is_it) else { return Ok("hint") };
         tracing::Span::current().record("payout.id", tracing::field::display(id));
         if checked_lately(store, id).await? {
             // What still has polls ahead is found by them; what has ended is looked at once more when it may be.

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use domain::id::{Mode, PayoutId};
+use domain::fact::{Provider, Reason, Report, Status, Told};
+use domain::id::{Mode, NoticeId, PayoutId, ProviderKey};
+use domain::payout::What;
+use domain::payout::state::StateName;
 use http::{Method, StatusCode};
 use payrelay::chaos;
 use payrelay::local::{Local, Plan};
@@ -17,6 +20,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use workers::settle::StoredNotice;
+use workers::store::notices::Remembered;
 use workers::store::private_server::Fsync;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -300,4 +305,54 @@ async fn the_next_provider_gets_what_the_first_has_refused() {
         house.v3.movements().into_iter().chain(house.worldpay.movements()).filter(|movement| movement.direction == Direction::Out).collect();
     assert_eq!(paid.len(), 1);
     assert_eq!(paid[0].payout_and_attempt().map(|(_, attempt)| attempt), Some(2));
+}
+
+/// A provider speaks for its own attempts only, however well its notice is signed.
+#[tokio::test]
+async fn what_another_provider_says_is_nothing() {
+    let house = House::open().await;
+    let paid = house.pay("worldpay-account", "Withdrawal 204", "GBP", iban()).await;
+    house.becomes(paid, &["settled"]).await;
+    let store = &house.local.store;
+    let id = PayoutId::derive(&house.local.config.ingress.default_party, Mode::Test, &paid.to_string(), store.shards());
+    let failed = Status::Failed { reason: Reason::new("so_they_say") };
+    let report = Report { status: failed, provider_status: "failed".to_owned(), at: None, reference: None, amount: None };
+    let told = Told { key: ProviderKey::derive(id, 1), report };
+    let notice = StoredNotice { v: 1, provider: Provider::Mollie, mode: Mode::Test, told };
+    let notice_id = NoticeId::derive("mollie", "test:1", id.shard());
+    assert_eq!(store.remember(notice_id, &serde_json::to_vec(&notice).unwrap()).await.unwrap(), Remembered::New);
+    let began = Instant::now();
+    while store.vitals(id.shard()).await.unwrap().orphans == 0 {
+        assert!(began.elapsed() < PATIENCE, "it is put aside");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    assert_eq!(store.load(id).await.unwrap().unwrap().state.name(), StateName::Settled);
+}
+
+/// Anybody can send a hint to an account without event keys: it leads to looks at its own provider only, and not for ever.
+#[tokio::test]
+async fn hints_are_bounded() {
+    let house = House::open().await;
+    let paid = house.pay("worldpay-account", "MOOD no-notices", "GBP", iban()).await;
+    house.becomes(paid, &["settled"]).await;
+    let store = &house.local.store;
+    let id = PayoutId::derive(&house.local.config.ingress.default_party, Mode::Test, &paid.to_string(), store.shards());
+    let key = ProviderKey::derive(id, 1).as_uuid().simple().to_string();
+    let checks = async || {
+        let observations = store.timeline(id).await.unwrap().unwrap().observations;
+        observations.iter().filter(|seen| seen.fact.as_ref().is_some_and(|fact| fact.what == What::Check)).count()
+    };
+    let hint = async |provider: &str| {
+        let body = if provider == "worldpay-card" {
+            json!({ "eventId": "e1", "eventTimestamp": "2026-01-01T00:00:00Z", "eventDetails": { "type": "disbursed", "classification": "payout", "transactionReference": key } })
+        } else {
+            json!({ "paymentState": "REVERSED", "originalPaymentInfo": { "idempotencyKey": key } })
+        };
+        let path = format!("/notices/{provider}/test");
+        assert_eq!(house.local.unsigned.call(Method::POST, &path, Some(&body)).await.unwrap().status, StatusCode::NO_CONTENT);
+        checks().await
+    };
+    assert_eq!(hint("worldpay-card").await, 0, "another provider's attempt");
+    assert_eq!(hint("worldpay-account").await, 1);
+    assert_eq!(hint("worldpay-account").await, 1, "not again so soon");
 }

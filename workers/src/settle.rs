@@ -67,7 +67,7 @@ pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
 /// A notice and the payout that it speaks of.
 struct Addressed {
     notice: StoredNotice,
-    /// Whether its key is one of ours, on a shard of ours.
+    /// Whether its key can be one of ours, on a shard of ours, and is not known to be of an attempt at another provider.
     ours: bool,
     /// With the number of the attempt.
     found: Option<(Payout, u8)>,
@@ -82,7 +82,9 @@ impl Payouts {
             Some((id, attempt)) => store.load(id).await?.filter(|payout| payout.mode == notice.mode).map(|payout| (payout, attempt)),
             None => None,
         };
-        Ok(Addressed { ours: here.is_some(), found, notice })
+        // The signature proves which provider speaks, and it speaks for its own attempts only.
+        let of_another = found.as_ref().is_some_and(|(payout, attempt)| payout.provider_of(*attempt) != Some(notice.provider));
+        Ok(Addressed { ours: here.is_some() && !of_another, found: found.filter(|_| !of_another), notice })
     }
 
     async fn settle(&self, work: &SettleWork, lease: &Lease<Ticket>, Addressed { notice, ours, found }: Addressed) -> Result<(), StoreError> {
