@@ -45,6 +45,7 @@ impl Config {
         self.check_store(&mut found);
         self.check_ingress(&mut found);
         self.check_deadlines(&mut found);
+        self.check_routes(&mut found);
         self.check_workers(&mut found);
         self.check_providers(&mut found);
         self.check_telemetry(&mut found);
@@ -145,6 +146,16 @@ impl Config {
         found.between("egress.timeout_ms", self.egress.timeout_ms, 100, 60_000);
         found.between("egress.response_body_max_bytes", self.egress.response_body_max_bytes as u64, 1, 16 << 20);
         found.between("egress.url_max_bytes", self.egress.url_max_bytes as u64, 16, 8_192);
+    }
+
+    /// A rule that names a provider twice would try it again under another key.
+    fn check_routes(&self, found: &mut Findings) {
+        for rule in &self.ingress.routes {
+            let once = rule.providers.iter().collect::<std::collections::BTreeSet<_>>().len() == rule.providers.len();
+            found.unless(once && !rule.providers.is_empty(), "ingress.routes", || {
+                "must name at least one provider in each rule, and none twice".to_owned()
+            });
+        }
     }
 
     fn check_providers(&self, found: &mut Findings) {

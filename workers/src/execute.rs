@@ -169,7 +169,8 @@ impl Payouts {
             match self.recorder.providers.look(provider, mode, &inquiry(attempt, request)).await {
                 Look::Found(report) => Answer::Says(report),
                 // Where a repeat is not recognised, or only for a time, "not found" is no proof that nothing was sent: what was forgotten may be older.
-                Look::NotFound if !self.recorder.providers.profile(provider, mode).recognises_for_ever() => {
+                // The same where the route has others: one of them may have paid what the store has forgotten.
+                Look::NotFound if payout.route.len() > 1 || !self.recorder.providers.profile(provider, mode).recognises_for_ever() => {
                     Answer::NoAnswer { why: Reason::new("may_be_forgotten") }
                 }
                 Look::NotFound => self.submit(payout, attempt, request, until).await,

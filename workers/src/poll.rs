@@ -53,7 +53,7 @@ impl Payouts {
         let profile = self.recorder.providers.profile(attempt.provider, payout.mode);
         // After a rollback of the store an attempt may be older than it looks, and its key forgotten.
         let may_resend = self.may_resend(&payout, attempt, &profile)
-            && (profile.recognises_for_ever() || !self.recorder.store.is_suspect(payout.id.shard()).await?);
+            && ((profile.recognises_for_ever() && payout.route.len() == 1) || !self.recorder.store.is_suspect(payout.id.shard()).await?);
         // Without the provider's id there is nothing to ask for, but the same request, which is recognised, brings the id.
         let unaddressed = !profile.looked_up_by_our_key && attempt.reference.is_none();
         let what = match look {
