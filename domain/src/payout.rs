@@ -45,7 +45,8 @@ pub struct Payout {
     /// The caller's wish: not before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_for: Option<Timestamp>,
-    /// The providers to try, in this order. Attempt `n` goes to the `n`th.
+    /// The providers to try, in this order. Attempt `n` goes to the `n`th. Ends with the latest attempt once the payout has been in review: what comes
+    /// out afterwards sends nobody to the next provider.
     pub route: Vec<Provider>,
     /// The owner of the credential that asked for it: may not approve it.
     pub maker: String,
@@ -161,6 +162,10 @@ pub enum What {
     Reported { attempt: u8, report: Report },
     /// The provider does not know that attempt now.
     NotFound { attempt: u8 },
+    /// The provider does not know that attempt, and by its documents that proves by now that nothing was done, nor will be.
+    NeverDone { attempt: u8, reason: Reason },
+    /// That provider has an attempt of this payout of which there is no record: the store has forgotten it.
+    Elsewhere { provider: Provider, attempt: u8, report: Report },
     /// A question to the provider led nowhere.
     NoNews { attempt: u8, why: Reason },
     /// Somebody wants to know now.
@@ -430,6 +435,17 @@ impl Payout {
                 self.with_attempt(*attempt, |attempt| attempt.settle_send(*send, Fate::Refused(ended)));
                 Ok(None)
             }
+            What::Elsewhere { .. } => {
+                self.contradictions.insert(Clash::UnknownAttempt);
+                Ok(None)
+            }
+            // Anything else is no silence that this could end.
+            What::NeverDone { .. } if name != StateName::Inconclusive => Err(Declined::NotInconclusive),
+            What::NeverDone { attempt, reason } => {
+                let ended = Ended { at: now, reason: reason.clone() };
+                self.with_attempt(*attempt, |attempt| attempt.settle_all_sends(&Fate::Refused(ended)));
+                Ok(None)
+            }
             What::KeyConflict { attempt } => {
                 self.with_attempt(*attempt, |_| {});
                 self.contradictions.insert(Clash::KeyConflict);
@@ -685,6 +701,9 @@ impl Payout {
 
     fn enter(&mut self, state: State, at: Timestamp, now: Timestamp) {
         let name = state.name();
+        if name == StateName::InReview {
+            self.route.truncate(self.attempts.len());
+        }
         let at = if let State::Scheduled { until } = state { until } else { at };
         self.reached.entry(name).or_insert(at);
         self.state = state;

@@ -35,7 +35,7 @@ struct House {
     v3: truelayer_v3::sandbox::Sandbox,
     worldpay: worldpay::sandbox::Sandbox,
     ends: CancellationToken,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for House {
@@ -122,12 +122,17 @@ impl House {
         };
         let local = Local::start(plan).await.unwrap();
         local.subscribe(&["*"]).await.unwrap();
-        Self { local, mollie, v3, worldpay, ends, _folder: folder }
+        Self { local, mollie, v3, worldpay, ends, folder: folder }
     }
 
     /// Asks for a payout at that provider.
     async fn pay(&self, provider: &str, reference: &str, currency: &str, destination: Value) -> Uuid {
         let transaction = Uuid::new_v4();
+        self.ask(transaction, provider, reference, currency, destination).await;
+        transaction
+    }
+
+    async fn ask(&self, transaction: Uuid, provider: &str, reference: &str, currency: &str, destination: Value) {
         let mut body = json!({
             "transaction_id": transaction, "beneficiary_name": "Ada Quill", "beneficiary_reference": reference, "currency": currency,
             "amount_in_minor": 12_345, "context_code": "withdrawal", "provider": provider,
@@ -135,7 +140,6 @@ impl House {
         body.as_object_mut().unwrap().extend(destination.as_object().unwrap().clone());
         let answer = self.local.caller.call(Method::POST, "/v1/payouts", Some(&body)).await.unwrap();
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
-        transaction
     }
 
     /// Waits until the payout is in one of these states, and gives that.
@@ -151,6 +155,12 @@ impl House {
             assert!(began.elapsed() < PATIENCE, "not {states:?}: {shown:#}");
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
+    }
+
+    /// The size of the store's append-only log.
+    fn log_bytes(&self) -> u64 {
+        let files = std::fs::read_dir(self.folder.path().join("redis/appendonlydir")).unwrap().map(|file| file.unwrap());
+        files.filter(|file| file.file_name().to_string_lossy().contains(".incr.")).map(|file| file.metadata().unwrap().len()).sum()
     }
 
     /// How often money went out for it, at whatever provider.
@@ -327,6 +337,45 @@ async fn what_another_provider_says_is_nothing() {
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     assert_eq!(store.load(id).await.unwrap().unwrap().state.name(), StateName::Settled);
+}
+
+/// The store forgets a payout that one provider has paid. It is asked for again, now of another provider: nobody pays it again, and a person is told
+/// where it is.
+#[tokio::test]
+async fn what_was_forgotten_is_looked_for_at_every_provider() {
+    let mut house = House::open().await;
+    let known = house.log_bytes();
+    let paid = house.pay("worldpay-account", "MOOD no-notices", "GBP", iban()).await;
+    house.becomes(paid, &["settled"]).await;
+    let forgotten = house.log_bytes() - known;
+    let server = house.local.server.as_mut().unwrap();
+    server.kill();
+    server.cut_tail(forgotten).unwrap();
+    server.resume().unwrap();
+    let store = &house.local.store;
+    let id = PayoutId::derive(&house.local.config.ingress.default_party, Mode::Test, &paid.to_string(), store.shards());
+    let began = Instant::now();
+    while store.ping().await.is_err() {
+        assert!(began.elapsed() < PATIENCE, "the store answers");
+    }
+    assert!(store.load(id).await.unwrap().is_none());
+
+    house.ask(paid, "truelayer-v3", "MOOD no-notices", "GBP", iban()).await;
+    while store.frozen(id.shard()).await.unwrap().is_none() {
+        assert!(began.elapsed() < PATIENCE, "dispatch freezes");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    store.thaw(id.shard(), Duration::from_hours(1)).await.unwrap();
+    assert_eq!(house.becomes(paid, &["in_review", "settled", "inconclusive"]).await, "in_review");
+    let elsewhere = async || {
+        let observed = store.timeline(id).await.unwrap().unwrap().observations;
+        observed.into_iter().find_map(|seen| match seen.fact?.what {
+            What::Elsewhere { provider, attempt, report } => Some((provider, attempt, report.status)),
+            _ => None,
+        })
+    };
+    assert_eq!(elsewhere().await, Some((Provider::WorldpayAccount, 1, Status::Settled)));
+    assert_eq!(house.movements(paid), 1);
 }
 
 /// Anybody can send a hint to an account without event keys: it leads to looks at its own provider only, and not for ever.

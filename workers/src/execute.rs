@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::fence::{Fence, Held};
+use crate::forgotten::Forgotten;
 use crate::queue::{Job, Lease};
 use crate::record::Recorder;
 use crate::store::StoreError;
@@ -46,7 +47,7 @@ pub struct Payouts {
 /// Dispatches one payout that is due.
 pub async fn execute(context: Arc<Payouts>, job: Job<ExecuteWork, Ticket>) {
     let (work, lease) = job.into_parts();
-    let span = tracing::info_span!("payout.execute", payout.id = %work.payout.id, payout.state = work.payout.state.name().as_str());
+    let span = tracing::debug_span!("payout.execute", payout.id = %work.payout.id, payout.state = work.payout.state.name().as_str());
     trace::continues(&span, work.payout.trace.as_deref());
     let id = work.payout.id;
     async {
@@ -154,7 +155,7 @@ impl Payouts {
     pub(crate) async fn send(&self, payout: &Payout, send: Send<'_>) -> Result<Done, StoreError> {
         let Send { attempt, request, until, before, epoch, look_first } = send;
         let (provider, mode) = (attempt.provider, payout.mode);
-        let answer = if let Err(held) = self.fence.pass(payout.id.shard(), before, epoch).await {
+        let what = if let Err(held) = self.fence.pass(payout.id.shard(), before, epoch).await {
             tracing::error!(%held, "a dispatch is not made");
             if let Held::RolledBack(rolled_back) = held {
                 let freeze = crate::store::freeze::Freeze {
@@ -164,28 +165,22 @@ impl Payouts {
                 };
                 self.recorder.store.freeze(payout.id.shard(), &freeze).await?;
             }
-            Answer::NotSent { why: Reason::new("fenced") }
+            self.heard(payout, attempt, Answer::NotSent { why: Reason::new("fenced") })
         } else if look_first {
             match self.recorder.providers.look(provider, mode, &inquiry(attempt, request)).await {
-                Look::Found(report) => Answer::Says(report),
-                // Where a repeat is not recognised, or only for a time, "not found" is no proof that nothing was sent: what was forgotten may be older.
-                // The same where the route has others: one of them may have paid what the store has forgotten.
-                Look::NotFound if payout.route.len() > 1 || !self.recorder.providers.profile(provider, mode).recognises_for_ever() => {
-                    Answer::NoAnswer { why: Reason::new("may_be_forgotten") }
-                }
-                Look::NotFound => self.submit(payout, attempt, request, until).await,
-                // Nothing was sent now, but what the store has forgotten may have been.
-                Look::Nothing { why } => Answer::NoAnswer { why },
+                Look::Found(report) => self.heard(payout, attempt, Answer::Says(report)),
+                not_here => match (self.forgotten(payout, attempt).await?, not_here) {
+                    (Forgotten::Found(what), _) => what,
+                    (Forgotten::Nothing, Look::NotFound) => self.submit(payout, attempt, request, until).await,
+                    // Nothing was sent now, but what the store has forgotten may have been.
+                    _ => self.heard(payout, attempt, Answer::NoAnswer { why: Reason::new("may_be_forgotten") }),
+                },
             }
         } else {
             self.submit(payout, attempt, request, until).await
         };
-        self.recorder.metrics.answered(provider, &answer);
-        if let Answer::NotSent { why } | Answer::Unprocessed { why, .. } | Answer::NoAnswer { why } = &answer {
-            tracing::warn!(payout.id = %payout.id, provider.name = provider.name(), why = why.as_str(), "a provider was called and did not take a payout");
-        }
         fail::fail_point!("answer-not-recorded");
-        let done = self.record_answer(payout.clone(), Fact::new(Source::Answer, said(attempt, answer))).await?;
+        let done = self.record_answer(payout.clone(), Fact::new(Source::Answer, what)).await?;
         fail::fail_point!("recorded-not-acknowledged");
         Ok(done)
     }
@@ -205,10 +200,21 @@ impl Payouts {
         }
     }
 
-    async fn submit(&self, payout: &Payout, attempt: &Attempt, request: &[u8], until: Timestamp) -> Answer {
+    async fn submit(&self, payout: &Payout, attempt: &Attempt, request: &[u8], until: Timestamp) -> What {
         let within = Duration::from_millis(self.settings.call_ms);
-        let span = tracing::info_span!("provider.submit", provider.name = attempt.provider.name(), attempt = attempt.number, send = attempt.sends);
-        self.recorder.providers.submit(attempt.provider, payout.mode, request, until, within).instrument(span).await
+        let span = tracing::debug_span!("provider.submit", provider.name = attempt.provider.name(), attempt = attempt.number, send = attempt.sends);
+        let answer = self.recorder.providers.submit(attempt.provider, payout.mode, request, until, within).instrument(span).await;
+        self.heard(payout, attempt, answer)
+    }
+
+    /// A connector's answer to the latest send of an attempt, counted, and as a fact about it.
+    fn heard(&self, payout: &Payout, attempt: &Attempt, answer: Answer) -> What {
+        let provider = attempt.provider;
+        self.recorder.metrics.answered(provider, &answer);
+        if let Answer::NotSent { why } | Answer::Unprocessed { why, .. } | Answer::NoAnswer { why } = &answer {
+            tracing::warn!(payout.id = %payout.id, provider.name = provider.name(), why = why.as_str(), "a provider was called and did not take a payout");
+        }
+        said(attempt, answer)
     }
 
     pub(crate) async fn record(&self, payout: &Payout, fact: Fact) -> Result<Done, StoreError> {

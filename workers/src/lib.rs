@@ -8,6 +8,7 @@ pub mod egress;
 pub mod execute;
 pub mod failpoints;
 pub mod fence;
+mod forgotten;
 pub mod lanes;
 pub mod metrics;
 pub mod poll;

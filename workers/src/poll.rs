@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::fact::{Look, Reason, Report, Source, Status};
+use domain::fact::{Look, Reason, Source};
 use domain::payout::attempt::Attempt;
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Payout, Verdict, What};
@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::execute::{Done, Payouts, Send, inquiry, later};
+use crate::forgotten::Forgotten;
 use crate::queue::{Job, Lease};
 use crate::store::StoreError;
 use crate::store::lanes::{PollWork, Ticket};
@@ -24,7 +25,7 @@ const SENDS_MAX: usize = 8;
 /// Asks about one payout whose outcome is not known.
 pub async fn poll(context: Arc<Payouts>, job: Job<PollWork, Ticket>) {
     let (work, lease) = job.into_parts();
-    let span = tracing::info_span!("payout.poll", payout.id = %work.payout.id, payout.state = work.payout.state.name().as_str());
+    let span = tracing::debug_span!("payout.poll", payout.id = %work.payout.id, payout.state = work.payout.state.name().as_str());
     trace::continues(&span, work.payout.trace.as_deref());
     let id = work.payout.id;
     async {
@@ -51,20 +52,28 @@ impl Payouts {
         let look = self.recorder.providers.look(attempt.provider, payout.mode, &inquiry(attempt, &request)).await;
         self.recorder.metrics.looked(attempt.provider, &look);
         let profile = self.recorder.providers.profile(attempt.provider, payout.mode);
-        // After a rollback of the store an attempt may be older than it looks, and its key forgotten.
-        let may_resend = self.may_resend(&payout, attempt, &profile)
-            && ((profile.recognises_for_ever() && payout.route.len() == 1) || !self.recorder.store.is_suspect(payout.id.shard()).await?);
         // Without the provider's id there is nothing to ask for, but the same request, which is recognised, brings the id.
         let unaddressed = !profile.looked_up_by_our_key && attempt.reference.is_none();
+        let is_unknown = matches!(look, Look::NotFound) || (unaddressed && matches!(look, Look::Nothing { .. }));
+        let is_suspect = attempt.initiated_at < self.recorder.store.suspect_until(payout.id.shard()).await?;
+        let mut found_elsewhere = None;
+        if is_unknown && self.may_resend(&payout, attempt, &profile) {
+            match if is_suspect { self.forgotten(&payout, attempt).await? } else { Forgotten::Nothing } {
+                Forgotten::Nothing => return self.resend(&payout, lease).await,
+                Forgotten::Found(what) => found_elsewhere = Some(what),
+                Forgotten::Perhaps => {}
+            }
+        }
+        let attempt_no = attempt.number;
         let what = match look {
-            Look::Found(report) => What::Reported { attempt: attempt.number, report },
-            Look::NotFound if may_resend => return self.resend(&payout, lease).await,
-            Look::Nothing { .. } if unaddressed && may_resend => return self.resend(&payout, lease).await,
-            Look::NotFound if self.is_final(&payout, attempt, &profile) => What::Reported { attempt: attempt.number, report: never_done() },
-            Look::NotFound => What::NotFound { attempt: attempt.number },
-            Look::Nothing { why } => What::NoNews { attempt: attempt.number, why },
+            Look::Found(report) => What::Reported { attempt: attempt_no, report },
+            Look::NotFound if !is_suspect && self.is_final(&payout, attempt, &profile) => {
+                What::NeverDone { attempt: attempt_no, reason: Reason::new("payout_not_found") }
+            }
+            Look::NotFound => What::NotFound { attempt: attempt_no },
+            Look::Nothing { why } => What::NoNews { attempt: attempt_no, why },
         };
-        self.record(&payout, Fact::new(Source::Poll, what)).await
+        self.record(&payout, Fact::new(Source::Poll, found_elsewhere.unwrap_or(what))).await
     }
 
     /// "Not found" permits the same bytes under the same key, once what was sent could have been seen by now, and only where a repeat is recognised.
@@ -109,16 +118,5 @@ impl Payouts {
             }
             Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
         }
-    }
-}
-
-/// What a final "not found" says about an attempt.
-fn never_done() -> Report {
-    Report {
-        status: Status::Rejected { reason: Reason::new("payout_not_found") },
-        provider_status: "not_found".to_owned(),
-        at: None,
-        reference: None,
-        amount: None,
     }
 }

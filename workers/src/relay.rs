@@ -81,7 +81,7 @@ pub struct RelayContext {
 pub async fn relay(context: Arc<RelayContext>, job: Job<RelayWork, RelayTicket>) {
     let (work, lease) = job.into_parts();
     let event = work.event.id;
-    let span = tracing::info_span!(
+    let span = tracing::debug_span!(
         "relay.deliver",
         otel.kind = "client",
         payout.id = %event.payout(),

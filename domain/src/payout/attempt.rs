@@ -153,6 +153,13 @@ impl Attempt {
         }
     }
 
+    /// As [`Attempt::settle_send`], of each that may have reached the provider.
+    pub(super) fn settle_all_sends(&mut self, fate: &Fate) {
+        for number in self.live.iter().map(|send| send.number).collect::<Vec<_>>() {
+            self.settle_send(number, fate.clone());
+        }
+    }
+
     /// Whether the provider has acknowledged the attempt in any way.
     pub(super) fn accepted(&self) -> bool {
         let evidence = &self.evidence;

@@ -156,6 +156,11 @@ impl Bench {
                 (Source::Notice, What::Reported { attempt, report })
             }
             "NotFound" => (Source::Poll, What::NotFound { attempt }),
+            "Elsewhere" => {
+                let report = Report { status: Status::Settled, provider_status: "ok".to_owned(), at: None, reference: None, amount: None };
+                (Source::Poll, What::Elsewhere { provider: Provider::Mollie, attempt, report })
+            }
+            "NeverDone" => (Source::Poll, What::NeverDone { attempt, reason: code("payout_not_found") }),
             "NoNews" | "AtBound" => (Source::Poll, What::NoNews { attempt, why: code("503") }),
             "Check" => (Source::Operator, What::Check),
             "Stuck" => (Source::Worker, What::Stuck { why: code("leased_too_often") }),

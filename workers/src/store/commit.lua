@@ -124,4 +124,4 @@ if events > 0 then
   for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
 end
 redis.call('HSET', key, unpack(fields))
-return { 'committed', epoch, ARGV[5] ~= '' and redis.call('EXISTS', KEYS[13]) or 0, lease, unpack(handed) }
+return { 'committed', epoch, ARGV[5] ~= '' and tonumber(redis.call('GET', KEYS[13]) or 0) > now and 1 or 0, lease, unpack(handed) }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::id::Shard;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::lanes::millis;
@@ -49,17 +50,15 @@ impl Store {
     }
 
     /// Ends a freeze. For as long as `look_first` no payout is sent before its provider was asked whether it knows it, and none can be canceled:
-    /// the store may have forgotten that it was sent.
+    /// the store may have forgotten that it was sent. An attempt that was begun before the end of that time stays suspect for ever.
     ///
     /// # Errors
     /// As every call. Repeatable.
     pub async fn thaw(&self, shard: Shard, look_first: Duration) -> Result<(), StoreError> {
         let Some(freeze) = self.frozen(shard).await? else { return Ok(()) };
         let names = &self.shared.names;
-        if look_first > Duration::ZERO {
-            let command = redis::cmd("SET").arg(names.of(shard, "look-first")).arg("1").arg("PX").arg(millis(look_first)).to_owned();
-            self.query(command).await?;
-        }
+        let until = self.clock().now().as_millisecond().saturating_add_unsigned(millis(look_first));
+        self.query(redis::cmd("SET").arg(names.of(shard, "look-first")).arg(until).to_owned()).await?;
         let epoch = self.epoch(shard).await?.max(freeze.epoch_seen);
         self.query(redis::cmd("SET").arg(names.of(shard, "epoch")).arg(epoch).to_owned()).await?;
         self.query(redis::cmd("DEL").arg(names.of(shard, "frozen")).to_owned()).await.map(drop)
@@ -70,9 +69,21 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn is_suspect(&self, shard: Shard) -> Result<bool, StoreError> {
+        Ok(self.suspect_until(shard).await? > self.clock().now())
+    }
+
+    /// What was begun before this time may not be all that was done: the store has forgotten writes, or may have. [`Timestamp::MIN`]: it never has.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn suspect_until(&self, shard: Shard) -> Result<Timestamp, StoreError> {
         let names = &self.shared.names;
-        let command = redis::cmd("EXISTS").arg(names.of(shard, "frozen")).arg(names.of(shard, "look-first")).to_owned();
-        let found: u32 = from_value(self.query(command).await?)?;
-        Ok(found > 0)
+        let command = redis::cmd("MGET").arg(names.of(shard, "frozen")).arg(names.of(shard, "look-first")).to_owned();
+        let (frozen, until): (Option<Vec<u8>>, Option<i64>) = from_value(self.query(command).await?)?;
+        Ok(match (frozen, until) {
+            (Some(_), _) => Timestamp::MAX,
+            (None, Some(until)) => Timestamp::from_millisecond(until).unwrap_or(Timestamp::MAX),
+            (None, None) => Timestamp::MIN,
+        })
     }
 }

@@ -171,7 +171,10 @@ impl Store {
                 Ok(Permitted::Yes { epoch, look_first: look_first == 1 })
             }
             // Written by a try of this very call whose answer was lost. The epoch was counted then, and is at most the present one.
-            "done" => Ok(Permitted::Yes { epoch: self.epoch(step.payout.id.shard()).await?, look_first: true }),
+            "done" => {
+                let shard = step.payout.id.shard();
+                Ok(Permitted::Yes { epoch: self.epoch(shard).await?, look_first: self.is_suspect(shard).await? })
+            }
             "stale" => Ok(Permitted::Stale),
             "missing" => Ok(Permitted::Missing),
             "lost" => Ok(Permitted::LeaseLost),

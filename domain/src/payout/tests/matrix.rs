@@ -112,45 +112,47 @@ const COMMANDS: &str = "
 /// How a send ended, and what came of asking. The send is the latest one; `AtBound` is a question without news when the bound of the state has come.
 ///
 /// - Before any attempt, talk of a send means that a record was lost: review. That nobody knows of one is what one would expect.
+/// - `Elsewhere`, as `KeyConflict`, tells of something that our record cannot explain: review.
+/// - `NeverDone` is the word of a provider that remembers everything: all that was sent is refused. What is no silence cannot be ended by it.
 /// - A refused second send says nothing about a silent first one (`inconclusive/resent`).
 /// - A refusal together with an acceptance is a contradiction, in whichever order they come.
 /// - What was not sent is free again once the bound of dispatching, which is shorter than that of asking, has passed.
 const SENDS: &str = "
-    state                  NotSent    Unprocessed  NoAnswer      Refused   KeyConflict  NotFound  NoNews  AtBound    Unmapped
-    requested              review     review       review        review    review       .         .       .          review
-    awaiting_approval      review     review       review        review    review       .         .       .          review
-    scheduled/day          review     review       review        review    review       .         .       .          review
-    scheduled/due          review     review       review        review    review       .         .       .          review
-    scheduled/unsent       .          .            .             .         review       .         .       rejected   .
-    scheduled/next         .          .            .             .         review       .         .       .          .
-    scheduled/next-failed  .          .            .             review    review       .         .       .          .
-    initiated              scheduled  scheduled    inconclusive  rejected  review       .         .       in_review  .
-    initiated/again        scheduled  scheduled    inconclusive  rejected  review       .         .       in_review  .
-    inconclusive           scheduled  scheduled    .             rejected  review       .         .       in_review  .
-    inconclusive/resent    .          .            .             .         review       .         .       in_review  .
-    authorised             .          .            .             review    review       .         .       in_review  .
-    submitted              .          .            .             review    review       .         .       in_review  .
-    settled                .          .            .             review    review       .         .       .          .
-    returned               .          .            .             review    review       .         .       .          .
-    returned/early         .          .            .             review    review       .         .       .          .
-    failed                 .          .            .             review    review       .         .       .          .
-    rejected/door          .          .            .             .         review       .         .       .          .
-    rejected/status        .          .            .             .         review       .         .       .          .
-    rejected/unreachable   .          .            .             .         review       .         .       .          .
-    rejected/declined      review     review       review        review    review       .         .       .          review
-    canceled               review     review       review        review    review       .         .       .          review
-    canceled/unsent        .          .            .             .         review       .         .       .          .
-    canceled/next          .          .            .             .         review       .         .       .          .
-    canceled/next-failed   .          .            .             review    review       .         .       .          .
-    canceled/there         .          .            .             review    review       .         .       .          .
-    in_review/clash        .          .            .             .         .            .         .       .          .
-    in_review/unresolved   rejected   rejected     .             rejected  review       .         .       .          .
-    in_review/unconfirmed  .          .            .             review    review       .         .       .          .
-    in_review/stuck        scheduled  scheduled    .             rejected  review       .         .       .          .
-    in_review/never-sent   review     review       review        review    review       .         .       .          review
-    settled/decided        review     review       .             review    review       .         .       .          .
-    returned/decided       review     review       .             review    review       .         .       .          .
-    failed/decided         .          .            .             .         review       .         .       .          .
+    state                  NotSent    Unprocessed  NoAnswer      Refused   KeyConflict  Elsewhere  NotFound  NeverDone  NoNews  AtBound    Unmapped
+    requested              review     review       review        review    review       review     .         -          .       .          review
+    awaiting_approval      review     review       review        review    review       review     .         -          .       .          review
+    scheduled/day          review     review       review        review    review       review     .         -          .       .          review
+    scheduled/due          review     review       review        review    review       review     .         -          .       .          review
+    scheduled/unsent       .          .            .             .         review       review     .         -          .       rejected   .
+    scheduled/next         .          .            .             .         review       review     .         -          .       .          .
+    scheduled/next-failed  .          .            .             review    review       review     .         -          .       .          .
+    initiated              scheduled  scheduled    inconclusive  rejected  review       review     .         -          .       in_review  .
+    initiated/again        scheduled  scheduled    inconclusive  rejected  review       review     .         -          .       in_review  .
+    inconclusive           scheduled  scheduled    .             rejected  review       review     .         rejected   .       in_review  .
+    inconclusive/resent    .          .            .             .         review       review     .         rejected   .       in_review  .
+    authorised             .          .            .             review    review       review     .         -          .       in_review  .
+    submitted              .          .            .             review    review       review     .         -          .       in_review  .
+    settled                .          .            .             review    review       review     .         -          .       .          .
+    returned               .          .            .             review    review       review     .         -          .       .          .
+    returned/early         .          .            .             review    review       review     .         -          .       .          .
+    failed                 .          .            .             review    review       review     .         -          .       .          .
+    rejected/door          .          .            .             .         review       review     .         -          .       .          .
+    rejected/status        .          .            .             .         review       review     .         -          .       .          .
+    rejected/unreachable   .          .            .             .         review       review     .         -          .       .          .
+    rejected/declined      review     review       review        review    review       review     .         -          .       .          review
+    canceled               review     review       review        review    review       review     .         -          .       .          review
+    canceled/unsent        .          .            .             .         review       review     .         -          .       .          .
+    canceled/next          .          .            .             .         review       review     .         -          .       .          .
+    canceled/next-failed   .          .            .             review    review       review     .         -          .       .          .
+    canceled/there         .          .            .             review    review       review     .         -          .       .          .
+    in_review/clash        .          .            .             .         .            .          .         -          .       .          .
+    in_review/unresolved   rejected   rejected     .             rejected  review       review     .         -          .       .          .
+    in_review/unconfirmed  .          .            .             review    review       review     .         -          .       .          .
+    in_review/stuck        scheduled  scheduled    .             rejected  review       review     .         -          .       .          .
+    in_review/never-sent   review     review       review        review    review       review     .         -          .       .          review
+    settled/decided        review     review       .             review    review       review     .         -          .       .          .
+    returned/decided       review     review       .             review    review       review     .         -          .       .          .
+    failed/decided         .          .            .             .         review       review     .         -          .       .          .
 ";
 
 /// What the provider says about the attempt, in an answer, a poll or a notice. `OtherAmount` is any of it with an amount that is not ours.
@@ -197,14 +199,14 @@ const STATUSES: &str = "
     failed/decided         review      review     review   .         .       review    .         review
 ";
 
-/// Where a second provider is left, a refusal or a failure leads to it. A cancellation at the provider does not: somebody meant to stop the payout.
+/// Where a second provider is left, a refusal or a failure leads to it, but not out of a review, in which a person may have paid by other means. A cancellation at the provider does not: somebody meant to stop the payout.
 const ROUTE: &str = "
     state              NotSent    NoAnswer      Refused    Authorised  Settled  Rejected   Failed     Returned  Canceled
     initiated/1of2     scheduled  inconclusive  scheduled  authorised  settled  scheduled  scheduled  returned  canceled
     inconclusive/1of2  scheduled  .             scheduled  authorised  settled  scheduled  scheduled  returned  canceled
     authorised/1of2    .          .             review     .           settled  scheduled  scheduled  returned  canceled
     submitted/1of2     .          .             review     .           settled  scheduled  scheduled  returned  canceled
-    in_review/1of2     rejected   .             scheduled  authorised  settled  scheduled  scheduled  returned  canceled
+    in_review/1of2     rejected   .             rejected   authorised  settled  rejected   failed     returned  canceled
 ";
 
 /// What is said about the first attempt after it was closed: by a refusal of its send, or by the provider's status. Signs of money there are a matter

@@ -12,7 +12,7 @@ use super::*;
 const SENDS: u32 = 3;
 
 /// Every fact there is, as words.
-const WORDS: [&str; 28] = [
+const WORDS: [&str; 30] = [
     "Approve",
     "ApproveOwn",
     "Cancel",
@@ -26,6 +26,7 @@ const WORDS: [&str; 28] = [
     "NoAnswer",
     "Refused",
     "KeyConflict",
+    "Elsewhere",
     "Authorised",
     "Submitted",
     "Settled",
@@ -35,6 +36,7 @@ const WORDS: [&str; 28] = [
     "Canceled",
     "Unmapped",
     "NotFound",
+    "NeverDone",
     "NoNews",
     "Check",
     "Stuck",

@@ -409,9 +409,10 @@ fn a_review_by_bound_is_left_by_a_definite_fact_and_one_by_clash_is_not() {
     );
 }
 
-/// The refusal of the first provider, found out after the bound, is as definite as any: the second one is tried.
+/// The refusal of the first provider, found out after the bound, is as definite as any, but it ends the payout: while it was in review a person may
+/// have paid by other means, and nobody expects a second provider to be asked days later.
 #[test]
-fn a_refusal_leads_from_review_to_the_next_provider() {
+fn a_refusal_leads_from_review_to_the_end_and_not_to_the_next_provider() {
     tell(
         "at-once",
         2,
@@ -420,9 +421,9 @@ fn a_refusal_leads_from_review_to_the_next_provider() {
         Initiate   moved    initiated     initiated        reserved  keep
         NoAnswer   moved    inconclusive  inconclusive     reserved  poll
         AtBound    moved    in_review     review-required  reserved  nothing
-        Rejected   moved    scheduled     attempt-failed   reserved  execute
+        Rejected   moved    rejected      failed           available nothing
         +1m
-        Initiate   moved    initiated     initiated        reserved  keep
+        Initiate   declined rejected      -                available -
         Settled/1  refused  in_review     review-required  reserved  nothing
         ",
     );

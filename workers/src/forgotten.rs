@@ -1,0 +1,69 @@
+//! What a store that has lost writes may have forgotten about a payout: another attempt, at whichever provider could have been asked.
+
+use domain::fact::{Look, Provider};
+use domain::id::ProviderKey;
+use domain::payout::attempt::Attempt;
+use domain::payout::{Payout, What};
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use providers::{Inquiry, Order};
+
+use crate::execute::Payouts;
+use crate::store::StoreError;
+
+/// What the providers know about a payout beyond its record.
+pub(crate) enum Forgotten {
+    /// Nothing, and what they do not know they never knew: it may be sent.
+    Nothing,
+    /// One of them has it.
+    Found(What),
+    /// One of them could not be asked, or may have forgotten it too.
+    Perhaps,
+}
+
+/// A route names each provider once, so a payout has had no more attempts than there are providers.
+const ATTEMPTS_MAX: u8 = Provider::ALL.len() as u8;
+
+/// How far back a provider is asked that lists payouts by time: what was forgotten is older than its new record.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+impl Payouts {
+    /// Asks every provider that could have taken this payout about every attempt that could have been made there, `attempt` excepted. The route in the
+    /// record does not count: it may have been another one when the payout was first accepted.
+    pub(crate) async fn forgotten(&self, payout: &Payout, attempt: &Attempt) -> Result<Forgotten, StoreError> {
+        let providers = &self.recorder.providers;
+        let beneficiary = self.recorder.store.beneficiary(payout.id).await?;
+        let mut asked = Vec::new();
+        let mut all_remember = true;
+        for provider in providers.configured(payout.mode) {
+            for number in 1..=ATTEMPTS_MAX {
+                let key = ProviderKey::derive(payout.id, number);
+                let order = Order { key, money: payout.money, beneficiary: &beneficiary, context_code: &payout.context_code };
+                // What it cannot take it cannot have taken.
+                let Ok(request) = providers.prepare(provider, payout.mode, &order) else { continue };
+                all_remember &= providers.profile(provider, payout.mode).recognises_for_ever();
+                let on_record = payout.attempts.iter().any(|made| (made.number, made.provider) == (number, provider));
+                if !on_record {
+                    asked.push((provider, number, key, request));
+                }
+            }
+        }
+        let first_sent = attempt.initiated_at.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
+        let looks = asked.iter().map(async |(provider, number, key, request)| {
+            let inquiry = Inquiry { key: *key, reference: None, request, first_sent };
+            (*provider, *number, providers.look(*provider, payout.mode, &inquiry).await)
+        });
+        let mut forgotten = if all_remember { Forgotten::Nothing } else { Forgotten::Perhaps };
+        for (provider, number, look) in join_all(looks).await {
+            match look {
+                Look::Found(report) => {
+                    tracing::error!(payout.id = %payout.id, provider.name = provider.name(), attempt = number, "a provider has an attempt of which there is no record");
+                    return Ok(Forgotten::Found(What::Elsewhere { provider, attempt: number, report }));
+                }
+                Look::NotFound => {}
+                Look::Nothing { .. } => forgotten = Forgotten::Perhaps,
+            }
+        }
+        Ok(forgotten)
+    }
+}
