@@ -207,7 +207,7 @@ fn configuration(plan: &Plan<'_>, redis: &str, sandbox: &str, client_secret: &st
     let Plan { listen, more, .. } = plan;
     Ok(format!(
         r#"redis.url = {redis:?}
-redis.prefix = "local-{installation}:"
+{prefix}
 vault.keys = {{ 1 = "{vault}" }}
 ingress.listen = "{listen}"
 ingress.admin_listen = "127.0.0.1:0"
@@ -217,7 +217,8 @@ egress.allow = ["127.0.0.1"]
 {account}
 {more}
 "#,
-        installation = uuid::Uuid::new_v4().simple(),
+        // A store of its own needs no name of its own.
+        prefix = plan.redis_url.as_ref().map_or_else(String::new, |_| format!("redis.prefix = \"local-{}:\"", uuid::Uuid::new_v4().simple())),
         vault = random_text()?,
         pepper = random_text()?,
         account = account(sandbox, client_secret, key)?,

@@ -31,8 +31,9 @@ const ANSWER_MAX: usize = 64 * 1_024;
 pub(super) struct Orders {
     host: SocketAddr,
     token: String,
+    /// What comes before the `transaction_id` of a body, and after it.
+    body: (Arc<str>, Arc<str>),
     party: &'static str,
-    scheduled_for: Option<Arc<str>>,
     /// Who signs, if anybody does.
     signing: Option<Caller>,
 }
@@ -65,12 +66,12 @@ pub(super) fn per_s(count: usize, took: Duration) -> f64 {
 
 impl Orders {
     pub(super) fn new(host: SocketAddr, token: &SecretString, party: &'static str) -> Self {
-        Self { host, token: token.expose_secret().to_owned(), party, scheduled_for: None, signing: None }
+        Self { host, token: token.expose_secret().to_owned(), body: body(party, None), party, signing: None }
     }
 
     /// For later, so that no provider is called.
-    pub(super) fn scheduled(mut self, at: String) -> Self {
-        self.scheduled_for = Some(at.into());
+    pub(super) fn scheduled(mut self, at: &str) -> Self {
+        self.body = body(self.party, Some(at));
         self
     }
 
@@ -83,28 +84,33 @@ impl Orders {
 
     /// The bytes of a request.
     pub(super) fn request(&self, id: Uuid) -> anyhow::Result<Vec<u8>> {
-        let body = self.body(id);
+        let Self { host, token, body: (before, after), .. } = self;
         let signature = match self.signing.as_ref().and_then(Caller::signing_key) {
-            Some(key) => format!("x-tl-signature: {}\r\n", key.sign_body(body.as_bytes(), None).context("signing a request")?),
+            Some(key) => {
+                let body = format!("{before}{id}{after}");
+                format!("x-tl-signature: {}\r\n", key.sign_body(body.as_bytes(), None).context("signing a request")?)
+            }
             None => String::new(),
         };
-        let Self { host, token, .. } = self;
-        let head =
-            format!("POST /v1/payouts HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n{signature}");
-        Ok(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+        Ok(format!(
+            "POST /v1/payouts HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n{signature}\
+             content-length: {BODY}\r\n\r\n{before}{id}{after}"
+        )
+        .into_bytes())
     }
+}
 
-    fn body(&self, id: Uuid) -> String {
-        let Self { party, .. } = self;
-        let scheduled = self.scheduled_for.as_ref().map(|at| format!(r#","scheduled_for":"{at}""#)).unwrap_or_default();
-        let head = format!(
-            r#"{{"transaction_id":"{id}","beneficiary_name":"John Smith","beneficiary_iban":"GB33BUKB20201555555555","beneficiary_reference":"Withdrawal 204","currency":"GBP","amount_in_minor":12345,"context_code":"withdrawal","party_id":"{party}"{scheduled},"metadata":{{"#
-        );
-        // Two values, as the longest one has 500 characters.
-        let room = BODY.saturating_sub(head.len() + r#""a":"","b":""}}"#.len());
-        let (first, second) = (room / 2, room - room / 2);
-        format!(r#"{head}"a":"{:x<first$}","b":"{:x<second$}"}}}}"#, "", "")
-    }
+/// A body of [`BODY`] bytes, less the `transaction_id`.
+fn body(party: &str, scheduled_for: Option<&str>) -> (Arc<str>, Arc<str>) {
+    let before = r#"{"transaction_id":""#;
+    let scheduled = scheduled_for.map(|at| format!(r#","scheduled_for":"{at}""#)).unwrap_or_default();
+    let after = format!(
+        r#"","beneficiary_name":"John Smith","beneficiary_iban":"GB33BUKB20201555555555","beneficiary_reference":"Withdrawal 204","currency":"GBP","amount_in_minor":12345,"context_code":"withdrawal","party_id":"{party}"{scheduled},"metadata":{{"#
+    );
+    // Two values, as the longest one has 500 characters.
+    let room = BODY.saturating_sub(before.len() + Uuid::nil().hyphenated().to_string().len() + after.len() + r#""a":"","b":""}}"#.len());
+    let (first, second) = (room / 2, room - room / 2);
+    (before.into(), format!(r#"{after}"a":"{:x<first$}","b":"{:x<second$}"}}}}"#, "", "").into())
 }
 
 // === impl Connection ===
@@ -223,10 +229,11 @@ mod tests {
     fn bodies_have_their_size_and_are_json() {
         let host = SocketAddr::from(([127, 0, 0, 1], 1));
         let orders = Orders::new(host, &"test_x".to_owned().into(), "quiet");
-        for orders in [orders.clone(), orders.scheduled("2030-01-01T00:00:00Z".to_owned())] {
-            let body = orders.body(Uuid::nil());
+        for orders in [orders.clone(), orders.scheduled("2030-01-01T00:00:00Z")] {
+            let request = String::from_utf8(orders.request(Uuid::nil()).unwrap()).unwrap();
+            let (_, body) = request.split_once("\r\n\r\n").unwrap();
             assert_eq!(body.len(), BODY);
-            serde_json::from_str::<serde_json::Value>(&body).unwrap();
+            serde_json::from_str::<serde_json::Value>(body).unwrap();
         }
     }
 

@@ -213,7 +213,7 @@ impl Bench<'_> {
 
     fn for_later(&self, party: &'static str) -> anyhow::Result<Orders> {
         let at = self.local.store.clock().now().checked_add(SignedDuration::from_hours(24 * 30))?;
-        Ok(Orders::new(self.address, &self.token, party).scheduled(at.to_string()))
+        Ok(Orders::new(self.address, &self.token, party).scheduled(&at.to_string()))
     }
 
     /// Subscribes the local subscriber to one type of events of a party. It trusts that subscription only.

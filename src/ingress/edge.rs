@@ -108,7 +108,7 @@ fn log(status: StatusCode, problem: Option<&Problem>, took: Duration) {
 fn request_id(headers: &HeaderMap) -> String {
     let sane = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     let sent = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(sane);
-    sent.map_or_else(|| format!("req_{:016x}", u64::from_ne_bytes(random())), ToOwned::to_owned)
+    sent.map_or_else(|| format!("req_{:016x}", rand::random::<u64>()), ToOwned::to_owned)
 }
 
 fn is_host_served(headers: &HeaderMap, hosts: &[String]) -> bool {
@@ -117,12 +117,6 @@ fn is_host_served(headers: &HeaderMap, hosts: &[String]) -> bool {
             .get(header::HOST)
             .and_then(|host| host.to_str().ok())
             .is_some_and(|host| hosts.iter().any(|served| served.eq_ignore_ascii_case(host)))
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system's random source works");
-    bytes
 }
 
 // === impl TraceParent ===
@@ -135,7 +129,7 @@ impl TraceParent {
             _ => None,
         };
         // An id of zeros is no id; the odds of drawing one are those of never.
-        Self(sent.map_or_else(|| format!("00-{:032x}-{:016x}-01", u128::from_ne_bytes(random()), u64::from_ne_bytes(random())), ToOwned::to_owned))
+        Self(sent.map_or_else(|| format!("00-{:032x}-{:016x}-01", rand::random::<u128>(), rand::random::<u64>()), ToOwned::to_owned))
     }
 
     /// The `traceparent` for what follows from the request: that of its span where spans are recorded, else the one that it came with.

@@ -3,6 +3,7 @@
 //! serde's own errors stop at the first problem and repeat values, which may be account numbers. So a body becomes a small tree first, in which
 //! duplicate fields are still visible and integers are told from floats, and [`Fields`] hands out its parts with errors of our own words.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use axum::http::{HeaderMap, header};
@@ -86,37 +87,49 @@ fn not_json(error: &serde_json::Error) -> Problem {
 
 /// How deep brackets are nested at most, without parsing: brackets inside strings do not count.
 fn nesting(text: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text.bytes() {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
+            b'"' => rest = behind_string(rest),
+            b'{' | b'[' => {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
     deepest
 }
 
+/// What follows a string, of which the opening quote was read.
+fn behind_string(mut rest: &[u8]) -> &[u8] {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+        if rest[at] == b'"' {
+            return &rest[at + 1..];
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    &[]
+}
+
 fn report_duplicates(at: &str, value: &Value, errors: &mut Errors) {
     match value {
         Value::Object(members) => {
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = HashSet::with_capacity(members.len());
             for (name, value) in members {
-                let at = pointer(at, name);
                 if !seen.insert(name) {
-                    errors.field(&at, "duplicate_field", "is there more than once");
+                    errors.field(pointer(at, name), "duplicate_field", "is there more than once");
                 }
-                report_duplicates(&at, value, errors);
+                if matches!(value, Value::Object(_) | Value::List(_)) {
+                    report_duplicates(&pointer(at, name), value, errors);
+                }
             }
         }
         Value::List(items) => {
-            for (index, item) in items.iter().enumerate() {
+            for (index, item) in items.iter().enumerate().filter(|(_, item)| matches!(item, Value::Object(_) | Value::List(_))) {
                 report_duplicates(&pointer(at, &index.to_string()), item, errors);
             }
         }

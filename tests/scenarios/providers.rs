@@ -122,7 +122,7 @@ impl House {
         };
         let local = Local::start(plan).await.unwrap();
         local.subscribe(&["*"]).await.unwrap();
-        Self { local, mollie, v3, worldpay, ends, folder: folder }
+        Self { local, mollie, v3, worldpay, ends, folder }
     }
 
     /// Asks for a payout at that provider.

@@ -90,9 +90,7 @@ fn decide(payout: &Payout, store: &Store, what: What) -> Step {
 }
 
 async fn subscription(store: &Store, event_types: EventTypes) -> SubscriptionId {
-    let mut random = [0; 11];
-    getrandom::fill(&mut random).unwrap();
-    let id = SubscriptionId::new(store.shards().of(&party(), Mode::Test), random);
+    let id = SubscriptionId::new(store.shards().of(&party(), Mode::Test), rand::random());
     let subscription = Subscription {
         id,
         party: party(),

@@ -48,7 +48,8 @@ local at = 19
 local entries = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, entries do
-  redis.call('HINCRBY', KEYS[6], ARGV[at], '-' .. ARGV[at + 2])
+  -- What is now no more than this entry was nothing before: the account may be new.
+  if redis.call('HINCRBY', KEYS[6], ARGV[at], '-' .. ARGV[at + 2]) == -tonumber(ARGV[at + 2]) then redis.call('SADD', prefix .. 'accounts', KEYS[6]) end
   redis.call('HINCRBY', KEYS[6], ARGV[at + 1], ARGV[at + 2])
   at = at + 3
 end
@@ -70,10 +71,7 @@ elseif ARGV[6] == 'n' then
   leave(KEYS[3])
 end
 
-if opening then
-  redis.call('ZADD', KEYS[7], ARGV[13], id)
-  redis.call('SADD', prefix .. 'accounts', KEYS[6])
-end
+if opening then redis.call('ZADD', KEYS[7], ARGV[13], id) end
 if ARGV[14] == '1' then
   redis.call('ZADD', KEYS[8], 'NX', ARGV[13], id)
   leave(KEYS[12])

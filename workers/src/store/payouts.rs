@@ -432,9 +432,7 @@ fn request_owner(id: PayoutId) -> String {
 }
 
 pub(super) fn random_token() -> String {
-    let mut bytes = [0_u8; 8];
-    getrandom::fill(&mut bytes).expect("the operating system's random source works");
-    format!("{:016x}", u64::from_ne_bytes(bytes))
+    format!("{:016x}", rand::random::<u64>())
 }
 
 fn number(text: &str) -> Result<u32, StoreError> {

@@ -58,8 +58,7 @@ impl Vault {
     /// Seals `plain` for `owner` (a record id and a field name).
     #[must_use]
     pub fn seal(&self, owner: &str, plain: &[u8]) -> Vec<u8> {
-        let mut nonce = [0_u8; NONCE];
-        getrandom::fill(&mut nonce).expect("the operating system's random source works");
+        let nonce: [u8; NONCE] = rand::random();
         let cipher = &self.keys[&self.current];
         let sealed = cipher
             .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: owner.as_bytes() })
