@@ -61,6 +61,9 @@ pub struct Payout {
     pub polls: u32,
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// The caller wants it stopped although the provider has it: the next look asks for that. Gone when the provider has decided, or is further on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_asked: Option<Reason>,
     /// Ended by us before any provider was asked, or when all of them had said no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Withdrawal>,
@@ -136,6 +139,10 @@ pub enum What {
     Approve { by: String },
     /// The caller or an operator takes it back.
     Cancel { reason: Reason },
+    /// The caller or an operator wants the provider, which has it, to cancel it. The provider decides.
+    AskToCancel { reason: Reason },
+    /// The provider was asked to cancel that attempt, and says where it is instead.
+    NotCanceled { attempt: u8, report: Report },
     /// A rule of ours says no before dispatch.
     Decline { reason: Reason },
     /// **The intent to send**: committed before the first byte leaves, after `send_by` none does.
@@ -182,6 +189,8 @@ pub struct Plan {
     pub polling: Polling,
     /// The raw statuses that are the last ones this provider will ever tell: after one of them silence leads to nobody's review.
     pub last_words: &'static [&'static str],
+    /// Whether this provider can be asked to cancel what it has accepted.
+    pub cancelable: bool,
     /// The wait before a send that was not processed goes again.
     pub redispatch: Backoff,
     /// How long sending may fail to reach the provider at all before the payout is rejected.
@@ -299,6 +308,7 @@ impl Payout {
             since: now,
             polls: 0,
             attempts: Vec::new(),
+            cancel_asked: None,
             withdrawn: None,
             contradictions: BTreeSet::new(),
             resolution: None,
@@ -321,7 +331,7 @@ impl Payout {
     #[must_use]
     pub fn apply(&self, fact: &Fact, plan: &Plan, now: Timestamp) -> Verdict {
         let mut payout = self.clone();
-        match payout.absorb(&fact.what, now) {
+        match payout.absorb(&fact.what, plan, now) {
             Ok(None) => {}
             Ok(Some(Command::Enter(state))) => return Verdict::Moved(self.moved(payout, Target::now(state), fact, plan, now)),
             Ok(Some(Command::Remember(next))) => return Verdict::Known(self.known(payout, fact, next, now)),
@@ -385,7 +395,7 @@ impl Payout {
     }
 
     /// Puts a fact into the record. A command answers what it decided; evidence answers nothing, the fold decides.
-    fn absorb(&mut self, what: &What, now: Timestamp) -> Result<Option<Command>, Declined> {
+    fn absorb(&mut self, what: &What, plan: &Plan, now: Timestamp) -> Result<Option<Command>, Declined> {
         let name = self.state.name();
         match what {
             What::Approve { .. } if name != StateName::AwaitingApproval => Err(Declined::NotAwaitingApproval),
@@ -394,6 +404,11 @@ impl Payout {
             What::Cancel { reason } => {
                 self.withdraw(Withdrawal::Canceled { reason: reason.clone() })?;
                 Ok(Some(Command::Enter(State::Canceled { reason: reason.clone() })))
+            }
+            What::AskToCancel { .. } if name != StateName::Authorised || !plan.cancelable => Err(Declined::TooLate),
+            What::AskToCancel { reason } => {
+                self.cancel_asked.get_or_insert_with(|| reason.clone());
+                Ok(Some(Command::Remember(Next::Poll(now))))
             }
             What::Decline { reason } => {
                 self.withdraw(Withdrawal::Rejected { reason: reason.clone() })?;
@@ -451,7 +466,10 @@ impl Payout {
                 self.contradictions.insert(Clash::KeyConflict);
                 Ok(None)
             }
-            What::Reported { attempt, report } => {
+            What::Reported { attempt, report } | What::NotCanceled { attempt, report } => {
+                if matches!(what, What::NotCanceled { .. }) {
+                    self.cancel_asked = None;
+                }
                 if report.amount.is_some_and(|amount| amount != self.money) {
                     self.contradictions.insert(Clash::AmountDiffers);
                 }
@@ -704,6 +722,7 @@ impl Payout {
         if name == StateName::InReview {
             self.route.truncate(self.attempts.len());
         }
+        self.cancel_asked = None;
         let at = if let State::Scheduled { until } = state { until } else { at };
         self.reached.entry(name).or_insert(at);
         self.state = state;

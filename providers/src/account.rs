@@ -4,13 +4,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::fact::{Answer, Look, Provider};
+use domain::fact::{Answer, Look, Provider, Reason};
 use domain::id::Mode;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
 use crate::profile::Profile;
-use crate::{FieldProblem, Inquiry, Notice, Order, Settings, mollie, truelayer, truelayer_v3, worldpay};
+use crate::{Canceling, FieldProblem, Inquiry, Notice, Order, Settings, mollie, truelayer, truelayer_v3, worldpay};
 
 /// The client and the inbox of an account.
 #[derive(Debug)]
@@ -151,6 +151,16 @@ impl Account {
             Self::WorldpayAccount(account) => account.0.look(inquiry).await,
             Self::WorldpayCard(account) => account.0.look(inquiry).await,
             Self::Mollie(account) => account.0.look(inquiry).await,
+        }
+    }
+
+    /// Only where the profile says `cancelable`.
+    pub(crate) async fn cancel(&self, inquiry: &Inquiry<'_>) -> Canceling {
+        match self {
+            Self::Mollie(account) => account.0.cancel(inquiry).await,
+            Self::Truelayer(_) | Self::TruelayerV3(_) | Self::WorldpayAccount(_) | Self::WorldpayCard(_) => {
+                Canceling::Nothing { why: Reason::new("cannot_cancel") }
+            }
         }
     }
 

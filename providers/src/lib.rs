@@ -147,6 +147,14 @@ impl Providers {
         }
     }
 
+    /// Asks the provider to cancel an attempt that it has accepted. Repeating it tells the same.
+    pub async fn cancel(&self, provider: Provider, mode: Mode, inquiry: &Inquiry<'_>) -> Canceling {
+        match self.account(provider, mode) {
+            Some(account) => account.cancel(inquiry).await,
+            None => Canceling::Nothing { why: Reason::new(NOT_CONFIGURED) },
+        }
+    }
+
     /// Verifies and reads a provider's webhook. `path` is the path that the provider called, without query.
     ///
     /// # Errors

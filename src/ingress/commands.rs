@@ -29,7 +29,8 @@ pub(super) const CHECK_EVERY: SignedDuration = SignedDuration::from_secs(5);
 const EVIDENCE_MAX: usize = 500;
 
 /// `POST /v1/payouts/{transaction_id}/cancel`, with an optional body `{"reason", "party_id"}`. It moves no money, so it need not be signed.
-/// A payout that is cancelled already is answered as such.
+/// A payout that is cancelled already is answered as such. One that a provider has accepted is cancelled there, where the provider can: 202, and the
+/// provider decides.
 pub(super) async fn cancel(State(ingress): State<Arc<Ingress>>, Path(key): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::PayoutsWrite, Duty::None).await?;
     let mut errors = Errors::default();
@@ -46,11 +47,17 @@ pub(super) async fn cancel(State(ingress): State<Arc<Ingress>>, Path(key): Path<
     if payout.state.name().is_before_dispatch() && ingress.recorder.store.is_suspect(payout.id.shard()).await? {
         return Err(not_now(Declined::TooLate, &payout));
     }
-    let reason = reason.unwrap_or_else(|| Reason::new("canceled_by_caller"));
-    match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Cancel { reason })).await? {
+    let why = reason.unwrap_or_else(|| Reason::new("canceled_by_caller"));
+    match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Cancel { reason: why.clone() })).await? {
         Recorded::Done(payout) => ingress.shown(StatusCode::OK, &payout).await,
         Recorded::Declined(_, payout) if payout.state.name() == StateName::Canceled => ingress.shown(StatusCode::OK, &payout).await,
-        Recorded::Declined(declined, payout) => Err(not_now(declined, &payout)),
+        // A provider that can cancel is asked to, by a worker: the outcome is told as any other.
+        Recorded::Declined(_, payout) => match ingress.recorder.record(*payout, &Fact::new(Source::Caller, What::AskToCancel { reason: why })).await?
+        {
+            Recorded::Done(payout) => ingress.shown(StatusCode::ACCEPTED, &payout).await,
+            Recorded::Declined(declined, payout) => Err(not_now(declined, &payout)),
+            Recorded::Missing => Err(Problem::not_found("payout")),
+        },
         Recorded::Missing => Err(Problem::not_found("payout")),
     }
 }

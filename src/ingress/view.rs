@@ -46,6 +46,9 @@ pub struct PayoutView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_reference: Option<&'a ProviderReference>,
     attempts: usize,
+    /// The provider is to be asked to cancel it, and has not said yes or no.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cancel_requested: bool,
 }
 
 #[derive(Serialize)]
@@ -112,6 +115,7 @@ impl<'a> PayoutView<'a> {
             provider_status: attempt.and_then(|attempt| attempt.provider_status.as_deref()),
             provider_reference: attempt.and_then(|attempt| attempt.reference.as_ref()),
             attempts: payout.attempts.len(),
+            cancel_requested: payout.cancel_asked.is_some(),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use domain::fact::{Provider, Reason, Report, Status, Told};
 use domain::id::{Mode, NoticeId, PayoutId, ProviderKey};
-use domain::payout::What;
 use domain::payout::state::StateName;
+use domain::payout::{Fact, What};
 use http::{Method, StatusCode};
 use payrelay::chaos;
 use payrelay::local::{Local, Plan};
@@ -52,6 +52,11 @@ async fn listener() -> (TcpListener, String) {
 
 impl House {
     async fn open() -> Self {
+        Self::with(20).await
+    }
+
+    /// With the time until Mollie begins with a payout, in ms.
+    async fn with(mollie_begins_after_ms: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ends = CancellationToken::new();
         // Its notices need an address before it listens there: the system chooses one that nobody else is given soon.
@@ -62,7 +67,8 @@ impl House {
         let euros = mollie::sandbox::balance::Account { id: "bal_euros".to_owned(), currency: "EUR".to_owned(), balance_in_minor: 100_000_000 };
         let mut settings = mollie::sandbox::Settings::new(SecretString::from("test_hunter2"), vec![euros]);
         (settings.notice_url, settings.notice_secrets) = (notices("mollie"), vec![SecretString::from("a secret of notices")]);
-        (settings.initiate_after_ms, settings.process_after_ms, settings.complete_after_ms, settings.return_after_ms) = (20, 20, 20, 100);
+        (settings.initiate_after_ms, settings.process_after_ms, settings.complete_after_ms, settings.return_after_ms) =
+            (mollie_begins_after_ms, 20, 20, 100);
         let mollie = mollie::sandbox::Sandbox::new(settings).unwrap();
         tokio::spawn(mollie.clone().serve(at, ends.clone()));
 
@@ -163,9 +169,13 @@ impl House {
         files.filter(|file| file.file_name().to_string_lossy().contains(".incr.")).map(|file| file.metadata().unwrap().len()).sum()
     }
 
+    fn id(&self, transaction: Uuid) -> PayoutId {
+        PayoutId::derive(&self.local.config.ingress.default_party, Mode::Test, &transaction.to_string(), self.local.store.shards())
+    }
+
     /// How often money went out for it, at whatever provider.
     fn movements(&self, transaction: Uuid) -> usize {
-        let id = PayoutId::derive(&self.local.config.ingress.default_party, Mode::Test, &transaction.to_string(), self.local.store.shards());
+        let id = self.id(transaction);
         let all = [self.mollie.movements(), self.v3.movements(), self.worldpay.movements()].concat();
         let of_it =
             |movement: &&Movement| movement.direction == Direction::Out && movement.payout_and_attempt().is_some_and(|(payout, _)| payout == id);
@@ -174,7 +184,7 @@ impl House {
 
     /// Whether the subscriber was told, in order and without a gap, up to that event.
     async fn told(&self, transaction: Uuid, last: &str) {
-        let id = PayoutId::derive(&self.local.config.ingress.default_party, Mode::Test, &transaction.to_string(), self.local.store.shards());
+        let id = self.id(transaction);
         let began = Instant::now();
         loop {
             let events = self.local.store.timeline(id).await.unwrap().unwrap().events;
@@ -230,6 +240,45 @@ async fn a_lost_answer_is_found_out_at_every_provider() {
         assert_eq!(house.becomes(paid, &[last_word(provider), "failed", "rejected", "in_review"]).await, last_word(provider), "{provider}");
         assert_eq!(house.movements(paid), 1, "{provider}");
     }
+}
+
+/// Mollie waits for the business day before it begins, and until then it cancels. Afterwards it does not, and neither does who cannot.
+#[tokio::test]
+async fn a_provider_that_can_is_asked_to_cancel() {
+    let house = House::with(60_000).await;
+    let cancel = async |transaction: Uuid| {
+        let path = format!("/v1/payouts/{transaction}/cancel");
+        house.local.unsigned.call(Method::POST, &path, Some(&json!({ "reason": "changed_mind" }))).await.unwrap()
+    };
+    let unpaid = house.pay("mollie", "Withdrawal 204", "EUR", own_account()).await;
+    house.becomes(unpaid, &["authorised"]).await;
+    let answer = cancel(unpaid).await;
+    assert_eq!((answer.status, &answer.body["result"]["cancel_requested"]), (StatusCode::ACCEPTED, &json!(true)), "{}", answer.body);
+    assert_eq!(house.becomes(unpaid, &["canceled", "settled", "failed", "in_review"]).await, "canceled");
+    house.told(unpaid, "payout.canceled").await;
+    assert_eq!((cancel(unpaid).await.status, house.movements(unpaid)), (StatusCode::OK, 0));
+
+    // It began meanwhile, and nobody was told.
+    let begun = house.pay("mollie", "MOOD no-notices", "EUR", own_account()).await;
+    house.becomes(begun, &["authorised"]).await;
+    let key = ProviderKey::derive(house.id(begun), 1).as_uuid();
+    house.mollie.advance(key, mollie::sandbox::Stage::Initiated);
+    assert_eq!(cancel(begun).await.status, StatusCode::ACCEPTED);
+    let not_canceled = async || {
+        let observed = house.local.store.timeline(house.id(begun)).await.unwrap().unwrap().observations;
+        observed.iter().any(|seen| matches!(seen.fact, Some(Fact { what: What::NotCanceled { .. }, .. })))
+    };
+    let began = Instant::now();
+    while !not_canceled().await {
+        assert!(began.elapsed() < PATIENCE, "the provider is asked, and says no");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    let shown = house.local.unsigned.call(Method::GET, &format!("/v1/payouts/{begun}"), None).await.unwrap().body;
+    assert_eq!((&shown["result"]["status"], &shown["result"]["cancel_requested"]), (&json!("authorised"), &Value::Null), "{shown}");
+
+    let elsewhere = house.pay("worldpay-card", "Withdrawal 204", "GBP", card()).await;
+    house.becomes(elsewhere, &["authorised"]).await;
+    assert_eq!(cancel(elsewhere).await.status, StatusCode::CONFLICT);
 }
 
 #[tokio::test]
@@ -324,7 +373,7 @@ async fn what_another_provider_says_is_nothing() {
     let paid = house.pay("worldpay-account", "Withdrawal 204", "GBP", iban()).await;
     house.becomes(paid, &["settled"]).await;
     let store = &house.local.store;
-    let id = PayoutId::derive(&house.local.config.ingress.default_party, Mode::Test, &paid.to_string(), store.shards());
+    let id = house.id(paid);
     let failed = Status::Failed { reason: Reason::new("so_they_say") };
     let report = Report { status: failed, provider_status: "failed".to_owned(), at: None, reference: None, amount: None };
     let told = Told { key: ProviderKey::derive(id, 1), report };
@@ -353,7 +402,7 @@ async fn what_was_forgotten_is_looked_for_at_every_provider() {
     server.cut_tail(forgotten).unwrap();
     server.resume().unwrap();
     let store = &house.local.store;
-    let id = PayoutId::derive(&house.local.config.ingress.default_party, Mode::Test, &paid.to_string(), store.shards());
+    let id = house.id(paid);
     let began = Instant::now();
     while store.ping().await.is_err() {
         assert!(began.elapsed() < PATIENCE, "the store answers");
@@ -385,7 +434,7 @@ async fn hints_are_bounded() {
     let paid = house.pay("worldpay-account", "MOOD no-notices", "GBP", iban()).await;
     house.becomes(paid, &["settled"]).await;
     let store = &house.local.store;
-    let id = PayoutId::derive(&house.local.config.ingress.default_party, Mode::Test, &paid.to_string(), store.shards());
+    let id = house.id(paid);
     let key = ProviderKey::derive(id, 1).as_uuid().simple().to_string();
     let checks = async || {
         let observations = store.timeline(id).await.unwrap().unwrap().observations;

@@ -7,6 +7,7 @@ use domain::payout::attempt::Attempt;
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Payout, Verdict, What};
 use jiff::SignedDuration;
+use providers::Canceling;
 use providers::profile::Profile;
 use tracing::Instrument as _;
 
@@ -49,6 +50,11 @@ impl Payouts {
             return self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("leased_too_often") })).await;
         }
         let request = self.recorder.store.request(payout.id).await?.unwrap_or_default();
+        if payout.cancel_asked.is_some()
+            && let Some(what) = self.cancel_there(&payout, attempt, &request).await
+        {
+            return self.record(&payout, Fact::new(Source::Poll, what)).await;
+        }
         let look = self.recorder.providers.look(attempt.provider, payout.mode, &inquiry(attempt, &request)).await;
         self.recorder.metrics.looked(attempt.provider, &look);
         let profile = self.recorder.providers.profile(attempt.provider, payout.mode);
@@ -74,6 +80,19 @@ impl Payouts {
             Look::Nothing { why } => What::NoNews { attempt: attempt_no, why },
         };
         self.record(&payout, Fact::new(Source::Poll, found_elsewhere.unwrap_or(what))).await
+    }
+
+    /// The provider has it and is asked to cancel it. Whatever it says to that is where the payout is now; if it says nothing, it is asked again with
+    /// the next look.
+    async fn cancel_there(&self, payout: &Payout, attempt: &Attempt, request: &[u8]) -> Option<What> {
+        match self.recorder.providers.cancel(attempt.provider, payout.mode, &inquiry(attempt, request)).await {
+            Canceling::Canceled(report) => Some(What::Reported { attempt: attempt.number, report }),
+            Canceling::TooLate(report) => Some(What::NotCanceled { attempt: attempt.number, report }),
+            Canceling::Nothing { why } => {
+                tracing::warn!(payout.id = %payout.id, provider.name = attempt.provider.name(), why = why.as_str(), "a provider could not be asked to cancel a payout");
+                None
+            }
+        }
     }
 
     /// "Not found" permits the same bytes under the same key, once what was sent could have been seen by now, and only where a repeat is recognised.

@@ -63,14 +63,14 @@ impl Recorder {
     #[must_use]
     pub fn plan(&self, payout: &Payout) -> Plan {
         let provider = payout.attempt().map(|attempt| attempt.provider).or_else(|| payout.route.first().copied());
-        let (polling, last_words) = provider.map_or_else(
-            || (domain::schedule::Polling { waits: Vec::new(), bound: self.dispatch_bound }, &[][..]),
+        let (polling, last_words, cancelable) = provider.map_or_else(
+            || (domain::schedule::Polling { waits: Vec::new(), bound: self.dispatch_bound }, &[][..], false),
             |provider| {
                 let profile = self.providers.profile(provider, payout.mode);
-                (profile.polling, profile.last_words)
+                (profile.polling, profile.last_words, profile.cancelable)
             },
         );
-        Plan { polling, last_words, redispatch: self.redispatch.clone(), dispatch_bound: self.dispatch_bound }
+        Plan { polling, last_words, cancelable, redispatch: self.redispatch.clone(), dispatch_bound: self.dispatch_bound }
     }
 
     /// Applies a fact to a payout and commits what follows. On a newer record the decision is made again. Repeating a fact is harmless.

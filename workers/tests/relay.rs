@@ -116,6 +116,7 @@ impl Installation {
     /// The second event of a payout.
     async fn cancel(&self, payout: &Payout) {
         let plan = Plan {
+            cancelable: false,
             polling: Polling { waits: Vec::new(), bound: SignedDuration::from_hours(72) },
             redispatch: Backoff { first: SignedDuration::from_secs(1), factor: 2, cap: SignedDuration::from_mins(5) },
             last_words: &[],

@@ -72,6 +72,7 @@ fn beneficiary() -> Beneficiary {
 
 fn plan() -> Plan {
     Plan {
+        cancelable: false,
         polling: Polling { waits: vec![SignedDuration::from_secs(1)], bound: SignedDuration::from_hours(72) },
         redispatch: Backoff { first: SignedDuration::from_secs(1), factor: 2, cap: SignedDuration::from_mins(5) },
         last_words: &[],

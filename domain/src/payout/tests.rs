@@ -47,6 +47,7 @@ fn plan() -> Plan {
         polling: Polling { waits: ["10s", "1m", "10m"].map(duration).to_vec(), bound: duration("72h") },
         redispatch: Backoff { first: duration("1s"), factor: 2, cap: duration("1m") },
         last_words: &[],
+        cancelable: true,
         dispatch_bound: duration("1h"),
     }
 }
@@ -134,6 +135,11 @@ impl Bench {
             "Approve" => (Source::Caller, What::Approve { by: "checker".to_owned() }),
             "ApproveOwn" => (Source::Caller, What::Approve { by: "maker".to_owned() }),
             "Cancel" => (Source::Caller, What::Cancel { reason: code("asked") }),
+            "AskToCancel" => (Source::Caller, What::AskToCancel { reason: code("asked") }),
+            "NotCanceled" => {
+                let What::Reported { attempt, report } = reported(attempt, Status::Authorised, None) else { panic!("a report") };
+                (Source::Poll, What::NotCanceled { attempt, report })
+            }
             "Decline" => (Source::Worker, What::Decline { reason: code("invalid_request") }),
             "Initiate" => (Source::Worker, What::Initiate { send_by }),
             "Resend" => (Source::Worker, What::Resend { send_by }),

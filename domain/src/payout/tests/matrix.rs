@@ -70,43 +70,44 @@ const WALKS: &str = "
     settled/decided-2        at-once   2          Initiate Rejected +1m Initiate NoAnswer AtBound ResolveSettled
 ";
 
-/// What people and our own workers do. A payout that may be with a provider cannot be taken back, and one that was taken back cannot be dispatched.
+/// What people and our own workers do. A payout that may be with a provider cannot be taken back (the provider may be asked to, where it has accepted
+/// it), and one that was taken back cannot be dispatched.
 const COMMANDS: &str = "
-    state                  Approve    Cancel    Decline   Initiate   Resend  Check  Stuck      ResolveSettled  ResolveReturned  ResolveFailed
-    requested              -          canceled  rejected  initiated  -       -      in_review  -               -                -
-    awaiting_approval      requested  canceled  rejected  -          -       -      in_review  -               -                -
-    scheduled/day          -          canceled  rejected  -          -       -      in_review  -               -                -
-    scheduled/due          -          canceled  rejected  initiated  -       -      in_review  -               -                -
-    scheduled/unsent       -          canceled  rejected  initiated  -       -      in_review  -               -                -
-    scheduled/next         -          canceled  rejected  initiated  -       -      in_review  -               -                -
-    scheduled/next-failed  -          canceled  rejected  initiated  -       -      in_review  -               -                -
-    initiated              -          -         -         -          -       -      in_review  -               -                -
-    initiated/again        -          -         -         -          -       -      in_review  -               -                -
-    inconclusive           -          -         -         -          .       .      in_review  -               -                -
-    inconclusive/resent    -          -         -         -          .       .      in_review  -               -                -
-    authorised             -          -         -         -          -       .      in_review  -               -                -
-    submitted              -          -         -         -          -       .      in_review  -               -                -
-    settled                -          -         -         -          -       .      .          -               -                -
-    returned               -          -         -         -          -       -      .          -               -                -
-    returned/early         -          -         -         -          -       -      .          -               -                -
-    failed                 -          -         -         -          -       -      .          -               -                -
-    rejected/door          -          -         -         -          -       -      .          -               -                -
-    rejected/status        -          -         -         -          -       -      .          -               -                -
-    rejected/unreachable   -          -         -         -          -       -      .          -               -                -
-    rejected/declined      -          -         -         -          -       -      .          -               -                -
-    canceled               -          -         -         -          -       -      .          -               -                -
-    canceled/unsent        -          -         -         -          -       -      .          -               -                -
-    canceled/next          -          -         -         -          -       -      .          -               -                -
-    canceled/next-failed   -          -         -         -          -       -      .          -               -                -
-    canceled/there         -          -         -         -          -       -      .          -               -                -
-    in_review/clash        -          -         -         -          -       .      .          settled         returned         failed
-    in_review/unresolved   -          -         -         -          -       .      .          settled         returned         failed
-    in_review/unconfirmed  -          -         -         -          -       .      .          settled         returned         failed
-    in_review/stuck        -          -         -         -          -       .      .          settled         returned         failed
-    in_review/never-sent   -          -         -         -          -       -      .          settled         returned         failed
-    settled/decided        -          -         -         -          -       .      .          -               -                -
-    returned/decided       -          -         -         -          -       -      .          -               -                -
-    failed/decided         -          -         -         -          -       -      .          -               -                -
+    state                  Approve    Cancel    AskToCancel  Decline   Initiate   Resend  Check  Stuck      ResolveSettled  ResolveReturned  ResolveFailed
+    requested              -          canceled  -            rejected  initiated  -       -      in_review  -               -                -
+    awaiting_approval      requested  canceled  -            rejected  -          -       -      in_review  -               -                -
+    scheduled/day          -          canceled  -            rejected  -          -       -      in_review  -               -                -
+    scheduled/due          -          canceled  -            rejected  initiated  -       -      in_review  -               -                -
+    scheduled/unsent       -          canceled  -            rejected  initiated  -       -      in_review  -               -                -
+    scheduled/next         -          canceled  -            rejected  initiated  -       -      in_review  -               -                -
+    scheduled/next-failed  -          canceled  -            rejected  initiated  -       -      in_review  -               -                -
+    initiated              -          -         -            -         -          -       -      in_review  -               -                -
+    initiated/again        -          -         -            -         -          -       -      in_review  -               -                -
+    inconclusive           -          -         -            -         -          .       .      in_review  -               -                -
+    inconclusive/resent    -          -         -            -         -          .       .      in_review  -               -                -
+    authorised             -          -         .            -         -          -       .      in_review  -               -                -
+    submitted              -          -         -            -         -          -       .      in_review  -               -                -
+    settled                -          -         -            -         -          -       .      .          -               -                -
+    returned               -          -         -            -         -          -       -      .          -               -                -
+    returned/early         -          -         -            -         -          -       -      .          -               -                -
+    failed                 -          -         -            -         -          -       -      .          -               -                -
+    rejected/door          -          -         -            -         -          -       -      .          -               -                -
+    rejected/status        -          -         -            -         -          -       -      .          -               -                -
+    rejected/unreachable   -          -         -            -         -          -       -      .          -               -                -
+    rejected/declined      -          -         -            -         -          -       -      .          -               -                -
+    canceled               -          -         -            -         -          -       -      .          -               -                -
+    canceled/unsent        -          -         -            -         -          -       -      .          -               -                -
+    canceled/next          -          -         -            -         -          -       -      .          -               -                -
+    canceled/next-failed   -          -         -            -         -          -       -      .          -               -                -
+    canceled/there         -          -         -            -         -          -       -      .          -               -                -
+    in_review/clash        -          -         -            -         -          -       .      .          settled         returned         failed
+    in_review/unresolved   -          -         -            -         -          -       .      .          settled         returned         failed
+    in_review/unconfirmed  -          -         -            -         -          -       .      .          settled         returned         failed
+    in_review/stuck        -          -         -            -         -          -       .      .          settled         returned         failed
+    in_review/never-sent   -          -         -            -         -          -       -      .          settled         returned         failed
+    settled/decided        -          -         -            -         -          -       .      .          -               -                -
+    returned/decided       -          -         -            -         -          -       -      .          -               -                -
+    failed/decided         -          -         -            -         -          -       -      .          -               -                -
 ";
 
 /// How a send ended, and what came of asking. The send is the latest one; `AtBound` is a question without news when the bound of the state has come.
@@ -155,48 +156,49 @@ const SENDS: &str = "
     failed/decided         .          .            .             .         review       review     .         -          .       .          .
 ";
 
-/// What the provider says about the attempt, in an answer, a poll or a notice. `OtherAmount` is any of it with an amount that is not ours.
+/// What the provider says about the attempt, in an answer, a poll or a notice; as an answer to a cancellation that came too late (`NotCanceled`, with
+/// `Authorised` as the rest of it). `OtherAmount` is any of it with an amount that is not ours.
 ///
 /// - It wins over whatever we thought of our own sends, as in `scheduled/unsent`.
 /// - What ended does not come to life by a late `Authorised` or `Submitted`, unless the door had been shut (`rejected/door`) or it had been taken back.
 /// - Money is known to be in two places at once, so to say, wherever `Settled` meets an end: review.
 /// - What a person decided is opened again by a statement that cannot be true together with the decision. A return after a settlement can be.
 const STATUSES: &str = "
-    state                  Authorised  Submitted  Settled  Rejected  Failed  Returned  Canceled  OtherAmount
-    requested              review      review     review   review    review  review    review    review
-    awaiting_approval      review      review     review   review    review  review    review    review
-    scheduled/day          review      review     review   review    review  review    review    review
-    scheduled/due          review      review     review   review    review  review    review    review
-    scheduled/unsent       authorised  submitted  settled  rejected  failed  returned  canceled  review
-    scheduled/next         review      review     review   .         .       review    canceled  review
-    scheduled/next-failed  .           .          review   .         .       returned  canceled  review
-    initiated              authorised  submitted  settled  rejected  failed  returned  canceled  review
-    initiated/again        authorised  submitted  settled  rejected  failed  returned  canceled  review
-    inconclusive           authorised  submitted  settled  rejected  failed  returned  canceled  review
-    inconclusive/resent    authorised  submitted  settled  rejected  failed  returned  canceled  review
-    authorised             .           submitted  settled  rejected  failed  returned  canceled  review
-    submitted              .           .          settled  rejected  failed  returned  canceled  review
-    settled                .           .          .        review    review  returned  review    review
-    returned               .           .          .        review    review  .         review    review
-    returned/early         .           .          .        .         .       .         .         review
-    failed                 .           .          review   .         .       returned  canceled  review
-    rejected/door          review      review     review   .         failed  review    canceled  review
-    rejected/status        .           .          review   .         failed  returned  canceled  review
-    rejected/unreachable   review      review     review   .         .       review    .         review
-    rejected/declined      review      review     review   review    review  review    review    review
-    canceled               review      review     review   review    review  review    review    review
-    canceled/unsent        review      review     review   .         .       review    .         review
-    canceled/next          review      review     review   .         .       review    .         review
-    canceled/next-failed   .           .          review   .         .       review    .         review
-    canceled/there         .           .          review   .         .       returned  .         review
-    in_review/clash        .           .          .        .         .       .         .         .
-    in_review/unresolved   authorised  submitted  settled  rejected  failed  returned  canceled  review
-    in_review/unconfirmed  .           submitted  settled  rejected  failed  returned  canceled  review
-    in_review/stuck        authorised  submitted  settled  rejected  failed  returned  canceled  review
-    in_review/never-sent   review      review     review   review    review  review    review    review
-    settled/decided        .           .          .        review    review  returned  review    review
-    returned/decided       .           .          .        review    review  .         review    review
-    failed/decided         review      review     review   .         .       review    .         review
+    state                  Authorised  Submitted  Settled  Rejected  Failed  Returned  Canceled  NotCanceled  OtherAmount
+    requested              review      review     review   review    review  review    review    review       review
+    awaiting_approval      review      review     review   review    review  review    review    review       review
+    scheduled/day          review      review     review   review    review  review    review    review       review
+    scheduled/due          review      review     review   review    review  review    review    review       review
+    scheduled/unsent       authorised  submitted  settled  rejected  failed  returned  canceled  authorised   review
+    scheduled/next         review      review     review   .         .       review    canceled  review       review
+    scheduled/next-failed  .           .          review   .         .       returned  canceled  .            review
+    initiated              authorised  submitted  settled  rejected  failed  returned  canceled  authorised   review
+    initiated/again        authorised  submitted  settled  rejected  failed  returned  canceled  authorised   review
+    inconclusive           authorised  submitted  settled  rejected  failed  returned  canceled  authorised   review
+    inconclusive/resent    authorised  submitted  settled  rejected  failed  returned  canceled  authorised   review
+    authorised             .           submitted  settled  rejected  failed  returned  canceled  .            review
+    submitted              .           .          settled  rejected  failed  returned  canceled  .            review
+    settled                .           .          .        review    review  returned  review    .            review
+    returned               .           .          .        review    review  .         review    .            review
+    returned/early         .           .          .        .         .       .         .         .            review
+    failed                 .           .          review   .         .       returned  canceled  .            review
+    rejected/door          review      review     review   .         failed  review    canceled  review       review
+    rejected/status        .           .          review   .         failed  returned  canceled  .            review
+    rejected/unreachable   review      review     review   .         .       review    .         review       review
+    rejected/declined      review      review     review   review    review  review    review    review       review
+    canceled               review      review     review   review    review  review    review    review       review
+    canceled/unsent        review      review     review   .         .       review    .         review       review
+    canceled/next          review      review     review   .         .       review    .         review       review
+    canceled/next-failed   .           .          review   .         .       review    .         .            review
+    canceled/there         .           .          review   .         .       returned  .         .            review
+    in_review/clash        .           .          .        .         .       .         .         .            .
+    in_review/unresolved   authorised  submitted  settled  rejected  failed  returned  canceled  authorised   review
+    in_review/unconfirmed  .           submitted  settled  rejected  failed  returned  canceled  .            review
+    in_review/stuck        authorised  submitted  settled  rejected  failed  returned  canceled  authorised   review
+    in_review/never-sent   review      review     review   review    review  review    review    review       review
+    settled/decided        .           .          .        review    review  returned  review    .            review
+    returned/decided       .           .          .        review    review  .         review    .            review
+    failed/decided         review      review     review   .         .       review    .         review       review
 ";
 
 /// Where a second provider is left, a refusal or a failure leads to it, but not out of a review, in which a person may have paid by other means. A cancellation at the provider does not: somebody meant to stop the payout.

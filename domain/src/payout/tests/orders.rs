@@ -12,10 +12,12 @@ use super::*;
 const SENDS: u32 = 3;
 
 /// Every fact there is, as words.
-const WORDS: [&str; 30] = [
+const WORDS: [&str; 32] = [
     "Approve",
     "ApproveOwn",
     "Cancel",
+    "AskToCancel",
+    "NotCanceled",
     "Decline",
     "Initiate",
     "Initiate",
