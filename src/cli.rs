@@ -10,6 +10,7 @@ pub mod dispatch;
 pub mod doctor;
 pub mod healthcheck;
 pub mod keys;
+pub mod providers;
 pub mod sandbox;
 
 use std::io::Write as _;
@@ -71,6 +72,9 @@ pub enum Command {
     Freeze(dispatch::FreezeArguments),
     /// Let dispatch go on.
     Thaw(dispatch::ThawArguments),
+    /// Show whether payouts go to the providers; pause one, and resume it.
+    #[command(subcommand)]
+    Providers(providers::Command),
     /// List what subscribers did not get.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
@@ -105,6 +109,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Keys(command) => brief(keys::run(file, command)),
         Command::Freeze(arguments) => brief(dispatch::freeze(file, arguments)),
         Command::Thaw(arguments) => brief(dispatch::thaw(file, arguments)),
+        Command::Providers(command) => brief(providers::run(file, command)),
         Command::Deliveries(command) => brief(deliveries::run(file, command)),
         Command::Doctor(arguments) => brief(doctor::run(file, arguments)),
         Command::Healthcheck(arguments) => brief(healthcheck::run(arguments)),

@@ -39,6 +39,7 @@ pub struct Config {
     pub fence: Fence,
     pub workers: workers::lanes::Settings,
     pub execute: workers::execute::Settings,
+    pub circuit: workers::circuit::Settings,
     pub rules: workers::record::Rules,
     pub relay: workers::relay::RelaySettings,
     pub egress: workers::egress::Settings,

@@ -91,7 +91,7 @@ pub async fn open(config: &Config, meter: &Meter) -> anyhow::Result<Parts> {
 pub fn lanes(config: &Config, parts: &Parts) -> anyhow::Result<Lanes> {
     let fence = Fence::open(config.fence.path.as_deref())?;
     Ok(Lanes {
-        payouts: Arc::new(Payouts { recorder: parts.recorder.clone(), fence, settings: config.execute.clone() }),
+        payouts: Arc::new(Payouts { recorder: parts.recorder.clone(), fence, settings: config.execute.clone(), circuit: config.circuit.clone() }),
         relay: Arc::new(RelayContext::new(parts.store.clone(), parts.egress.clone(), &config.relay)),
         settings: config.workers.clone(),
     })

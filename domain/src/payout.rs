@@ -145,6 +145,8 @@ pub enum What {
     NotCanceled { attempt: u8, report: Report },
     /// A rule of ours says no before dispatch.
     Decline { reason: Reason },
+    /// It is due, and its provider is not being dispatched to: it waits until it is.
+    Hold { why: Reason },
     /// **The intent to send**: committed before the first byte leaves, after `send_by` none does.
     Initiate { send_by: Timestamp },
     /// The intent to send the same bytes under the same key again.
@@ -414,6 +416,9 @@ impl Payout {
                 self.withdraw(Withdrawal::Rejected { reason: reason.clone() })?;
                 Ok(Some(Command::Enter(State::Rejected { reason: reason.clone() })))
             }
+            // Who waits already, for its day or for another send, goes on waiting.
+            What::Hold { .. } if name == StateName::Requested => Ok(Some(Command::Enter(State::Scheduled { until: now }))),
+            What::Hold { .. } => Err(Declined::NotDispatchable),
             What::Initiate { send_by } => {
                 self.begin(*send_by, now)?;
                 Ok(Some(Command::Enter(State::Initiated)))
@@ -745,7 +750,8 @@ impl Payout {
         let events = vec![Event::of(&mut payout, kind, Some(from), count.as_ref(), now)];
         let (held, holds) = (self.state.holds_funds_in(), payout.state.holds_funds_in());
         let entries = if held == holds { Vec::new() } else { vec![Entry { from: held, to: holds, minor: payout.money.minor() }] };
-        let next = payout.work_on_entry(Some(plan), now);
+        // What is held has been set aside, and comes back when its provider does: not when its time has come, for that it has.
+        let next = if let What::Hold { .. } = fact.what { Next::Keep } else { payout.work_on_entry(Some(plan), now) };
         let observation = Observation { version: payout.version, at: now, from: Some(from), to: payout.state.name(), fact: Some(fact.clone()) };
         Step { payout, observation, events, entries, next }
     }

@@ -5,6 +5,7 @@
 
 mod account;
 mod clock;
+pub mod condition;
 pub mod http;
 pub mod jws;
 pub mod mollie;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use domain::id::{Shard, Shards};
+use jiff::Timestamp;
 use workers::store::Store;
 use workers::store::freeze::Freeze;
 
@@ -37,11 +38,12 @@ pub struct ThawArguments {
 /// # Errors
 /// The store does not answer.
 pub async fn freeze(file: Option<&Path>, arguments: FreezeArguments) -> anyhow::Result<ExitCode> {
-    let (config, store) = open(file).await?;
+    let (_, store) = open(file).await?;
     for shard in chosen(store.shards(), arguments.shard)? {
         let epoch_seen = store.epoch(shard).await?;
         store.freeze(shard, &Freeze { reason: arguments.reason.clone(), at_ms: store.clock().now().as_millisecond(), epoch_seen }).await?;
-        print(&format!("{shard}: frozen; effective in {} s, when the leases given before have ended", config.workers.lease_ms.div_ceil(1000)))?;
+        let draining = store.draining_until(shard).await?;
+        print(&format!("{shard}: frozen; {}", effective(draining, store.clock().now())))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -63,7 +65,15 @@ pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-async fn open(file: Option<&Path>) -> anyhow::Result<(Config, Store)> {
+/// How far a stop of dispatch has come: it is effective once the leases that were let through before have ended.
+pub(super) fn effective(draining_until: Option<Timestamp>, now: Timestamp) -> String {
+    match draining_until {
+        None => "effective".to_owned(),
+        Some(until) => format!("draining; effective in {} s, when the calls permitted before have ended", until.duration_since(now).as_secs() + 1),
+    }
+}
+
+pub(super) async fn open(file: Option<&Path>) -> anyhow::Result<(Config, Store)> {
     let config = Config::load(file)?;
     config.demand(Sections::Store)?;
     let store = Store::open(&config.redis, config.vault()?).await.context("opening the store")?;

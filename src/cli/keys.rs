@@ -250,7 +250,7 @@ fn generate_signing_key(out: &Path) -> anyhow::Result<String> {
     ))
 }
 
-fn mode(text: &str) -> Result<Mode, &'static str> {
+pub(super) fn mode(text: &str) -> Result<Mode, &'static str> {
     [Mode::Test, Mode::Live].into_iter().find(|mode| mode.as_str() == text).ok_or("expected test or live")
 }
 

@@ -137,6 +137,10 @@ impl Config {
         found.between("workers.sweep_ms", workers.sweep_ms, 100, 3_600_000);
         found.between("execute.send_window_ms", self.execute.send_window_ms, 1, 60_000);
         found.between("execute.leases_max", self.execute.leases_max.into(), 1, 1_000);
+        found.between("circuit.failures", self.circuit.failures.into(), 1, 10_000);
+        found.between("circuit.wait_first_ms", self.circuit.wait_first_ms, 1, 3_600_000);
+        found.between("circuit.wait_cap_ms", self.circuit.wait_cap_ms, 1, 86_400_000);
+        found.contains(("circuit.wait_cap_ms", self.circuit.wait_cap_ms), ("circuit.wait_first_ms", self.circuit.wait_first_ms), 0);
         found.between("rules.redispatch_first_ms", self.rules.redispatch_first_ms, 1, 3_600_000);
         let relay = &self.relay;
         found.unless(relay.waits_s.as_ref().is_none_or(|waits| !waits.is_empty()), "relay.waits_s", || "must name at least one wait".to_owned());

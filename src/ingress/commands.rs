@@ -26,7 +26,7 @@ use super::{Ingress, json, order};
 
 /// The shortest time between two looks that callers ask for.
 pub(super) const CHECK_EVERY: SignedDuration = SignedDuration::from_secs(5);
-const EVIDENCE_MAX: usize = 500;
+const NOTE_MAX: usize = 500;
 
 /// `POST /v1/payouts/{transaction_id}/cancel`, with an optional body `{"reason", "party_id"}`. It moves no money, so it need not be signed.
 /// A payout that is cancelled already is answered as such. One that a provider has accepted is cancelled there, where the provider can: 202, and the
@@ -102,7 +102,7 @@ pub(super) async fn resolve(State(ingress): State<Arc<Ingress>>, Path(key): Path
     let mut fields = json::read(&body, &mut errors)?;
     let outcome = fields.text("outcome", &mut errors).and_then(|text| outcome(&text, &mut errors));
     let reason = fields.text("reason", &mut errors).and_then(|text| reason(&text, &mut errors));
-    let evidence = fields.text("evidence", &mut errors).and_then(|text| evidence(text, &mut errors));
+    let evidence = fields.text("evidence", &mut errors).and_then(|text| note("/evidence", text, &mut errors));
     let party = order::party_id(&mut fields, &mut errors);
     fields.finish(&mut errors);
     let (Some(outcome), Some(reason), Some(evidence), true) = (outcome, reason, evidence, errors.is_empty()) else {
@@ -166,13 +166,14 @@ fn outcome(text: &str, errors: &mut Errors) -> Option<Resolved> {
     }
 }
 
-fn evidence(text: String, errors: &mut Errors) -> Option<String> {
+/// Free text for people: where the proof can be found, why a provider is paused.
+pub(super) fn note(at: &str, text: String, errors: &mut Errors) -> Option<String> {
     if text.trim().is_empty() {
-        errors.field("/evidence", "empty", "must say where the proof can be found");
-    } else if text.chars().count() > EVIDENCE_MAX {
-        errors.field("/evidence", "too_long", format_args!("must be at most {EVIDENCE_MAX} characters"));
+        errors.field(at, "empty", "must tell others what they need to know");
+    } else if text.chars().count() > NOTE_MAX {
+        errors.field(at, "too_long", format_args!("must be at most {NOTE_MAX} characters"));
     } else if text.chars().any(char::is_control) {
-        errors.field("/evidence", "control_characters", "must not hold control characters");
+        errors.field(at, "control_characters", "must not hold control characters");
     } else {
         return Some(text);
     }

@@ -79,10 +79,7 @@ impl Ingress {
                     return Err(Problem::new(Kind::SignatureMissing, "Sign the body as `X-TL-Signature`, or the whole request as `Tl-Signature`."));
                 }
                 Duty::Request if request_signature.is_none() => {
-                    return Err(Problem::new(
-                        Kind::SignatureMissing,
-                        "Sign the whole request as `Tl-Signature`: the path says which payout is meant.",
-                    ));
+                    return Err(Problem::new(Kind::SignatureMissing, "Sign the whole request as `Tl-Signature`: the path says what is meant."));
                 }
                 Duty::None | Duty::Body | Duty::Request => {}
             }

@@ -48,6 +48,11 @@ pub const METRICS: &[Metric] = &[
     counter("payrelay_provider_calls_total", &["provider", "call", "outcome"], "Calls to providers, by what came back."),
     counter("payrelay_provider_unmapped_total", &["provider"], "Provider statuses that no word of ours stands for."),
     counter("payrelay_notices_total", &["provider", "mode", "outcome"], "Webhooks of providers, by what became of them."),
+    counter(
+        "payrelay_provider_circuit_opened_total",
+        &["provider", "mode", "why"],
+        "Circuits that opened: `failing`, or `locked_out` when credentials are not accepted.",
+    ),
     // What subscribers get.
     counter("payrelay_delivery_attempts_total", &["outcome"], "Attempts to deliver an event, by how they went."),
     seconds("payrelay_delivery_latency_seconds", &["outcome"], "From the beginning of a call to the end of the subscriber's answer."),
@@ -71,6 +76,13 @@ pub const METRICS: &[Metric] = &[
     gauge("payrelay_orphan_notices", "", &[], "Webhooks of providers whose payout never came."),
     gauge("payrelay_ledger_imbalance", "", &[], "What the ledger's accounts are off by, in minor units; anything but 0 is a fault."),
     gauge("payrelay_frozen_shards", "", &[], "Shards whose dispatch is frozen."),
+    gauge(
+        "payrelay_provider_circuit",
+        "",
+        &["provider", "mode", "state"],
+        "1 for the state of a provider's circuit: `closed`, `half_open`, `open`, `paused`.",
+    ),
+    gauge("payrelay_held_payouts", "", &["provider", "mode"], "Payouts that are due and wait for their provider's circuit."),
     gauge("payrelay_store_memory_bytes", "By", &[], "Memory in use at the store's server."),
     counter("payrelay_work_repaired_total", &[], "Payouts whose work was missing and was put back; anything but 0 is a fault."),
     gauge("payrelay_sweep_age_seconds", "s", &[], "How long ago this worker last read the numbers of the store."),

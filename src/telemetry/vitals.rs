@@ -8,6 +8,7 @@ use domain::payout::state::StateName;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Meter};
 use workers::lanes::LaneHealth;
+use workers::store::circuits::{Circuit, CircuitState};
 use workers::sweep::Swept;
 
 use super::metrics;
@@ -65,6 +66,8 @@ impl Vitals {
         observe!(f64_observable_gauge("payrelay_orphan_notices"), |state| sum(state, |seen| seen.vitals.orphans));
         observe!(f64_observable_gauge("payrelay_ledger_imbalance"), |state| sum(state, |seen| seen.imbalance.unsigned_abs()));
         observe!(f64_observable_gauge("payrelay_frozen_shards"), |state| sum(state, |seen| u64::from(seen.vitals.frozen)));
+        observe!(f64_observable_gauge("payrelay_provider_circuit"), circuits);
+        observe!(f64_observable_gauge("payrelay_held_payouts"), held);
         // One server, asked once per shard.
         observe!(f64_observable_gauge("payrelay_store_memory_bytes"), |state| {
             state.shards.values().next_back().map(|seen| (number(seen.vitals.memory_bytes), Vec::new())).into_iter().collect()
@@ -152,6 +155,34 @@ fn per_state(state: &State, read: fn(&(StateName, u64, u64)) -> u64, fold: fn(u6
 
 fn per_running_lane(state: &State, read: fn(&workers::queue::Health) -> u64) -> Values {
     labelled("lane", state.lanes.iter().map(|(lane, health)| (*lane, read(health))), |a, b| a + b)
+}
+
+/// The worst state of a circuit in any shard, as 1, and 0 for the others.
+fn circuits(state: &State) -> Values {
+    let mut worst = BTreeMap::new();
+    for (circuit, found) in seen_circuits(state).map(|(seen, circuit)| (circuit, circuit.state(seen.vitals.at))) {
+        let names = (circuit.provider.name(), circuit.mode.as_str());
+        worst.entry(names).and_modify(|worst: &mut CircuitState| *worst = found.max(*worst)).or_insert(found);
+    }
+    let each = worst.into_iter().flat_map(|(names, found)| CircuitState::ALL.map(|state| (names, state, u64::from(state == found))));
+    each.map(|((provider, mode), state, is)| (number(is), of_circuit(provider, mode).chain([KeyValue::new("state", state.name())]).collect()))
+        .collect()
+}
+
+fn held(state: &State) -> Values {
+    let mut held = BTreeMap::new();
+    for (_, circuit) in seen_circuits(state) {
+        *held.entry((circuit.provider.name(), circuit.mode.as_str())).or_insert(0) += circuit.held;
+    }
+    held.into_iter().map(|((provider, mode), held)| (number(held), of_circuit(provider, mode).collect())).collect()
+}
+
+fn seen_circuits(state: &State) -> impl Iterator<Item = (&Seen, &Circuit)> {
+    state.shards.values().flat_map(|seen| seen.vitals.circuits.iter().map(move |circuit| (seen, circuit)))
+}
+
+fn of_circuit(provider: &'static str, mode: &'static str) -> impl Iterator<Item = KeyValue> {
+    [KeyValue::new("provider", provider), KeyValue::new("mode", mode)].into_iter()
 }
 
 fn sum(state: &State, read: fn(&Seen) -> u64) -> Values {

@@ -2,6 +2,7 @@
 //!
 //! Each story ends by asking three witnesses: the provider's own ledger, the store, and the subscriber.
 
+mod circuits;
 mod turns;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -107,6 +108,39 @@ impl Site {
         let worker = self.worker("worker", "");
         self.is_well(&[self.post().await]).await;
         (worker, stream::iter(0..20).map(|_| self.post()).buffer_unordered(4).collect().await)
+    }
+
+    /// Puts many payouts into the store, not by way of the ingress.
+    async fn stock(&self, count: usize, scheduled_for: Option<jiff::Timestamp>) -> Vec<PayoutId> {
+        let store = &self.local.store;
+        let beneficiary = Beneficiary {
+            name: BeneficiaryName::parse("John Smith", 18).unwrap(),
+            reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
+            destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
+        };
+        let party = &self.local.config.ingress.default_party;
+        let now = store.clock().now();
+        let open = async |number: usize| {
+            let transaction_id = format!("backlog-{number}");
+            let id = PayoutId::derive(party, Mode::Test, &transaction_id, store.shards());
+            let order = Order {
+                id,
+                party: party.clone(),
+                mode: Mode::Test,
+                transaction_id,
+                money: Money::new(10_000, Currency::GBP).unwrap(),
+                context_code: "withdrawal".to_owned(),
+                metadata: std::collections::BTreeMap::new(),
+                scheduled_for,
+                route: vec![Provider::Truelayer],
+                maker: "backlog".to_owned(),
+                needs_approval: false,
+                trace: None,
+            };
+            store.open_payout(&Payout::open(order, now), &beneficiary, "fingerprint").await.unwrap();
+            id
+        };
+        stream::iter(0..count).map(open).buffer_unordered(64).collect().await
     }
 
     async fn payout(&self, sent: &Sent) -> Payout {
@@ -548,34 +582,7 @@ async fn a_backlog_drains_without_loss() {
     let due = if long() { 200_000 } else { 20_000 };
     let site = Site::open().await;
     let store = &site.local.store;
-    let beneficiary = Beneficiary {
-        name: BeneficiaryName::parse("John Smith", 18).unwrap(),
-        reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
-        destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
-    };
-    let party = &site.local.config.ingress.default_party;
-    let now = store.clock().now();
-    let open = async |number: usize| {
-        let transaction_id = format!("backlog-{number}");
-        let id = PayoutId::derive(party, Mode::Test, &transaction_id, store.shards());
-        let order = Order {
-            id,
-            party: party.clone(),
-            mode: Mode::Test,
-            transaction_id,
-            money: Money::new(10_000, Currency::GBP).unwrap(),
-            context_code: "withdrawal".to_owned(),
-            metadata: std::collections::BTreeMap::new(),
-            scheduled_for: Some(now + jiff::SignedDuration::from_hours(24)),
-            route: vec![Provider::Truelayer],
-            maker: "backlog".to_owned(),
-            needs_approval: false,
-            trace: None,
-        };
-        store.open_payout(&Payout::open(order, now), &beneficiary, "fingerprint").await.unwrap();
-        id
-    };
-    let ids: Vec<PayoutId> = stream::iter(0..due / 2).map(open).buffer_unordered(64).collect().await;
+    let ids = site.stock(due / 2, Some(store.clock().now() + jiff::SignedDuration::from_hours(24))).await;
 
     let mut first = site.worker("first", "");
     let _second = site.worker("second", "");

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use workers::circuit;
 use workers::egress::{self, Egress};
 use workers::execute::{self, Payouts};
 use workers::fence::Fence;
@@ -186,7 +187,9 @@ impl Installation {
     /// Settles the notices that are due.
     pub(crate) async fn settle(&self) {
         let limits = execute::Settings { send_window_ms: 1_000, call_ms: 2_000, leases_max: 5 };
-        let context = Arc::new(Payouts { recorder: self.recorder.clone(), fence: Fence::open(None).expect("a fence"), settings: limits });
+        let circuit = circuit::Settings { failures: 10, wait_first_ms: 1_000, wait_cap_ms: 1_000 };
+        let fence = Fence::open(None).expect("a fence");
+        let context = Arc::new(Payouts { recorder: self.recorder.clone(), fence, settings: limits, circuit });
         let second = Duration::from_secs(1);
         let settings = queue::Settings {
             name: "settle",

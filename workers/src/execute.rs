@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use providers::{Inquiry, Order, Unprepared};
 use tracing::Instrument as _;
 
+use crate::circuit::{self, Passed};
 use crate::clock::Clock;
 use crate::fence::{Fence, Held};
 use crate::forgotten::Forgotten;
@@ -42,6 +43,7 @@ pub struct Payouts {
     pub recorder: Recorder,
     pub fence: Fence,
     pub settings: Settings,
+    pub circuit: circuit::Settings,
 }
 
 /// Dispatches one payout that is due.
@@ -136,16 +138,17 @@ impl Payouts {
         fail::fail_point!("before-intent");
         let before = self.fence.passed(payout.id.shard());
         match store.commit_intent(step, Permit::Execute(lease.ticket().token), Some(&request)).await? {
-            Permitted::Yes { epoch, look_first } => {
+            Permitted::Yes { epoch, look_first, passed } => {
                 self.recorder.metrics.committed(&payout, step);
                 fail::fail_point!("intent-before-socket");
-                let send = Send { attempt, request: &request, until: send_until, before, epoch, look_first };
+                let send = Send { attempt, request: &request, until: send_until, before, epoch, look_first, passed };
                 self.send(&step.payout, send).await
             }
             Permitted::Frozen => {
                 store.excuse(payout.id).await?;
                 Ok(Done::Later)
             }
+            Permitted::Held { why } => self.hold(&payout, why).await,
             // Somebody else decided about this payout (a cancel, another worker), and their commit took care of the work.
             Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
         }
@@ -153,7 +156,7 @@ impl Payouts {
 
     /// Makes the call that the committed intent speaks of, and records how it ended.
     pub(crate) async fn send(&self, payout: &Payout, send: Send<'_>) -> Result<Done, StoreError> {
-        let Send { attempt, request, until, before, epoch, look_first } = send;
+        let Send { attempt, request, until, before, epoch, look_first, passed } = send;
         let (provider, mode) = (attempt.provider, payout.mode);
         let what = if let Err(held) = self.fence.pass(payout.id.shard(), before, epoch).await {
             tracing::error!(%held, "a dispatch is not made");
@@ -179,9 +182,11 @@ impl Payouts {
         } else {
             self.submit(payout, attempt, request, until).await
         };
+        let (condition, why) = circuit::sensed(&what);
         fail::fail_point!("answer-not-recorded");
         let done = self.record_answer(payout.clone(), Fact::new(Source::Answer, what)).await?;
         fail::fail_point!("recorded-not-acknowledged");
+        self.sense(payout, provider, passed, condition, &why).await;
         Ok(done)
     }
 
@@ -232,6 +237,7 @@ pub(crate) struct Send<'a> {
     pub(crate) before: u64,
     pub(crate) epoch: u64,
     pub(crate) look_first: bool,
+    pub(crate) passed: Passed,
 }
 
 /// A question about an attempt, whose bytes are `request`.

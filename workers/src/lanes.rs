@@ -7,13 +7,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::circuit::release;
 use crate::execute::{Payouts, execute};
 use crate::poll::poll;
 use crate::queue::{self, Health, Queue, Turn};
 use crate::relay::{RelayContext, relay};
 use crate::settle::settle;
 use crate::store::StoreError;
-use crate::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, SettleLane};
+use crate::store::lanes::{CircuitLane, ExecuteLane, Lane, PollLane, RelayLanes, SettleLane};
 
 /// How the lanes are run.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -46,6 +47,9 @@ pub struct LaneSettings {
     /// Items of one lease call, at most.
     pub batch: usize,
 }
+
+/// Circuits are few, and a look at one is one call of the store.
+const CIRCUIT: LaneSettings = LaneSettings { concurrency: 4, batch: 4 };
 
 /// Everything that works through what is due.
 #[derive(Clone)]
@@ -82,8 +86,8 @@ impl Lanes {
             });
             each
         };
-        let [execute_wakes, poll_wakes, settle_wakes, relay_wakes] =
-            [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.relay].map(|wake| fan(wake, shards.len()));
+        let [execute_wakes, poll_wakes, settle_wakes, relay_wakes, circuit_wakes] =
+            [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.relay, &wakes.circuit].map(|wake| fan(wake, shards.len()));
         for (index, shard) in shards.into_iter().enumerate() {
             let lane = self.lane(shard);
             let queue = Queue::new(ExecuteLane(lane.clone()), self.queue_settings("execute", self.settings.execute), execute_wakes[index].clone());
@@ -95,6 +99,9 @@ impl Lanes {
             let queue = Queue::new(SettleLane(lane.clone()), self.queue_settings("settle", self.settings.settle), settle_wakes[index].clone());
             states.push(("settle", queue.health()));
             running.spawn(queue::run(queue, self.payouts.clone(), settle, stop.clone()));
+            let queue = Queue::new(CircuitLane(lane.clone()), self.queue_settings("circuit", CIRCUIT), circuit_wakes[index].clone());
+            states.push(("circuit", queue.health()));
+            running.spawn(queue::run(queue, self.payouts.clone(), release, stop.clone()));
             let lanes = self.relay_lanes(lane);
             let queue = Queue::new(lanes.clone(), self.queue_settings("relay", self.settings.relay), relay_wakes[index].clone());
             lanes.lane.store.hand_over_to(&lanes, queue.door());
@@ -117,6 +124,7 @@ impl Lanes {
         for shard in self.payouts.recorder.store.shards().all() {
             let lane = self.lane(shard);
             did += count(queue::turn(&SettleLane(lane.clone()), &self.queue_settings("settle", self.settings.settle), &self.payouts, settle).await?);
+            did += count(queue::turn(&CircuitLane(lane.clone()), &self.queue_settings("circuit", CIRCUIT), &self.payouts, release).await?);
             did +=
                 count(queue::turn(&ExecuteLane(lane.clone()), &self.queue_settings("execute", self.settings.execute), &self.payouts, execute).await?);
             did += count(queue::turn(&PollLane(lane.clone()), &self.queue_settings("poll", self.settings.poll), &self.payouts, poll).await?);

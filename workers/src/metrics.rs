@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use domain::fact::{Answer, Look, Provider, Status};
+use domain::id::Mode;
 use domain::payout::{Payout, Step};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
+use providers::condition::Condition;
 
 /// Counters and histograms of the work on payouts.
 pub struct Metrics {
@@ -14,6 +16,7 @@ pub struct Metrics {
     provider_calls: Counter<u64>,
     unmapped: Counter<u64>,
     contradictions: Counter<u64>,
+    circuits_opened: Counter<u64>,
 }
 
 impl Metrics {
@@ -32,11 +35,18 @@ impl Metrics {
                 .with_description("Provider statuses that no word of ours stands for")
                 .build(),
             contradictions: meter.u64_counter("payrelay_contradictions_total").with_description("Payouts whose evidence contradicts itself").build(),
+            circuits_opened: meter
+                .u64_counter("payrelay_provider_circuit_opened_total")
+                .with_description("Circuits of providers that opened")
+                .build(),
         };
         // What counts faults only is 0 from the start: a counter that has never counted is not shown, and an alert would wait for it in vain.
         metrics.contradictions.add(0, &[]);
         for provider in Provider::ALL {
             metrics.unmapped.add(0, &[KeyValue::new("provider", provider.name())]);
+            for (mode, why) in [Mode::Test, Mode::Live].into_iter().flat_map(|mode| OPENERS.map(|why| (mode, why))) {
+                metrics.circuits_opened.add(0, &opening(provider, mode, why));
+            }
         }
         Arc::new(metrics)
     }
@@ -80,6 +90,11 @@ impl Metrics {
         }
     }
 
+    /// The circuit of a provider opened.
+    pub fn circuit_opened(&self, provider: Provider, mode: Mode, why: Condition) {
+        self.circuits_opened.add(1, &opening(provider, mode, why));
+    }
+
     /// A question ended.
     pub fn looked(&self, provider: Provider, look: &Look) {
         let class = match look {
@@ -102,4 +117,11 @@ impl Metrics {
             self.unmapped.add(1, &[KeyValue::new("provider", provider.name())]);
         }
     }
+}
+
+/// What opens a circuit.
+const OPENERS: [Condition; 2] = [Condition::Failing, Condition::LockedOut];
+
+fn opening(provider: Provider, mode: Mode, why: Condition) -> [KeyValue; 3] {
+    [KeyValue::new("provider", provider.name()), KeyValue::new("mode", mode.as_str()), KeyValue::new("why", why.name())]
 }

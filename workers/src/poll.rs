@@ -126,12 +126,12 @@ impl Payouts {
         let Some(attempt) = step.payout.attempt() else { return Ok(Done::Later) };
         let before = self.fence.passed(payout.id.shard());
         match store.commit_intent(step, Permit::Poll(lease.ticket().token), None).await? {
-            Permitted::Yes { epoch, .. } => {
+            Permitted::Yes { epoch, passed, .. } => {
                 fail::fail_point!("resend-before-socket");
-                self.send(&step.payout, Send { attempt, request: &request, until, before, epoch, look_first: false }).await
+                self.send(&step.payout, Send { attempt, request: &request, until, before, epoch, look_first: false, passed }).await
             }
             // Then it is only known that it was not found; the polls, and their bound, go on.
-            Permitted::Frozen => {
+            Permitted::Frozen | Permitted::Held { .. } => {
                 let what = What::NotFound { attempt: attempt.number };
                 self.record(payout, Fact::new(Source::Poll, what)).await
             }

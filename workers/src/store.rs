@@ -4,6 +4,7 @@
 //! mutating script can be repeated, so a call whose answer was lost is sent again. Whoever gets [`StoreError::Unavailable`] knows nothing about
 //! whether the write happened, and may simply repeat it too.
 
+pub mod circuits;
 pub mod durability;
 pub mod freeze;
 mod handover;
@@ -73,6 +74,7 @@ pub struct Wakes {
     pub poll: Arc<Notify>,
     pub settle: Arc<Notify>,
     pub relay: Arc<Notify>,
+    pub circuit: Arc<Notify>,
 }
 
 /// Why a call of the store did not succeed.
@@ -108,6 +110,9 @@ struct Scripts {
     remember: Script,
     settled: Script,
     subscribe: Script,
+    heard: Script,
+    release: Script,
+    resume: Script,
 }
 
 struct Script {
@@ -195,6 +200,9 @@ impl Store {
                     remember: Script::new(include_str!("store/remember.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),
                     subscribe: Script::new(include_str!("store/subscribe.lua")),
+                    heard: Script::new(include_str!("store/heard.lua")),
+                    release: Script::new(include_str!("store/release.lua")),
+                    resume: Script::new(include_str!("store/resume.lua")),
                 },
                 names: Names::new(&settings.prefix),
                 shards,
@@ -282,7 +290,7 @@ impl Store {
             sink.subscribe(self.shared.names.of(shard, "wake")).await?;
         }
         let wakes = &self.shared.wakes;
-        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.relay] {
+        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.relay, &wakes.circuit] {
             lane.notify_one();
         }
         while let Some(message) = messages.next().await {
@@ -291,6 +299,7 @@ impl Store {
                 b"poll" => wakes.poll.notify_one(),
                 b"settle" => wakes.settle.notify_one(),
                 b"relay" => wakes.relay.notify_one(),
+                b"circuit" => wakes.circuit.notify_one(),
                 _ => {}
             }
         }

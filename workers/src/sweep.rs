@@ -40,7 +40,9 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> 
     if imbalance != 0 {
         tracing::error!(imbalance, "the ledger does not balance");
     }
-    Ok(Swept { shard, vitals: store.vitals(shard).await?, looked_over, imbalance })
+    let vitals = store.vitals(shard).await?;
+    store.look_at_circuits(shard, &vitals.circuits).await?;
+    Ok(Swept { shard, vitals, looked_over, imbalance })
 }
 
 /// Sweeps every `interval` until `stop`, and hands what it found to `observe`.

@@ -17,6 +17,7 @@ use domain::signature::Secret;
 use domain::subscription::{EventTypes, Secrets, Status, Subscription};
 use jiff::SignedDuration;
 use std::time::Duration;
+use workers::circuit::Passed;
 use workers::queue::{self, Queue, Source as _};
 use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayWork, Token};
 use workers::store::payouts::{Committed, Opened, Permit, Permitted};
@@ -196,7 +197,7 @@ async fn only_the_holder_of_the_lease_may_dispatch() {
     assert_eq!(store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap(), Permitted::LeaseLost);
     let (_, ticket) = again.remove(0);
     let permitted = store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap();
-    assert_eq!(permitted, Permitted::Yes { epoch: 1, look_first: false });
+    assert_eq!(permitted, Permitted::Yes { epoch: 1, look_first: false, passed: Passed::Closed });
     assert_eq!(store.request(opened.payout.id).await.unwrap().unwrap(), b"{}");
     let settled = decide(&intent.payout, store, What::NoAnswer { attempt: 1, send: 1, why: Reason::new("timeout") });
     assert_eq!(store.commit(&settled).await.unwrap(), Committed::Done);
@@ -402,7 +403,7 @@ async fn a_frozen_store_permits_nothing_and_looks_first_afterwards() {
     assert_eq!(store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap(), Permitted::Frozen);
     store.thaw(Shard::new(0), Duration::from_secs(60)).await.unwrap();
     let permitted = store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap();
-    assert_eq!(permitted, Permitted::Yes { epoch: 42, look_first: true });
+    assert_eq!(permitted, Permitted::Yes { epoch: 42, look_first: true, passed: Passed::Closed });
 }
 
 #[tokio::test]

@@ -169,6 +169,7 @@ impl Bench {
             "NeverDone" => (Source::Poll, What::NeverDone { attempt, reason: code("payout_not_found") }),
             "NoNews" | "AtBound" => (Source::Poll, What::NoNews { attempt, why: code("503") }),
             "Check" => (Source::Operator, What::Check),
+            "Hold" => (Source::Worker, What::Hold { why: code("circuit_open") }),
             "Stuck" => (Source::Worker, What::Stuck { why: code("leased_too_often") }),
             "ResolveSettled" => (Source::Operator, resolve(Resolved::Settled)),
             "ResolveReturned" => (Source::Operator, resolve(Resolved::Returned)),

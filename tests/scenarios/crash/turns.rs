@@ -14,7 +14,7 @@ use workers::store::vitals::Vitals;
 use super::*;
 
 /// Time is moved here, so that real time may be as long as usual. More than two leases of one piece of work, without a commit, are too many.
-const CRANKED: [(&str, &str); 10] = [
+pub(super) const CRANKED: [(&str, &str); 10] = [
     ("execute.leases_max", "2"),
     ("execute.send_window_ms", "5000"),
     ("execute.call_ms", "12000"),
@@ -32,18 +32,18 @@ const TURNS: u32 = 6;
 const STEP: Duration = Duration::from_secs(1);
 
 /// A provider that only answers: what it thinks is found out by asking.
-fn silent(settings: &mut Settings) {
+pub(super) fn silent(settings: &mut Settings) {
     settings.notice_url = None;
 }
 
 impl Site {
     /// Workers with this configuration that wait to be cranked.
-    async fn cranked(&self, config: &Config) -> Lanes {
+    pub(super) async fn cranked(&self, config: &Config) -> Lanes {
         let parts = run::open(config, &opentelemetry::global::meter("scenarios")).await.unwrap();
         run::lanes(config, &parts).unwrap()
     }
 
-    async fn vitals(&self) -> Vitals {
+    pub(super) async fn vitals(&self) -> Vitals {
         let store = &self.local.store;
         store.vitals(store.shards().all().next().unwrap()).await.unwrap()
     }
@@ -57,7 +57,7 @@ impl Site {
 }
 
 /// Moves the time of these workers and their store, and does what is due then.
-async fn after(by: Duration, lanes: &Lanes) -> Turn {
+pub(super) async fn after(by: Duration, lanes: &Lanes) -> Turn {
     lanes.payouts.recorder.store.move_clock(by).await.unwrap();
     lanes.turn().await.unwrap()
 }

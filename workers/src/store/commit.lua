@@ -7,12 +7,13 @@
 --       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
 --       10 sealed request, or ''  11 payout id  12 key prefix  13 now, ms, for lists  14 '1' while the payout is open  15 new version
 --       16 deliveries that the caller would take at once  17 their lease, ms  18 widest window of a subscription
---       19 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
--- Returns { 'committed', epoch, whether to look first, token, { subscription, its version, sequence } for each delivery that was handed over, … }
+--       19 name of the provider's circuit, or ''
+--       20 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
+-- Returns { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each delivery that was handed over, … }
 local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
 local opening = ARGV[1] == '0'
-local held = redis.call('HMGET', key, 'v', 'token', 'fp', 'rec')
-local version, token, fingerprint = held[1], held[2], held[3]
+local held = redis.call('HMGET', key, 'v', 'token', 'fp', 'rec', 'held')
+local version, token, fingerprint, held_at = held[1], held[2], held[3], held[5]
 
 if token == ARGV[2] then return { 'done' } end
 if opening then
@@ -22,16 +23,38 @@ else
   if not version then return { 'missing' } end
   if version ~= ARGV[1] then return { 'stale' } end
 end
-local epoch = 0
-if ARGV[5] ~= '' then
-  local leased = redis.call('ZSCORE', string.sub(ARGV[5], 1, 1) == 'x' and KEYS[2] or KEYS[3], id)
-  if not leased or tonumber(leased) ~= tonumber(string.sub(ARGV[5], 2)) then return { 'lost' } end
-  if redis.call('EXISTS', KEYS[9]) == 1 then return { 'frozen' } end
-  epoch = redis.call('INCR', KEYS[10])
-end
-
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[11]) or 0)
+
+local epoch, passed = 0, ''
+if ARGV[5] ~= '' then
+  local execute, lease = string.sub(ARGV[5], 1, 1) == 'x', tonumber(string.sub(ARGV[5], 2))
+  local leased = redis.call('ZSCORE', execute and KEYS[2] or KEYS[3], id)
+  if not leased or tonumber(leased) ~= lease then return { 'lost' } end
+  if redis.call('EXISTS', KEYS[9]) == 1 then return { 'frozen' } end
+  local circuit = prefix .. 'circuit:' .. ARGV[19]
+  local is = redis.call('HMGET', circuit, 'paused', 'until', 'trial', 'failures', 'trips', 'last')
+  local blocked = is[2] and math.max(tonumber(is[2]), tonumber(is[3] or 0))
+  if is[1] or blocked and blocked > now then
+    -- Set aside, so that it costs nobody anything until `release` brings it back. What may have been sent before keeps its polls.
+    if execute then
+      redis.call('ZREM', KEYS[2], id)
+      redis.call('ZADD', prefix .. 'held:' .. ARGV[19], now, id)
+      redis.call('HSET', key, 'held', ARGV[19], 'l', '0')
+      if not is[1] then redis.call('ZADD', prefix .. 'due:circuit', 'NX', blocked, ARGV[19]) end
+    end
+    return { 'held', is[1] and 'provider_paused' or 'circuit_open' }
+  end
+  if blocked then
+    -- Half open: one at a time. Its lease bounds the trial.
+    redis.call('HSET', circuit, 'trial', lease)
+    passed = is[5] or '0'
+  elseif is[4] then
+    passed = 'counting'
+  end
+  if tonumber(is[6] or 0) < lease then redis.call('HSET', circuit, 'last', lease) end
+  epoch = redis.call('INCR', KEYS[10])
+end
 
 local fields = { 'v', ARGV[15], 'token', ARGV[2], 'rec', ARGV[3], 'o:' .. ARGV[15], ARGV[4], 'l', '0' }
 local function field(name, value)
@@ -44,7 +67,7 @@ field('fp', ARGV[8])
 field('sec', ARGV[9])
 field('req', ARGV[10])
 
-local at = 19
+local at = 20
 local entries = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, entries do
@@ -60,6 +83,10 @@ local function work(due, lane, score)
   if redis.call('ZRANGE', due, 0, 0)[1] == id then wake(lane) end
 end
 local function leave(index) if not opening then redis.call('ZREM', index, id) end end
+if held_at and ARGV[6] ~= 'k' then
+  leave(prefix .. 'held:' .. held_at)
+  redis.call('HDEL', key, 'held')
+end
 if ARGV[6] == 'x' then
   leave(KEYS[3])
   work(KEYS[2], 'execute', ARGV[7])
@@ -122,4 +149,4 @@ if events > 0 then
   for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
 end
 redis.call('HSET', key, unpack(fields))
-return { 'committed', epoch, ARGV[5] ~= '' and tonumber(redis.call('GET', KEYS[13]) or 0) > now and 1 or 0, lease, unpack(handed) }
+return { 'committed', epoch, ARGV[5] ~= '' and tonumber(redis.call('GET', KEYS[13]) or 0) > now and 1 or 0, passed, lease, unpack(handed) }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use domain::delivery::Delivery;
 use domain::destination::Beneficiary;
-use domain::id::{EventId, NoticeId, PayoutId, Shard, SubscriptionId};
+use domain::fact::Provider;
+use domain::id::{EventId, Mode, NoticeId, PayoutId, Shard, SubscriptionId};
 use domain::payout::Payout;
 use jiff::Timestamp;
 use redis::Value;
 
+use super::circuits;
 use super::payouts::StoredEvent;
 use super::{Store, StoreError, from_json, from_value};
 use crate::queue::{Batch, Source};
@@ -50,6 +52,14 @@ pub struct SettleWork {
     pub times_leased: u32,
 }
 
+/// A circuit that is to be looked at, because payouts wait for it.
+#[derive(Clone, Copy, Debug)]
+pub struct CircuitWork {
+    pub shard: Shard,
+    pub provider: Provider,
+    pub mode: Mode,
+}
+
 /// A delivery that is due.
 #[derive(Debug)]
 pub struct RelayWork {
@@ -81,6 +91,10 @@ pub struct PollLane(pub Lane);
 /// Notices to settle, of one shard.
 #[derive(Clone, Debug)]
 pub struct SettleLane(pub Lane);
+
+/// Circuits to look at, of one shard.
+#[derive(Clone, Debug)]
+pub struct CircuitLane(pub Lane);
 
 /// Due deliveries of one shard, one lane per subscription.
 #[derive(Clone, Debug)]
@@ -234,6 +248,25 @@ impl Source for SettleLane {
 
     async fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> Result<(), Self::Error> {
         self.0.give_back_flat("due:settle", &tickets, wait).await
+    }
+}
+
+impl Source for CircuitLane {
+    type Item = CircuitWork;
+    type Ticket = Ticket;
+    type Error = StoreError;
+
+    async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
+        let (entries, next_due_in) = self.0.lease_flat("due:circuit", "circuit:", &["l"], max).await?;
+        let items = readable(entries, |entry| {
+            let (provider, mode) = circuits::named(&entry.id).ok_or_else(|| StoreError::Corrupt("the name of a circuit".to_owned()))?;
+            Ok((CircuitWork { shard: self.0.shard, provider, mode }, Ticket { id: entry.id, token: entry.token }))
+        });
+        Ok(Batch { items, next_due_in })
+    }
+
+    async fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> Result<(), Self::Error> {
+        self.0.give_back_flat("due:circuit", &tickets, wait).await
     }
 }
 

@@ -9,9 +9,11 @@ use domain::work::Next;
 use jiff::Timestamp;
 use redis::Value;
 
+use super::circuits;
 use super::handover::Room;
 use super::lanes::{RelayTicket, RelayWork, Token};
 use super::{Store, StoreError, from_json, from_value, to_json};
+use crate::circuit::Passed;
 
 /// How the opening of a payout went.
 #[derive(Debug)]
@@ -40,10 +42,11 @@ pub enum Committed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permitted {
     /// The intent is on disk. `epoch` grows with every dispatch of this store. `look_first`: the store has lost writes before, so the provider
-    /// may know this attempt already.
+    /// may know this attempt already. `passed`: how the circuit of the provider let it.
     Yes {
         epoch: u64,
         look_first: bool,
+        passed: Passed,
     },
     Stale,
     Missing,
@@ -51,7 +54,15 @@ pub enum Permitted {
     LeaseLost,
     /// Dispatch is frozen.
     Frozen,
+    /// The circuit of the provider is open. A payout that is due for dispatch was set aside until it is not; nothing else has changed.
+    Held {
+        why: &'static str,
+    },
 }
+
+/// Why a payout is held, as a code.
+const PAUSED: &str = "provider_paused";
+const CIRCUIT_OPEN: &str = "circuit_open";
 
 /// What permits a dispatch: the lease of the work that it is done for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +168,7 @@ impl Store {
     }
 
     /// Commits the intent to send, with the exact bytes of the request where they are new. Only the holder of the lease is permitted, and nobody
-    /// while dispatch is frozen.
+    /// while dispatch is frozen, or the circuit of the provider is open.
     ///
     /// # Errors
     /// As every call. **After an error nothing must be sent**: the lease ends, and whoever comes next sees what was written.
@@ -167,18 +178,22 @@ impl Store {
         match answer_of(&answer)? {
             "committed" => {
                 let Value::Array(parts) = answer else { return Err(unknown_answer("committed")) };
-                let (_, epoch, look_first): (String, u64, u8) = from_value(Value::Array(parts.into_iter().take(3).collect()))?;
-                Ok(Permitted::Yes { epoch, look_first: look_first == 1 })
+                let (_, epoch, look_first, passed): (String, u64, u8, String) = from_value(Value::Array(parts.into_iter().take(4).collect()))?;
+                Ok(Permitted::Yes { epoch, look_first: look_first == 1, passed: Passed::read(&passed)? })
             }
             // Written by a try of this very call whose answer was lost. The epoch was counted then, and is at most the present one.
             "done" => {
                 let shard = step.payout.id.shard();
-                Ok(Permitted::Yes { epoch: self.epoch(shard).await?, look_first: self.is_suspect(shard).await? })
+                Ok(Permitted::Yes { epoch: self.epoch(shard).await?, look_first: self.is_suspect(shard).await?, passed: Passed::Counting })
             }
             "stale" => Ok(Permitted::Stale),
             "missing" => Ok(Permitted::Missing),
             "lost" => Ok(Permitted::LeaseLost),
             "frozen" => Ok(Permitted::Frozen),
+            "held" => {
+                let (_, why): (String, String) = from_value(answer)?;
+                Ok(Permitted::Held { why: if why == PAUSED { PAUSED } else { CIRCUIT_OPEN } })
+            }
             other => Err(unknown_answer(other)),
         }
     }
@@ -226,6 +241,8 @@ impl Store {
                 command.arg(if is_open { "1" } else { "0" }).arg(payout.version);
                 command.arg(room.as_ref().map_or(0, Room::size));
                 command.arg(taker.as_ref().map_or(0, |taker| taker.lease_ms)).arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
+                let to = permit.and(payout.attempt()).map(|attempt| circuits::name(attempt.provider, payout.mode));
+                command.arg(to.unwrap_or_default());
                 command.arg(step.entries.len());
                 for entry in &step.entries {
                     command.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
@@ -237,7 +254,7 @@ impl Store {
             })
             .await?;
         if let (Some(room), Value::Array(parts)) = (room, &answer)
-            && let [_, _, _, token, handed @ ..] = parts.as_slice()
+            && let [_, _, _, _, token, handed @ ..] = parts.as_slice()
             && !handed.is_empty()
         {
             room.fill(handed.iter().filter_map(|entry| handed_over(step, token, entry)).collect());
@@ -296,7 +313,7 @@ impl Store {
         Ok(sealed.map(|sealed| self.shared.vault.open(&request_owner(id), &sealed)).transpose()?)
     }
 
-    async fn field<T: redis::FromRedisValue>(&self, id: PayoutId, field: &str) -> Result<T, StoreError> {
+    pub(super) async fn field<T: redis::FromRedisValue>(&self, id: PayoutId, field: &str) -> Result<T, StoreError> {
         from_value(self.query(redis::cmd("HGET").arg(self.shared.names.payout(id)).arg(field).to_owned()).await?)
     }
 
@@ -372,6 +389,17 @@ impl Store {
             }
         }
         Ok(Page { payouts, next: last })
+    }
+}
+
+impl Passed {
+    /// As the commit says it: nothing, that failures are being counted, or how often in a row the circuit has opened.
+    fn read(word: &str) -> Result<Self, StoreError> {
+        Ok(match word {
+            "" => Self::Closed,
+            "counting" => Self::Counting,
+            trips => Self::Trial { trips: number(trips)? },
+        })
     }
 }
 

@@ -2,7 +2,9 @@
 
 use domain::id::{PayoutId, Shard};
 use domain::payout::state::StateName;
+use jiff::Timestamp;
 
+use super::circuits::Circuit;
 use super::{Store, StoreError, from_value};
 
 /// Open payouts that one round of [`Store::look_over`] reads, at most.
@@ -11,6 +13,8 @@ const LOOKED_OVER: usize = 500;
 /// One shard at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Vitals {
+    /// By the store's clock.
+    pub at: Timestamp,
     pub lanes: Vec<LaneVitals>,
     /// Payouts that have not ended.
     pub open: u64,
@@ -19,6 +23,8 @@ pub struct Vitals {
     /// Notices whose payout never came.
     pub orphans: u64,
     pub frozen: bool,
+    /// Every provider's.
+    pub circuits: Vec<Circuit>,
     /// Server memory in use, bytes.
     pub memory_bytes: u64,
 }
@@ -51,9 +57,12 @@ impl Store {
     /// As every call.
     pub async fn vitals(&self, shard: Shard) -> Result<Vitals, StoreError> {
         let names = &self.shared.names;
-        let now = self.clock().now().as_millisecond();
-        let mut vitals = Vitals::default();
-        for (lane, key) in [("execute", "due:execute"), ("poll", "due:poll"), ("settle", "due:settle"), ("relay", "lanes")] {
+        let at = self.clock().now();
+        let now = at.as_millisecond();
+        let mut vitals = Vitals { at, ..Vitals::default() };
+        for (lane, key) in
+            [("execute", "due:execute"), ("poll", "due:poll"), ("settle", "due:settle"), ("relay", "lanes"), ("circuit", "due:circuit")]
+        {
             let key = names.of(shard, key);
             let entries = self.cardinality(&key).await?;
             let head: Vec<(String, f64)> = from_value(self.query(redis::cmd("ZRANGE").arg(&key).arg(0).arg(0).arg("WITHSCORES").to_owned()).await?)?;
@@ -65,6 +74,7 @@ impl Store {
         vitals.abandoned = self.cardinality(&names.of(shard, "abandoned")).await?;
         vitals.orphans = self.cardinality(&names.of(shard, "orphans")).await?;
         vitals.frozen = self.frozen(shard).await?.is_some();
+        vitals.circuits = self.circuits(shard).await?;
         let info: String = from_value(self.query(redis::cmd("INFO").arg("memory").to_owned()).await?)?;
         vitals.memory_bytes =
             info.lines().find_map(|line| line.strip_prefix("used_memory:")).and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0);
@@ -128,7 +138,8 @@ impl Store {
                 && from_value::<Option<f64>>(
                     self.query(redis::cmd("ZSCORE").arg(names.of(shard, "due:poll")).arg(id.to_string()).to_owned()).await?,
                 )?
-                .is_none();
+                .is_none()
+                && !self.is_held(id).await?;
             // A commit may have happened between the reads: only what still stands where it was read is repaired.
             if missing && self.load(id).await?.is_some_and(|again| again.version == payout.version) {
                 let due = if let domain::payout::state::State::Scheduled { until } = payout.state { until.max(now) } else { now };

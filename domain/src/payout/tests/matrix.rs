@@ -20,6 +20,7 @@ const WALKS: &str = "
     awaiting_approval        approval  1
     scheduled/day            day       1
     scheduled/due            day       1          +25h
+    scheduled/held           at-once   1          Hold
     scheduled/unsent         at-once   1          Initiate NotSent +1m
     scheduled/next           at-once   2          Initiate Refused +1m
     scheduled/next-failed    at-once   2          Initiate Authorised Failed +1m
@@ -73,41 +74,42 @@ const WALKS: &str = "
 /// What people and our own workers do. A payout that may be with a provider cannot be taken back (the provider may be asked to, where it has accepted
 /// it), and one that was taken back cannot be dispatched.
 const COMMANDS: &str = "
-    state                  Approve    Cancel    AskToCancel  Decline   Initiate   Resend  Check  Stuck      ResolveSettled  ResolveReturned  ResolveFailed
-    requested              -          canceled  -            rejected  initiated  -       -      in_review  -               -                -
-    awaiting_approval      requested  canceled  -            rejected  -          -       -      in_review  -               -                -
-    scheduled/day          -          canceled  -            rejected  -          -       -      in_review  -               -                -
-    scheduled/due          -          canceled  -            rejected  initiated  -       -      in_review  -               -                -
-    scheduled/unsent       -          canceled  -            rejected  initiated  -       -      in_review  -               -                -
-    scheduled/next         -          canceled  -            rejected  initiated  -       -      in_review  -               -                -
-    scheduled/next-failed  -          canceled  -            rejected  initiated  -       -      in_review  -               -                -
-    initiated              -          -         -            -         -          -       -      in_review  -               -                -
-    initiated/again        -          -         -            -         -          -       -      in_review  -               -                -
-    inconclusive           -          -         -            -         -          .       .      in_review  -               -                -
-    inconclusive/resent    -          -         -            -         -          .       .      in_review  -               -                -
-    authorised             -          -         .            -         -          -       .      in_review  -               -                -
-    submitted              -          -         -            -         -          -       .      in_review  -               -                -
-    settled                -          -         -            -         -          -       .      .          -               -                -
-    returned               -          -         -            -         -          -       -      .          -               -                -
-    returned/early         -          -         -            -         -          -       -      .          -               -                -
-    failed                 -          -         -            -         -          -       -      .          -               -                -
-    rejected/door          -          -         -            -         -          -       -      .          -               -                -
-    rejected/status        -          -         -            -         -          -       -      .          -               -                -
-    rejected/unreachable   -          -         -            -         -          -       -      .          -               -                -
-    rejected/declined      -          -         -            -         -          -       -      .          -               -                -
-    canceled               -          -         -            -         -          -       -      .          -               -                -
-    canceled/unsent        -          -         -            -         -          -       -      .          -               -                -
-    canceled/next          -          -         -            -         -          -       -      .          -               -                -
-    canceled/next-failed   -          -         -            -         -          -       -      .          -               -                -
-    canceled/there         -          -         -            -         -          -       -      .          -               -                -
-    in_review/clash        -          -         -            -         -          -       .      .          settled         returned         failed
-    in_review/unresolved   -          -         -            -         -          -       .      .          settled         returned         failed
-    in_review/unconfirmed  -          -         -            -         -          -       .      .          settled         returned         failed
-    in_review/stuck        -          -         -            -         -          -       .      .          settled         returned         failed
-    in_review/never-sent   -          -         -            -         -          -       -      .          settled         returned         failed
-    settled/decided        -          -         -            -         -          -       .      .          -               -                -
-    returned/decided       -          -         -            -         -          -       -      .          -               -                -
-    failed/decided         -          -         -            -         -          -       -      .          -               -                -
+    state                  Approve    Cancel    AskToCancel  Decline   Hold       Initiate   Resend  Check  Stuck      ResolveSettled  ResolveReturned  ResolveFailed
+    requested              -          canceled  -            rejected  scheduled  initiated  -       -      in_review  -               -                -
+    awaiting_approval      requested  canceled  -            rejected  -          -          -       -      in_review  -               -                -
+    scheduled/day          -          canceled  -            rejected  -          -          -       -      in_review  -               -                -
+    scheduled/due          -          canceled  -            rejected  -          initiated  -       -      in_review  -               -                -
+    scheduled/held         -          canceled  -            rejected  -          initiated  -       -      in_review  -               -                -
+    scheduled/unsent       -          canceled  -            rejected  -          initiated  -       -      in_review  -               -                -
+    scheduled/next         -          canceled  -            rejected  -          initiated  -       -      in_review  -               -                -
+    scheduled/next-failed  -          canceled  -            rejected  -          initiated  -       -      in_review  -               -                -
+    initiated              -          -         -            -         -          -          -       -      in_review  -               -                -
+    initiated/again        -          -         -            -         -          -          -       -      in_review  -               -                -
+    inconclusive           -          -         -            -         -          -          .       .      in_review  -               -                -
+    inconclusive/resent    -          -         -            -         -          -          .       .      in_review  -               -                -
+    authorised             -          -         .            -         -          -          -       .      in_review  -               -                -
+    submitted              -          -         -            -         -          -          -       .      in_review  -               -                -
+    settled                -          -         -            -         -          -          -       .      .          -               -                -
+    returned               -          -         -            -         -          -          -       -      .          -               -                -
+    returned/early         -          -         -            -         -          -          -       -      .          -               -                -
+    failed                 -          -         -            -         -          -          -       -      .          -               -                -
+    rejected/door          -          -         -            -         -          -          -       -      .          -               -                -
+    rejected/status        -          -         -            -         -          -          -       -      .          -               -                -
+    rejected/unreachable   -          -         -            -         -          -          -       -      .          -               -                -
+    rejected/declined      -          -         -            -         -          -          -       -      .          -               -                -
+    canceled               -          -         -            -         -          -          -       -      .          -               -                -
+    canceled/unsent        -          -         -            -         -          -          -       -      .          -               -                -
+    canceled/next          -          -         -            -         -          -          -       -      .          -               -                -
+    canceled/next-failed   -          -         -            -         -          -          -       -      .          -               -                -
+    canceled/there         -          -         -            -         -          -          -       -      .          -               -                -
+    in_review/clash        -          -         -            -         -          -          -       .      .          settled         returned         failed
+    in_review/unresolved   -          -         -            -         -          -          -       .      .          settled         returned         failed
+    in_review/unconfirmed  -          -         -            -         -          -          -       .      .          settled         returned         failed
+    in_review/stuck        -          -         -            -         -          -          -       .      .          settled         returned         failed
+    in_review/never-sent   -          -         -            -         -          -          -       -      .          settled         returned         failed
+    settled/decided        -          -         -            -         -          -          -       .      .          -               -                -
+    returned/decided       -          -         -            -         -          -          -       -      .          -               -                -
+    failed/decided         -          -         -            -         -          -          -       -      .          -               -                -
 ";
 
 /// How a send ended, and what came of asking. The send is the latest one; `AtBound` is a question without news when the bound of the state has come.

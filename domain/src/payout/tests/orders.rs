@@ -12,13 +12,14 @@ use super::*;
 const SENDS: u32 = 3;
 
 /// Every fact there is, as words.
-const WORDS: [&str; 32] = [
+const WORDS: [&str; 33] = [
     "Approve",
     "ApproveOwn",
     "Cancel",
     "AskToCancel",
     "NotCanceled",
     "Decline",
+    "Hold",
     "Initiate",
     "Initiate",
     "Initiate",

@@ -1,0 +1,55 @@
+//! What an answer says about the provider itself, beside the payout: for the circuit breaker.
+
+/// How a provider does, by one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It took the payout, or refused it for what it is.
+    Well,
+    /// It cannot be reached, gives no usable answer, or forbids the call.
+    Failing,
+    /// It does not accept our credentials or our signature. The next payout would meet the same.
+    LockedOut,
+    /// Nothing: the provider was not called, or asked for patience.
+    Unknown,
+}
+
+/// Codes of credentials and signatures that are not accepted.
+const LOCKED_OUT: [&str; 3] = ["unauthorized", "invalid_signature", "token_invalid_client"];
+
+/// Codes of our own doing, and of a limit of rates, which is each payout's own affair.
+const NOT_ABOUT_THE_PROVIDER: [&str; 9] = [
+    "send_by_passed",
+    "unreadable_request",
+    "unusable_version",
+    "unusable_key",
+    "signing_failed",
+    "provider_not_configured",
+    "fenced",
+    "may_be_forgotten",
+    "rate_limited",
+];
+
+impl Condition {
+    /// By the reason code of an [`Answer`](domain::fact::Answer) that is neither an acceptance nor a refusal: with one of those, the provider is well.
+    #[must_use]
+    pub fn of(code: &str) -> Self {
+        if LOCKED_OUT.contains(&code) {
+            Self::LockedOut
+        } else if NOT_ABOUT_THE_PROVIDER.contains(&code) {
+            Self::Unknown
+        } else {
+            Self::Failing
+        }
+    }
+
+    /// The word in scripts and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Failing => "failing",
+            Self::LockedOut => "locked_out",
+            Self::Unknown => "nothing",
+        }
+    }
+}
