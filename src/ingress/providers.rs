@@ -110,7 +110,7 @@ async fn pause(State(ingress): State<Arc<Ingress>>, Path(name): Path<String>, re
     let provider = for_everybody(&caller, &name)?;
     let order = Order { by: caller.key().owner.clone(), reason: Some(reason), at: ingress.recorder.store.clock().now() };
     ingress.recorder.store.pause(provider, caller.mode(), &order).await?;
-    tracing::warn!(provider.name = provider.name(), mode = caller.mode().as_str(), by = order.by, "dispatch to a provider is paused");
+    tracing::warn!(provider.name = provider.name(), mode = caller.mode().as_str(), "dispatch to a provider is paused");
     Ok(result(StatusCode::OK, &View::new(&ingress, provider, &caller).await?))
 }
 
@@ -126,7 +126,7 @@ async fn resume(State(ingress): State<Arc<Ingress>>, Path(name): Path<String>, r
     let provider = for_everybody(&caller, &name)?;
     let order = Order { by: caller.key().owner.clone(), reason, at: ingress.recorder.store.clock().now() };
     if ingress.recorder.store.resume(provider, caller.mode(), &order).await? {
-        tracing::warn!(provider.name = provider.name(), mode = caller.mode().as_str(), by = order.by, "dispatch to a provider is resumed");
+        tracing::warn!(provider.name = provider.name(), mode = caller.mode().as_str(), "dispatch to a provider is resumed");
     }
     Ok(result(StatusCode::OK, &View::new(&ingress, provider, &caller).await?))
 }

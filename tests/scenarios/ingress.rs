@@ -892,3 +892,43 @@ async fn the_end_comes_in_time_and_not_before_what_is_under_way() {
     let _ = bad.read_to_end(&mut rest).await;
     assert!(rest.is_empty());
 }
+
+/// Who may pause a provider, and who sees what of it. Test and live are apart.
+#[tokio::test]
+async fn only_operators_of_the_platform_pause_a_provider() {
+    let installation = Installation::start().await;
+    let (shop, platform) = (installation.caller("shop").await, installation.caller_with(|_| {}).await);
+    let reader = installation.caller_with(|key| key.scopes.retain(|scope| scope.name() == "payouts.read")).await;
+    let (pause, resume) = ("/v1/providers/mollie/pause", "/v1/providers/mollie/resume");
+    let reason = json!({ "reason": "a drill" });
+    assert_eq!(shop.post(pause, &reason).await.problem(), "other-party");
+    assert_eq!(reader.post(pause, &reason).await.problem(), "missing-scope");
+    assert_eq!(platform.post("/v1/providers/cash/pause", &reason).await.status, 404);
+    for (body, error) in [
+        (json!({}), ("/reason", "missing")),
+        (json!({ "reason": " " }), ("/reason", "empty")),
+        (json!({ "reason": "a", "mode": "live" }), ("/mode", "other_mode")),
+        (json!({ "reason": "a", "until": "x" }), ("/until", "unknown_field")),
+    ] {
+        assert_eq!(platform.post(pause, &body).await.errors(), [error]);
+    }
+    assert_eq!(platform.get("/v1/providers/mollie").await.json["result"]["circuit"], json!({ "state": "closed", "held": 0 }));
+
+    let paused = platform.post(pause, &reason).await;
+    let circuit = &paused.json["result"]["circuit"];
+    assert_eq!((paused.status, &circuit["state"], &circuit["paused"]["progress"]), (200, &json!("paused"), &json!("effective")), "{paused:?}");
+    assert_eq!((&circuit["paused"]["by"], &circuit["paused"]["reason"]), (&json!("somebody"), &json!("a drill")));
+    let seen = reader.get("/v1/providers").await.json["results"][4]["circuit"].clone();
+    assert_eq!((&seen["state"], &seen["paused"]["by"], &seen["paused"]["reason"]), (&json!("paused"), &Value::Null, &Value::Null));
+    let live = installation.caller_with(|key| key.mode = Mode::Live).await;
+    assert_eq!(live.get("/v1/providers/mollie").await.json["result"]["circuit"]["state"], "closed");
+
+    // What lets money go is signed by those who must sign, path and all.
+    let (signing, registered) = signing_key("ops");
+    let signer = installation.caller_with(|key| (key.must_sign, key.signing_keys) = (true, vec![registered])).await;
+    assert_eq!(signer.post(resume, &json!({})).await.problem(), "signature-missing");
+    let signature = signing.sign_request(&Method::POST, resume, &[], b"{}", None).unwrap();
+    let resumed = signer.post_bytes(resume, "{}", &[("tl-signature", &signature)]).await;
+    assert_eq!((resumed.status, &resumed.json["result"]["circuit"]["state"]), (200, &json!("closed")), "{resumed:?}");
+    assert_eq!(resumed.json["result"]["circuit"]["resumed"]["by"], "somebody");
+}

@@ -109,5 +109,8 @@ async fn answers_hold_documented_fields_only() {
     within("NewPayout", &body);
     within("Payout", &shop.post("/v1/payouts", &body).await.json["result"]);
     within("Payout", &shop.post_bytes(&format!("/v1/payouts/{id}/cancel"), "", &[]).await.json["result"]);
+    let provider = shop.get("/v1/providers/mollie").await;
+    within("Provider", &provider.json["result"]);
+    within("Circuit", &provider.json["result"]["circuit"]);
     within("Timeline", &shop.get(&format!("/v1/payouts/{id}/timeline")).await.json["result"]);
 }

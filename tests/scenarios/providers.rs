@@ -454,3 +454,29 @@ async fn hints_are_bounded() {
     assert_eq!(hint("worldpay-account").await, 1);
     assert_eq!(hint("worldpay-account").await, 1, "not again so soon");
 }
+
+/// What waits for one provider is in nobody else's way.
+#[tokio::test]
+async fn a_paused_provider_holds_up_no_other() {
+    let house = House::open().await;
+    let operator = &house.local.unsigned;
+    operator.expect(Method::POST, "/v1/providers/truelayer-v3/pause", Some(&json!({ "reason": "a drill" }))).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(house.pay("truelayer-v3", "Withdrawal 204", "GBP", iban()).await);
+    }
+    for payout in &waiting {
+        house.becomes(*payout, &["scheduled"]).await;
+    }
+    let paid = house.pay("worldpay-account", "Withdrawal 204", "GBP", iban()).await;
+    house.becomes(paid, &["settled"]).await;
+    let circuit = |shown: Value| shown["result"]["circuit"].clone();
+    let shown = circuit(operator.expect(Method::GET, "/v1/providers/truelayer-v3", None).await.unwrap());
+    assert_eq!((&shown["state"], &shown["held"]), (&json!("paused"), &json!(3)));
+    assert_eq!(waiting.iter().map(|payout| house.movements(*payout)).sum::<usize>(), 0);
+    operator.expect(Method::POST, "/v1/providers/truelayer-v3/resume", None).await.unwrap();
+    for payout in &waiting {
+        house.becomes(*payout, &["settled"]).await;
+        assert_eq!(house.movements(*payout), 1);
+    }
+}

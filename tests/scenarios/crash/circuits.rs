@@ -362,19 +362,3 @@ async fn a_pause_against_dispatch() {
     assert_eq!(site.shown().await["resumed"]["by"], "ops");
     site.is_well(&sent).await;
 }
-
-/// Who may do it, and who sees what.
-#[tokio::test]
-async fn only_operators_of_the_platform_pause() {
-    let site = Site::open().await;
-    let call = async |path: &str, body: Value| {
-        let answer = site.local.unsigned.call(Method::POST, path, Some(&body)).await.unwrap();
-        (answer.status, answer.body["errors"][0]["pointer"].clone())
-    };
-    assert_eq!(call("/v1/providers/cash/pause", json!({ "reason": "a" })).await.0, StatusCode::NOT_FOUND);
-    assert_eq!(call("/v1/providers/mollie/pause", json!({})).await, (StatusCode::BAD_REQUEST, json!("/reason")));
-    assert_eq!(call("/v1/providers/mollie/pause", json!({ "reason": "a", "mode": "live" })).await, (StatusCode::BAD_REQUEST, json!("/mode")));
-    // A key that must sign signs what lets money go.
-    let unsigned = site.local.caller.call(Method::POST, "/v1/providers/mollie/resume", Some(&json!({}))).await.unwrap();
-    assert_eq!(unsigned.status, StatusCode::UNAUTHORIZED, "{}", unsigned.body);
-}

@@ -112,11 +112,11 @@ impl Circuit {
         self.last_lease.filter(|end| *end > now)
     }
 
-    /// Of two shards: what keeps payouts back in either, and all that wait.
+    /// Of two shards: paused where both are, so that nobody takes half a pause for a whole one; tripped where either is, and all that wait.
     fn and(self, other: Self) -> Self {
         let later = |a: Option<Order>, b: Option<Order>| [a, b].into_iter().flatten().max_by_key(|order| order.at);
         Self {
-            paused: [self.paused, other.paused].into_iter().flatten().min_by_key(|order| order.at),
+            paused: later(self.paused.clone().filter(|_| other.paused.is_some()), other.paused.filter(|_| self.paused.is_some())),
             resumed: later(self.resumed, other.resumed),
             tripped: [self.tripped, other.tripped].into_iter().flatten().max_by_key(|trip| trip.until),
             failures: self.failures.max(other.failures),
