@@ -7,13 +7,15 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::routing::post;
-use domain::id::Shard;
+use domain::fact::Provider;
+use domain::id::{Mode, Shard};
 use domain::payout::state::StateName;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use tokio::net::TcpListener;
+use workers::store::circuits::{Circuit, Order};
 use workers::store::vitals::{LaneVitals, LookedOver};
 use workers::sweep::Swept;
 
@@ -141,10 +143,18 @@ fn swept(shard: u8, next: usize, states: &[(StateName, u64, u64)], due_ms: u64) 
     let vitals = workers::store::vitals::Vitals {
         lanes: vec![LaneVitals { lane: "poll", entries: 4, oldest_due_ms: due_ms }],
         abandoned: 1,
+        circuits: vec![circuit(shard == 1)],
         memory_bytes: 1 << 20,
         ..Default::default()
     };
     Swept { shard: Shard::new(shard), vitals, looked_over: LookedOver { next, states: states.to_vec(), repaired: Vec::new() }, imbalance: -5 }
+}
+
+fn circuit(paused: bool) -> Circuit {
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    let paused = paused.then(|| Order { by: "somebody".to_owned(), reason: None, at });
+    let (provider, mode) = (Provider::Mollie, Mode::Test);
+    Circuit { provider, mode, paused, resumed: None, tripped: None, failures: 0, last_lease: None, held: 7 }
 }
 
 /// Numbers of several shards are added up, or the worst counts; open payouts are read in pages and reported when the round is complete.
@@ -158,6 +168,9 @@ fn what_a_sweep_found_becomes_metrics() {
     for line in [
         "payrelay_lane_entries{lane=\"poll\"} 8",
         "payrelay_lane_oldest_due_seconds{lane=\"poll\"} 2.5",
+        "payrelay_provider_circuit{mode=\"test\",provider=\"mollie\",state=\"paused\"} 1",
+        "payrelay_provider_circuit{mode=\"test\",provider=\"mollie\",state=\"closed\"} 0",
+        "payrelay_held_payouts{mode=\"test\",provider=\"mollie\"} 14",
         "payrelay_abandoned_deliveries 2",
         "payrelay_ledger_imbalance 10",
         "payrelay_frozen_shards 0",

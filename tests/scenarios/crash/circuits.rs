@@ -126,7 +126,7 @@ impl Site {
     }
 
     fn all_creates(&self, sent: &[Sent]) -> u64 {
-        sent.iter().map(|sent| u64::from(self.calls(sent).creates)).sum()
+        sent.iter().map(|sent| self.calls(sent).creates).sum()
     }
 }
 
@@ -324,7 +324,7 @@ async fn many_wait_in_nobodys_way() {
 /// I12 for one provider: two processes at work, and from the moment that the pause is effective nothing reaches it, whatever is asked for or restarted.
 #[tokio::test]
 async fn a_pause_against_dispatch() {
-    let mut site = Site::with(&[("workers.execute", "{ concurrency = 4, batch = 4 }")], |settings| settings.answer_after_ms = 50).await;
+    let mut site = Site::with(&[("workers.execute", "{ concurrency = 4, batch = 4 }")], |settings| settings.answer_after_ms = 300).await;
     let operator = site.local.unsigned.clone();
     let mut first = site.worker("first", "");
     let _second = site.worker("second", "");
