@@ -289,7 +289,8 @@ async fn refusals_of_payouts_are_no_failures_of_the_provider() {
 #[tokio::test]
 async fn many_wait_in_nobodys_way() {
     let count = if long() { 10_000 } else { 1_200 };
-    let site = Site::with(&[&CRANKED[..], &BREAKER[..3], &[("workers.execute", "{ concurrency = 64, batch = 64 }")]].concat(), silent).await;
+    let wide = [("workers.execute", "{ concurrency = 64, batch = 64 }"), ("redis.deadline_ms", "5000")];
+    let site = Site::with(&[&CRANKED[..], &BREAKER[..3], &wide].concat(), silent).await;
     let operator = &site.local.unsigned;
     let reason = json!({ "reason": "settlement account is being moved", "mode": "test" });
     operator.expect(Method::POST, "/v1/providers/truelayer/pause", Some(&reason)).await.unwrap();
