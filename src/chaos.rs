@@ -1,8 +1,8 @@
 //! `payrelay chaos`: what still holds when everything falls over.
 //!
-//! A whole installation under load: the sandbox with random moods, a subscriber that fails, two worker processes that are killed, aborted at failpoints and
+//! A whole installation under load: payouts at five providers, each a sandbox with random moods, a subscriber that fails, two worker processes that are killed, aborted at failpoints and
 //! stopped past their leases, and a store that is killed and frozen. When it is calm again and all work is done, three witnesses who know nothing
-//! of each other are heard: the provider's own ledger, the store, and the subscriber. What they must not say is counted, and each count must be 0.
+//! of each other are heard: the providers' own ledgers, the store, and the subscriber. What they must not say is counted, and each count must be 0.
 
 mod audit;
 mod dice;
@@ -16,8 +16,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use providers::truelayer::sandbox::Settings;
-use providers::truelayer::sandbox::mood::{Distribution, Mood};
+use domain::fact::Provider;
+use providers::sandbox::all::Settings;
+use providers::sandbox::behaviour::Behaviour;
+use providers::sandbox::mood::{Distribution, Mood};
+use providers::worldpay::signature::{Encoding, EventKey};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use workers::store::private_server::Fsync;
@@ -51,6 +54,27 @@ providers.truelayer_test.read_timeout_ms = 600
 providers.truelayer_test.profile.polls_ms = [150, 400, 1000]
 providers.truelayer_test.profile.propagation_ms = 800
 providers.truelayer_test.profile.bound_ms = 6000
+providers.truelayer_v3_test.connect_timeout_ms = 300
+providers.truelayer_v3_test.token_timeout_ms = 500
+providers.truelayer_v3_test.read_timeout_ms = 600
+providers.truelayer_v3_test.profile.polls_ms = [150, 400, 1000]
+providers.truelayer_v3_test.profile.propagation_ms = 800
+providers.truelayer_v3_test.profile.bound_ms = 6000
+providers.worldpay_account_test.access.connect_timeout_ms = 300
+providers.worldpay_account_test.access.read_timeout_ms = 600
+providers.worldpay_account_test.profile.polls_ms = [150, 400, 1000]
+providers.worldpay_account_test.profile.propagation_ms = 800
+providers.worldpay_account_test.profile.bound_ms = 6000
+providers.worldpay_card_test.access.connect_timeout_ms = 300
+providers.worldpay_card_test.access.read_timeout_ms = 600
+providers.worldpay_card_test.profile.polls_ms = [150, 400, 1000]
+providers.worldpay_card_test.profile.propagation_ms = 800
+providers.worldpay_card_test.profile.bound_ms = 6000
+providers.mollie_test.connect_timeout_ms = 300
+providers.mollie_test.read_timeout_ms = 600
+providers.mollie_test.profile.polls_ms = [150, 400, 1000]
+providers.mollie_test.profile.propagation_ms = 800
+providers.mollie_test.profile.bound_ms = 6000
 execute.send_window_ms = 400
 execute.call_ms = 600
 circuit.wait_first_ms = 300
@@ -67,8 +91,18 @@ relay.waits_s = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 
 telemetry.level = 'warn'
 ";
 
-/// A provider that would carry out a repeat, and sends no notices. Nothing may be sent to it twice, whatever is not known: the rest goes to a person.
-const NO_REPEATS: &str = "providers.truelayer_test.profile.recognises_duplicates = false\n";
+/// Providers that would carry out a repeat, and send no notices. Nothing may be sent to them twice, whatever is not known: the rest goes to a person.
+/// Worldpay carries out the repeats of a card payout anyway, in all versions.
+const NO_REPEATS: &str = r"
+providers.truelayer_test.profile.recognises_duplicates = false
+providers.truelayer_v3_test.profile.recognises_duplicates = false
+providers.worldpay_account_test.profile.recognises_duplicates = false
+providers.worldpay_card_test.version = 'v3'
+providers.mollie_test.profile.recognises_duplicates = false
+";
+
+/// Events about card payouts are evidence: without keys, Worldpay tells of them only that they were taken.
+const EVENTS: &str = "providers.worldpay_card_test.event_keys = [{ id = '1', secret = 'for chaos only' }]\n";
 
 /// Longer than `workers.lease_ms` and `execute.send_window_ms` above.
 pub const PAST_THE_LEASE: Duration = Duration::from_millis(5_000);
@@ -83,7 +117,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// By odd seeds the provider recognises a repeated request by its key. By even ones it would carry it out again, and sends no notices.
+    /// By odd seeds the providers recognise a repeated request by its key, but for Worldpay with cards. By even ones they would carry it out again, and send
+    /// no notices.
     const fn recognises_repeats(&self) -> bool {
         self.seed % 2 == 1
     }
@@ -113,8 +148,8 @@ struct Report {
 /// # Errors
 /// It could not be run, or something happened that must not: then the payouts are named.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    let provider = if options.recognises_repeats() { "recognises repeats" } else { "would pay repeats and sends no notices" };
-    println!("chaos: {} payouts, seed {}, a provider that {provider}", options.payouts, options.seed);
+    let providers = if options.recognises_repeats() { "recognise repeats" } else { "would pay repeats and send no notices" };
+    println!("chaos: {} payouts, seed {}, providers that {providers}", options.payouts, options.seed);
     let folder = tempfile::Builder::new().prefix("payrelay-chaos-").tempdir()?;
     let Some(report) = stop.run_until_cancelled(storm_and_audit(&options, folder.path())).await else { bail!("stopped before the end") };
     let report = report.inspect_err(|_| println!("chaos: what the processes wrote is in {}", folder.path().display()));
@@ -129,7 +164,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
         std::fs::create_dir_all(parent)?;
     }
     std::fs::write(&options.out, serde_json::to_string_pretty(&report)? + "\n").with_context(|| format!("writing {}", options.out.display()))?;
-    println!("{}", report.table());
+    println!("{}\n{}", report.table(), report.by_provider());
     if report.findings.is_clean() {
         println!(
             "chaos: {} payouts, {} kills, {} double payments, nothing lost",
@@ -147,21 +182,22 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
 async fn storm_and_audit(options: &Options, folder: &Path) -> anyhow::Result<Report> {
     let began = Instant::now();
     let recognises_repeats = options.recognises_repeats();
-    let more = if recognises_repeats { SHORT.to_owned() } else { format!("{SHORT}{NO_REPEATS}") };
+    let more = format!("{SHORT}{EVENTS}{}", if recognises_repeats { "" } else { NO_REPEATS });
     let plan = Plan {
         folder,
         redis_url: None,
         fsync: Fsync::Always,
         listen: "127.0.0.1:0",
         more: &more,
+        providers: &Provider::ALL,
         sandbox: if recognises_repeats { impatient } else { unforgiving },
         // The ingress is in this process: it is not killed.
         role: Some(Role::Serve),
     };
     let mut local = Local::start(plan).await?;
-    let unfit = if recognises_repeats { Mood::Stuck } else { Mood::Return };
-    let moods = Mood::ALL.into_iter().filter(|mood| ![Mood::Plain, Mood::Stuck, unfit].contains(mood)).collect();
-    local.sandbox.set_random(Some(Distribution { fault_percent: PROVIDER_FAULTS, seed: options.seed, moods }));
+    // Of a return after the end, nobody would know without a notice.
+    let moods = Distribution::usual().into_iter().filter(|mood| recognises_repeats || *mood != Mood::Return).collect();
+    local.sandboxes.set_random(Some(&Distribution { fault_percent: PROVIDER_FAULTS, seed: options.seed, moods }));
     local.subscribe(&["*"]).await?;
     local.subscriber.misbehave(Some(Moods { fault_percent: SUBSCRIBER_FAULTS, seed: options.seed, late: Duration::from_millis(800) }));
 
@@ -174,8 +210,7 @@ async fn storm_and_audit(options: &Options, folder: &Path) -> anyhow::Result<Rep
     let findings = until_done(&local, &sent).await?;
     let counts = calm.end().await?;
     let findings = findings.with_logs(&program, &storm::WORKERS)?;
-    let provider_faults = sent.iter().filter(|sent| local.sandbox.payout(sent.provider_id()).is_some_and(|view| view.mood != Mood::Plain)).count();
-    let (provider_faults, subscriber_faults) = (provider_faults as u64, local.subscriber.failed());
+    let (provider_faults, subscriber_faults) = (findings.provider_faults(), local.subscriber.failed());
     let report = Report {
         seed: options.seed,
         payouts: options.payouts,
@@ -199,22 +234,32 @@ fn spread(payouts: u32) -> Duration {
 }
 
 fn impatient(settings: &mut Settings) {
-    settings.magic = false;
-    settings.authorise_after_ms = 100;
-    settings.submit_after_ms = 150;
-    settings.settle_after_ms = 200;
-    settings.return_after_ms = 300;
-    settings.slow_answer_ms = 1_000;
-    settings.answer_after_ms = 100;
-    settings.late_appear_ms = 1_200;
-    settings.retry_after_s = 1;
-    settings.notice_attempts = 40;
+    let behaviour =
+        Behaviour { magic: false, return_after_ms: 300, slow_answer_ms: 1_000, answer_after_ms: 100, late_appear_ms: 1_200, ..Behaviour::default() };
+    let Settings { truelayer, truelayer_v3, worldpay, mollie, .. } = settings;
+    for of_one in [&mut truelayer.behaviour, &mut truelayer_v3.behaviour, &mut worldpay.behaviour, &mut mollie.behaviour] {
+        *of_one = behaviour.clone();
+    }
+    (truelayer.authorise_after_ms, truelayer.submit_after_ms, truelayer.settle_after_ms) = (100, 150, 200);
+    (truelayer_v3.authorize_after_ms, truelayer_v3.execute_after_ms) = (150, 300);
+    (mollie.initiate_after_ms, mollie.process_after_ms, mollie.complete_after_ms) = (100, 150, 200);
+    worldpay.stage_ms = 100;
+    worldpay.event_keys = vec![EventKey { id: "1".to_owned(), secret: "for chaos only".into(), encoding: Encoding::Utf8 }];
+    // All of them from one balance at once.
+    mollie.one_per_balance = false;
+    for attempts in [&mut truelayer.notice_attempts, &mut truelayer_v3.notice_attempts, &mut mollie.notice_attempts] {
+        *attempts = 40;
+    }
+    (mollie.notice_wait_ms, worldpay.notice_wait_ms, worldpay.notice_longest_wait_ms) = (200, 200, 2_000);
 }
 
 fn unforgiving(settings: &mut Settings) {
     impatient(settings);
-    settings.pays_repeats = true;
-    settings.notice_url = None;
+    settings.notices = None;
+    settings.truelayer.pays_repeats = true;
+    settings.worldpay.pays_account_repeats = true;
+    // A key that is forgotten at once is paid again.
+    (settings.truelayer_v3.remembered_ms, settings.mollie.remembered_ms) = (0, 0);
 }
 
 /// Waits until the witnesses have nothing to say and nothing is left to do; after a time takes what they say as it is.
@@ -222,7 +267,7 @@ async fn until_done(local: &Local, sent: &[Sent]) -> anyhow::Result<Findings> {
     let began = Instant::now();
     loop {
         let heard = audit(local, sent).await;
-        let done = heard.as_ref().is_ok_and(|findings| findings.is_clean() && findings.left == 0) && audit::provider_is_done(local, sent);
+        let done = heard.as_ref().is_ok_and(|findings| findings.is_clean() && findings.left == 0) && local.sandboxes.are_done();
         if done || began.elapsed() > PATIENCE {
             // The store may have been restarted a moment ago, but now it has to answer.
             return heard;
@@ -239,7 +284,7 @@ impl Report {
         let mut left: Vec<(String, String)> = vec![
             ("payouts accepted".to_owned(), format!("{} of {}", self.accepted, self.payouts)),
             ("seconds".to_owned(), format!("{:.1}", self.seconds)),
-            ("faults of the provider".to_owned(), self.provider_faults.to_string()),
+            ("faults of the providers".to_owned(), self.provider_faults.to_string()),
             ("faults of the subscriber".to_owned(), self.subscriber_faults.to_string()),
             ("workers killed".to_owned(), self.counts.kills.to_string()),
             ("  of them at failpoints".to_owned(), self.counts.aborts.values().sum::<u64>().to_string()),
@@ -255,6 +300,18 @@ impl Report {
             let (name, value) = left.get(row).cloned().unwrap_or_default();
             let (must, zero) = right.get(row).map(|(must, zero)| ((*must).to_owned(), zero.to_string())).unwrap_or_default();
             table.add_row([name, value, must, zero]);
+        }
+        table
+    }
+}
+
+impl Report {
+    fn by_provider(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_header(["provider", "payouts", "faults", "double movements", "lost", "stuck", "inconclusive", "in review"]);
+        for (provider, at) in &self.findings.providers {
+            let counts = [at.payouts, at.faults, at.double_movements, at.lost, at.stuck, at.inconclusive_at_end, at.in_review];
+            table.add_row(std::iter::once((*provider).to_owned()).chain(counts.map(|count| count.to_string())));
         }
         table
     }

@@ -11,7 +11,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ::config::{File, FileFormat};
@@ -46,7 +45,8 @@ pub struct Config {
     #[serde(default)]
     pub providers: providers::Settings,
     pub telemetry: telemetry::Settings,
-    pub sandbox: Option<Sandbox>,
+    /// `payrelay sandbox`.
+    pub sandbox: Option<providers::sandbox::all::Settings>,
 }
 
 /// What this process may do.
@@ -76,15 +76,6 @@ pub struct Vault {
 pub struct Fence {
     /// A file that survives the process and is not part of the store. In memory only without it; live mode demands it.
     pub path: Option<PathBuf>,
-}
-
-/// `payrelay sandbox`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sandbox {
-    /// Where it listens.
-    pub address: SocketAddr,
-    pub truelayer: providers::truelayer::sandbox::Settings,
 }
 
 /// A thing that is wrong.

@@ -6,17 +6,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use domain::fact::Provider;
 use http::{Method, StatusCode};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use providers::truelayer::sandbox::mood::Mood;
+use providers::sandbox::mood::Mood;
 use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use workers::store::private_server::Fsync;
 
-use crate::local::{Local, Plan};
+use crate::local::{Local, Plan, order};
 use crate::run::{Role, Watch};
 use crate::subscriber::Received;
 
@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// A payout of the demo.
 struct Scene {
     title: &'static str,
+    provider: Provider,
     mood: Mood,
     /// The event that ends it.
     ends_with: &'static str,
@@ -33,12 +34,25 @@ struct Scene {
     sent: usize,
 }
 
-const SCENES: [Scene; 5] = [
-    Scene { title: "settles", mood: Mood::Plain, ends_with: "payout.completed", sent: 1 },
-    Scene { title: "loses its answer", mood: Mood::LostAnswer, ends_with: "payout.completed", sent: 1 },
-    Scene { title: "is rejected", mood: Mood::Reject, ends_with: "payout.failed", sent: 1 },
-    Scene { title: "is returned", mood: Mood::Return, ends_with: "payout.returned", sent: 1 },
-    Scene { title: "is sent twice", mood: Mood::DuplicateNotices, ends_with: "payout.completed", sent: 2 },
+const fn scene(title: &'static str, mood: Mood, ends_with: &'static str, sent: usize) -> Scene {
+    Scene { title, provider: Provider::Truelayer, mood, ends_with, sent }
+}
+
+const fn at(title: &'static str, provider: Provider, ends_with: &'static str) -> Scene {
+    Scene { title, provider, mood: Mood::Plain, ends_with, sent: 1 }
+}
+
+const SCENES: [Scene; 9] = [
+    scene("settles", Mood::Plain, "payout.completed", 1),
+    scene("loses its answer", Mood::LostAnswer, "payout.completed", 1),
+    scene("is rejected", Mood::Reject, "payout.failed", 1),
+    scene("is returned", Mood::Return, "payout.returned", 1),
+    scene("is sent twice", Mood::DuplicateNotices, "payout.completed", 2),
+    at("at truelayer-v3", Provider::TruelayerV3, "payout.completed"),
+    at("at worldpay-account", Provider::WorldpayAccount, "payout.completed"),
+    // Without keys for events, Worldpay tells of a basic disbursement only that it was taken.
+    at("at worldpay-card", Provider::WorldpayCard, "payout.authorised"),
+    at("at mollie", Provider::Mollie, "payout.completed"),
 ];
 
 /// What `dev` is asked to do.
@@ -68,10 +82,12 @@ struct Report {
 #[derive(serde::Serialize)]
 struct SceneReport {
     title: &'static str,
+    provider: &'static str,
     transaction_id: Uuid,
     status: String,
     events: Vec<String>,
-    movements: usize,
+    /// How often money left for it, by the books of its provider.
+    movements: u32,
 }
 
 /// Starts the installation, shows what was asked for, and ends with it, or with `stop`.
@@ -87,11 +103,13 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
         fsync: Fsync::Always,
         listen,
         more: "",
+        providers: &Provider::ALL,
         sandbox: |settings| {
+            let settings = &mut settings.truelayer;
             settings.authorise_after_ms = 150;
             settings.submit_after_ms = 250;
             settings.settle_after_ms = 350;
-            settings.return_after_ms = 600;
+            settings.behaviour.return_after_ms = 600;
         },
         role: Some(Role::All),
     };
@@ -100,7 +118,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     if let Some(listening) = local.listening {
         println!("operators  http://{}/metrics", listening.admin);
     }
-    println!("sandbox    {}/sandbox/moods", local.sandbox_url);
+    println!("sandboxes  {}", local.sandbox_url);
     println!("subscriber {}", local.subscriber_url);
     println!("store      {}\n", local.config.redis.url);
     let told = local.subscriber.tell();
@@ -131,7 +149,7 @@ async fn show(local: &Local, mut told: UnboundedReceiver<Received>) -> anyhow::R
     for (place, scene) in SCENES.iter().enumerate() {
         let id = Uuid::new_v4();
         for n in 0..scene.sent {
-            let answer = local.caller.call(Method::POST, "/v1/payouts", Some(&order(id, scene.mood))).await?;
+            let answer = local.caller.call(Method::POST, "/v1/payouts", Some(&order(scene.provider, id, scene.mood.amount()))).await?;
             if answer.status != StatusCode::ACCEPTED {
                 bail!("a payout was answered {}: {}", answer.status, answer.body);
             }
@@ -157,25 +175,30 @@ async fn show(local: &Local, mut told: UnboundedReceiver<Received>) -> anyhow::R
     }
     screen.end();
 
-    let ledger = local.sandbox.ledger();
+    let moved = local.sandboxes.moved();
     let mut scenes = Vec::new();
     for (id, place) in &ids {
         let seen = &events[*place];
         ensure!(seen.iter().map(|(sequence, _)| *sequence).eq(1..=u32::try_from(seen.len())?), "events of a payout came out of order: {seen:?}");
         let found = local.caller.expect(Method::GET, &format!("/v1/payouts/{id}"), None).await?;
         let payout: domain::id::PayoutId = found["result"]["payout_id"].as_str().context("a payout_id")?.parse()?;
-        let out = |movement: &&providers::truelayer::sandbox::book::Movement| {
-            movement.direction == providers::truelayer::sandbox::book::Direction::Out
-                && movement.payout_and_attempt().is_some_and(|(id, _)| id == payout)
-        };
+        let scene = &SCENES[*place];
+        let movements = moved.get(&(payout, scene.provider)).map_or(0, |moved| moved.out);
+        ensure!(
+            movements == u32::from(scene.mood != Mood::Reject),
+            "{}: by the books of {}, money left {movements} times",
+            scene.title,
+            scene.provider.name()
+        );
         scenes.push((
             *place,
             SceneReport {
-                title: SCENES[*place].title,
+                title: scene.title,
+                provider: scene.provider.name(),
                 transaction_id: id.parse()?,
                 status: found["result"]["status"].as_str().unwrap_or_default().to_owned(),
                 events: seen.iter().map(|(_, kind)| kind.clone()).collect(),
-                movements: ledger.movements.iter().filter(out).count(),
+                movements,
             },
         ));
     }
@@ -185,23 +208,9 @@ async fn show(local: &Local, mut told: UnboundedReceiver<Received>) -> anyhow::R
         requests: SCENES.iter().map(|scene| scene.sent).sum(),
         webhooks_verified: local.subscriber.verified(),
         webhooks_refused: local.subscriber.refused(),
-        double_payments: ledger.double_movements,
+        double_payments: local.sandboxes.ledger().double_movements,
         seconds: began.elapsed().as_secs_f64(),
         scenes: scenes.into_iter().map(|(_, scene)| scene).collect(),
-    })
-}
-
-/// The request of a scene: its mood is the sandbox's magic amount.
-fn order(id: Uuid, mood: Mood) -> Value {
-    let step = Mood::ALL.iter().position(|known| *known == mood).unwrap_or(0);
-    json!({
-        "transaction_id": id,
-        "beneficiary_name": "John Smith",
-        "beneficiary_iban": "GB33BUKB20201555555555",
-        "beneficiary_reference": "Withdrawal 204",
-        "currency": "GBP",
-        "amount_in_minor": Mood::FIRST_AMOUNT + i64::try_from(step).unwrap_or(0),
-        "context_code": "withdrawal",
     })
 }
 
@@ -216,10 +225,10 @@ fn print_curls(local: &Local, report: Option<&Report>, runs: bool) {
     println!("  curl -s -H \"Authorization: Bearer $TOKEN\" '{base}/v1/payouts?status=settled&limit=5'");
     println!(
         "  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/payouts -d '{}'",
-        order(Uuid::new_v4(), Mood::Plain)
+        order(Provider::Truelayer, Uuid::new_v4(), Mood::Plain.amount())
     );
-    println!("  curl -s {}/sandbox/moods   # the amount of a payout chooses how the provider misbehaves", local.sandbox_url);
-    println!("  curl -s {}/sandbox/ledger  # the provider's own books", local.sandbox_url);
+    println!("  curl -s {}          # the providers, and how the amount of a payout chooses the way in which they misbehave", local.sandbox_url);
+    println!("  curl -s {}/ledgers  # the providers' own books", local.sandbox_url);
 }
 
 /// The live display: a line per payout with its state, above it the events as they arrive. Plain lines where nobody watches.
@@ -231,7 +240,7 @@ impl Screen {
     fn new() -> Self {
         let bars = std::io::stderr().is_terminal().then(|| {
             let all = MultiProgress::new();
-            let style = ProgressStyle::with_template("{spinner} {prefix:<18} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{spinner} {prefix:<20} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
             let bars = SCENES.iter().map(|scene| {
                 let bar = all.add(ProgressBar::new_spinner());
                 bar.set_style(style.clone());
@@ -246,7 +255,7 @@ impl Screen {
     }
 
     fn event(&self, place: usize, scene: &Scene, received: &Received, ended: bool, after: Duration) {
-        let line = format!("{:>7.3} s  {:<18} #{} {:<28} signature verified", after.as_secs_f64(), scene.title, received.sequence, received.kind);
+        let line = format!("{:>7.3} s  {:<20} #{} {:<28} signature verified", after.as_secs_f64(), scene.title, received.sequence, received.kind);
         match &self.bars {
             Some((all, bars)) => {
                 let _ = all.println(line);

@@ -1,5 +1,8 @@
-//! A whole installation on this machine, for trying out, measuring and breaking: a private store, the sandbox, a subscriber, keys, and a
+//! A whole installation on this machine, for trying out, measuring and breaking: a private store, the sandboxes of all providers, a subscriber, keys, and a
 //! configuration that joins them. Every port is picked by the system and on loopback.
+
+mod accounts;
+mod order;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,12 +12,14 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::credential::{ApiKey, Reach, Scope, token, token_hash};
+use domain::fact::Provider;
 use domain::id::{ApiKeyId, Mode};
 use domain::signature::Secret;
 use http::Method;
+use providers::Providers;
 use providers::jws::{Algorithm, SigningKey};
-use providers::truelayer::sandbox::{self, ClientKey, Sandbox};
-use secrecy::{ExposeSecret as _, SecretString};
+use providers::sandbox::all::{self, All};
+use secrecy::SecretString;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -23,13 +28,13 @@ use tokio_util::sync::CancellationToken;
 use workers::store::Store;
 use workers::store::private_server::{Fsync, PrivateServer};
 
+pub(crate) use self::accounts::Accounts;
+pub use self::order::order;
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::run::{self, Listening, Role, Watch};
 use crate::subscriber::Subscriber;
 
-pub(crate) const CLIENT: &str = "local-client";
-pub(crate) const PROVIDER_KID: &str = "5f0ee2a3-3c55-4f6c-9a0e-6f6c1b0d6a01";
 const CALLER_KID: &str = "5f0ee2a3-3c55-4f6c-9a0e-6f6c1b0d6a02";
 
 /// What a local installation is made of.
@@ -43,8 +48,10 @@ pub struct Plan<'a> {
     pub listen: &'a str,
     /// More configuration, in TOML: dotted keys (`redis.deadline_ms = 500`) that the generated file does not have, then whole sections.
     pub more: &'a str,
-    /// Changes what the sandbox is like.
-    pub sandbox: fn(&mut sandbox::Settings),
+    /// The providers at which the installation has accounts. Every sandbox runs, whoever uses it.
+    pub providers: &'a [Provider],
+    /// Changes what the sandboxes are like.
+    pub sandbox: fn(&mut all::Settings),
     /// What this process does itself, if anything; other processes can be started with [`Local::config_file`].
     pub role: Option<Role>,
 }
@@ -52,9 +59,12 @@ pub struct Plan<'a> {
 /// A running installation. Ends when dropped; [`Local::stop`] ends it in order.
 pub struct Local {
     pub server: Option<PrivateServer>,
-    pub sandbox: Sandbox,
+    pub sandboxes: All,
+    /// Where the sandboxes are, with a page that lists them.
     pub sandbox_url: String,
     pub config: Config,
+    /// What is known of the providers at which there are accounts.
+    pub providers: Providers,
     /// The same configuration, for other processes.
     pub config_file: PathBuf,
     /// Where this process listens, if it has a role.
@@ -66,6 +76,7 @@ pub struct Local {
     pub caller: Caller,
     /// A platform key without that duty.
     pub unsigned: Caller,
+    accounts: Accounts,
     stop: CancellationToken,
     stop_last: CancellationToken,
     running: JoinSet<anyhow::Result<()>>,
@@ -94,9 +105,8 @@ impl Local {
 
         let sandbox_listener = TcpListener::bind("127.0.0.1:0").await?;
         let sandbox_url = format!("http://{}", sandbox_listener.local_addr()?);
-        let provider_key = SigningKey::generate(PROVIDER_KID, Algorithm::Es512)?;
-        let client_secret = random_text()?;
-        let text = configuration(&plan, &url, &sandbox_url, &client_secret, &provider_key)?;
+        let accounts = Accounts::new()?;
+        let text = configuration(&plan, &url, &sandbox_url, &accounts)?;
         let config_file = plan.folder.join("payrelay.toml");
         std::fs::write(&config_file, &text).with_context(|| format!("writing {}", config_file.display()))?;
         let config = Config::read(Some((&config_file.display().to_string(), &text)), [])?;
@@ -114,14 +124,11 @@ impl Local {
         };
         let base = ingress.map_or_else(String::new, |address| format!("http://{address}"));
 
-        let public_key_pem = provider_key.verifying_key()?.to_pem()?;
-        let keys = vec![ClientKey { kid: PROVIDER_KID.to_owned(), public_key_pem }];
-        let mut settings = sandbox::Settings::new(CLIENT, client_secret.clone().into(), keys);
-        settings.public_url = Some(sandbox_url.clone());
-        settings.notice_url = ingress.map(|address| format!("http://{address}/notices/truelayer"));
+        let mut settings = config.sandbox.clone().context("the sandboxes of a local installation")?;
+        settings.notices = ingress.map(|address| format!("http://{address}"));
         (plan.sandbox)(&mut settings);
-        let sandbox = Sandbox::new(settings)?;
-        let (serving, ends) = (sandbox.clone(), stop_last.clone());
+        let sandboxes = All::new(settings, &sandbox_url)?;
+        let (serving, ends) = (sandboxes.clone(), stop_last.clone());
         running.spawn(async move { Ok(serving.serve(sandbox_listener, ends).await?) });
 
         let subscriber = Subscriber::default();
@@ -135,8 +142,9 @@ impl Local {
         let caller = Caller::new(&base, make_key(&config, &store, Some(&signing)).await?, Some(signing));
         let unsigned = caller.unsigned(make_key(&config, &store, None).await?);
         Ok(Self {
+            providers: Providers::new(&config.providers)?,
             server,
-            sandbox,
+            sandboxes,
             sandbox_url,
             config,
             config_file,
@@ -146,6 +154,7 @@ impl Local {
             subscriber_url,
             caller,
             unsigned,
+            accounts,
             stop,
             stop_last,
             running,
@@ -162,6 +171,17 @@ impl Local {
         let secret = answer["result"]["secret"].as_str().or_else(|| answer["secret"].as_str()).context("the secret of the subscription")?;
         self.subscriber.trust(vec![Secret::parse(secret)?]);
         Ok(())
+    }
+
+    /// Another configuration file of the same installation, with accounts at these providers too.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn config_with(&self, providers: &[Provider]) -> anyhow::Result<PathBuf> {
+        let path = self.config_file.with_extension("more.toml");
+        let text = std::fs::read_to_string(&self.config_file)? + &self.accounts.of(providers, &self.sandbox_url)?;
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
     }
 
     /// Lets what is under way finish, then ends everything, the private server last.
@@ -202,9 +222,9 @@ async fn play(
     }
 }
 
-fn configuration(plan: &Plan<'_>, redis: &str, sandbox: &str, client_secret: &str, key: &SigningKey) -> anyhow::Result<String> {
+fn configuration(plan: &Plan<'_>, redis: &str, sandbox: &str, accounts: &Accounts) -> anyhow::Result<String> {
     let fence = plan.folder.join("fence");
-    let Plan { listen, more, .. } = plan;
+    let Plan { listen, more, providers, .. } = plan;
     Ok(format!(
         r#"redis.url = {redis:?}
 {prefix}
@@ -214,31 +234,14 @@ ingress.admin_listen = "127.0.0.1:0"
 ingress.key_pepper = "{pepper}"
 fence.path = {fence:?}
 egress.allow = ["127.0.0.1"]
-{account}
-{more}
+{account}{sandboxes}{more}
 "#,
         // A store of its own needs no name of its own.
         prefix = plan.redis_url.as_ref().map_or_else(String::new, |_| format!("redis.prefix = \"local-{}:\"", uuid::Uuid::new_v4().simple())),
         vault = random_text()?,
         pepper = random_text()?,
-        account = account(sandbox, client_secret, key)?,
-    ))
-}
-
-/// The part of a configuration that leads to a sandbox.
-pub(crate) fn account(sandbox: &str, client_secret: &str, key: &SigningKey) -> anyhow::Result<String> {
-    let pem = key.to_pem()?;
-    Ok(format!(
-        r#"providers.truelayer_test.base_url = "{sandbox}"
-providers.truelayer_test.auth_url = "{sandbox}"
-providers.truelayer_test.client_id = "{CLIENT}"
-providers.truelayer_test.client_secret = "{client_secret}"
-providers.truelayer_test.kid = "{PROVIDER_KID}"
-providers.truelayer_test.private_key_pem = """
-{pem}"""
-providers.truelayer_test.jku = ["{sandbox}/.well-known/jwks"]
-"#,
-        pem = pem.expose_secret(),
+        account = accounts.of(providers, sandbox)?,
+        sandboxes = accounts.sandboxes("127.0.0.1:0", None)?,
     ))
 }
 

@@ -1,7 +1,10 @@
-//! What the sandboxes of all providers share: the auditor, chance, connections that can be cut, and the sending of notices.
+//! What the sandboxes of all providers share: the auditor, moods and chance, connections that can be cut, the course of a payout and its notices, and the
+//! address at which all of them can be reached together.
 
 pub(crate) mod admin;
+pub mod all;
 pub mod audit;
+pub mod behaviour;
 pub mod book;
 pub mod calls;
 pub(crate) mod course;
@@ -10,6 +13,7 @@ pub(crate) mod journal;
 pub(crate) mod line;
 pub mod mood;
 pub(crate) mod outbox;
+mod page;
 
 use axum::extract::Request;
 use bytes::Bytes;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use domain::fact::Provider;
 use domain::id::Shard;
 use domain::signature::Secret;
 use http::Method;
@@ -66,11 +67,13 @@ pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort) -> any
         fsync,
         listen: &address.to_string(),
         more: "",
+        providers: &[Provider::Truelayer],
         sandbox: |settings| {
+            let settings = &mut settings.truelayer;
             settings.authorise_after_ms = 0;
             settings.submit_after_ms = 0;
             settings.settle_after_ms = 0;
-            settings.magic = false;
+            settings.behaviour.magic = false;
             // RSA signatures of 2 ms each would measure the sandbox.
             settings.notice_signature = NoticeSignature::Request;
         },
@@ -207,7 +210,7 @@ impl Bench<'_> {
         load::exactly(orders, self.effort.settled).await?;
         let took = self.verified(before, self.effort.settled, began).await?;
         self.figures.insert("settled_per_s", per_s(self.effort.settled, took));
-        ensure!(self.local.sandbox.ledger().double_movements == 0, "a payout was paid twice");
+        ensure!(self.local.sandboxes.ledger().double_movements == 0, "a payout was paid twice");
         Ok(())
     }
 

@@ -1,15 +1,16 @@
-//! The witnesses: what the provider's ledger, the store and the subscriber say about each payout, and where they do not agree.
+//! The witnesses: what the providers' ledgers, the store and the subscriber say about each payout, and where they do not agree.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use domain::delivery::Status;
-use domain::id::PayoutId;
+use domain::fact::Provider;
+use domain::id::{Mode, PayoutId};
 use domain::payout::What;
 use domain::payout::state::StateName;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use providers::truelayer::sandbox::book::Direction;
-use providers::truelayer::sandbox::mood::Mood;
+use providers::sandbox::all::Moved;
+use providers::sandbox::mood::Mood;
 use serde::Serialize;
 use workers::store::payouts::Timeline;
 
@@ -25,7 +26,7 @@ const AT_ONCE: usize = 32;
 /// What was found. The numbers up to `panics` must be 0.
 #[derive(Debug, Default, Serialize)]
 pub struct Findings {
-    /// Movements out while another one of the same payout had not come back, by the provider's ledger.
+    /// Movements out while another one of the same payout had not come back, by the ledgers of all providers together.
     pub double_movements: u64,
     /// Accepted, and not in the store.
     pub lost: u64,
@@ -52,10 +53,13 @@ pub struct Findings {
     /// Panics of workers.
     pub panics: u64,
     pub by_state: BTreeMap<&'static str, u64>,
+    pub providers: BTreeMap<&'static str, AtProvider>,
     /// What had become of the sends of those in review.
     pub in_review_after: BTreeMap<String, u64>,
     pub abandoned: u64,
-    /// Entries of lanes, due or not.
+    /// Payouts at the last word of a provider that tells no more of them. They are still asked after, now and then.
+    pub at_last_word: u64,
+    /// Entries of lanes, due or not, but for those.
     #[serde(skip)]
     pub left: u64,
     /// What is wrong, payout by payout.
@@ -63,11 +67,18 @@ pub struct Findings {
     pub named: Vec<String>,
 }
 
-/// What moved for one payout.
-#[derive(Clone, Copy, Debug, Default)]
-struct Moved {
-    out: u32,
-    back: u32,
+/// What was found at one provider.
+#[derive(Debug, Default, Serialize)]
+pub struct AtProvider {
+    pub payouts: u64,
+    /// Payouts that it took in a mood.
+    pub faults: u64,
+    /// By its own ledger alone.
+    pub double_movements: u64,
+    pub lost: u64,
+    pub stuck: u64,
+    pub inconclusive_at_end: u64,
+    pub in_review: u64,
 }
 
 impl Findings {
@@ -108,7 +119,17 @@ impl Findings {
     }
 
     fn name(&mut self, sent: &Sent, what: impl std::fmt::Display) {
-        self.named.push(format!("{} ({}): {what}", sent.id, sent.transaction));
+        self.named.push(format!("{} ({}, {}): {what}", sent.id, sent.transaction, sent.provider.name()));
+    }
+
+    fn at(&mut self, provider: Provider) -> &mut AtProvider {
+        self.providers.entry(provider.name()).or_default()
+    }
+
+    /// Payouts that a provider took in a mood.
+    #[must_use]
+    pub fn provider_faults(&self) -> u64 {
+        self.providers.values().map(|at| at.faults).sum()
     }
 }
 
@@ -119,32 +140,42 @@ impl Findings {
 pub async fn audit(local: &Local, sent: &[Sent]) -> anyhow::Result<Findings> {
     let store = &local.store;
     let timelines = stream::iter(sent).map(|sent| store.timeline(sent.id)).buffered(AT_ONCE).try_collect::<Vec<_>>().await?;
-    let ledger = local.sandbox.ledger();
+    let sandboxes = &local.sandboxes;
+    let mut found =
+        Findings { double_movements: sandboxes.ledger().double_movements, webhooks_refused: local.subscriber.refused(), ..Findings::default() };
+    // Wherever it moved: nobody but the provider that was asked may have paid.
     let mut moved: BTreeMap<PayoutId, Moved> = BTreeMap::new();
-    let mut found = Findings { double_movements: ledger.double_movements, webhooks_refused: local.subscriber.refused(), ..Findings::default() };
-    for movement in &ledger.movements {
-        let Some((payout, _)) = movement.payout_and_attempt() else { continue };
+    for ((payout, _), at_one) in sandboxes.moved() {
         let moved = moved.entry(payout).or_default();
-        match movement.direction {
-            Direction::Out => moved.out += 1,
-            Direction::Back => moved.back += 1,
-        }
+        moved.out += at_one.out;
+        moved.back += at_one.back;
     }
     for (sent, timeline) in sent.iter().zip(&timelines) {
         let moved = moved.get(&sent.id).copied().unwrap_or_default();
+        let faulty = sandboxes.mood(sent.provider, sent.provider_key()).is_some_and(|mood| mood != Mood::Plain);
+        let at = found.at(sent.provider);
+        at.payouts += 1;
+        at.faults += u64::from(faulty);
         if moved.out > 1 {
             found.name(sent, format_args!("money left {} times", moved.out));
         }
         match timeline {
             Some(timeline) => {
-                found.state(sent, timeline, moved);
+                found.state(local, sent, timeline, moved);
                 found.events(local, sent, timeline);
             }
             None if sent.accepted || moved.out > 0 => {
                 found.lost += 1;
+                found.at(sent.provider).lost += 1;
                 found.name(sent, "was accepted and is not in the store");
             }
             None => {}
+        }
+    }
+    for provider in Provider::ALL {
+        let double_movements = sandboxes.ledger_of(provider).double_movements;
+        if let Some(at) = found.providers.get_mut(provider.name()) {
+            at.double_movements = double_movements;
         }
     }
     for shard in store.shards().all() {
@@ -160,28 +191,20 @@ pub async fn audit(local: &Local, sent: &[Sent]) -> anyhow::Result<Findings> {
         found.frozen += u64::from(vitals.frozen);
         found.imbalance += store.imbalance(shard).await?.unsigned_abs();
     }
+    found.left = found.left.saturating_sub(found.at_last_word);
     Ok(found)
 }
 
-/// Whether the provider will tell nothing more by itself.
-pub(super) fn provider_is_done(local: &Local, sent: &[Sent]) -> bool {
-    let ended = |sent: &Sent| {
-        let Some(view) = local.sandbox.payout(sent.provider_id()) else { return true };
-        view.payout.is_none_or(|payout| match payout.status.as_str() {
-            "failed" | "rejected" => true,
-            "settled" => view.mood != Mood::Return,
-            _ => false,
-        })
-    };
-    sent.iter().all(ended)
-}
-
 impl Findings {
-    fn state(&mut self, sent: &Sent, timeline: &Timeline, moved: Moved) {
-        let state = timeline.payout.state.name();
+    fn state(&mut self, local: &Local, sent: &Sent, timeline: &Timeline, moved: Moved) {
+        let payout = &timeline.payout;
+        let state = payout.state.name();
+        let told = payout.attempts.last().and_then(|attempt| attempt.provider_status.as_deref());
+        let has_the_last_word = told.is_some_and(|told| local.providers.profile(sent.provider, Mode::Test).last_words.contains(&told));
         *self.by_state.entry(state.as_str()).or_default() += 1;
         if state == StateName::InReview {
             let facts = timeline.observations.iter().rev().filter_map(|seen| seen.fact.as_ref());
+            self.at(sent.provider).in_review += 1;
             let why = facts.filter_map(|fact| if let What::NoAnswer { why, .. } = &fact.what { Some(why.as_str()) } else { None }).next();
             *self.in_review_after.entry(why.unwrap_or("other").to_owned()).or_default() += 1;
         }
@@ -191,6 +214,11 @@ impl Findings {
             StateName::Returned => moved.out > 0 && left == 0,
             StateName::Failed | StateName::Rejected | StateName::Canceled => left == 0,
             StateName::InReview => true,
+            // Nothing more will be said, whatever becomes of the money.
+            StateName::Authorised if has_the_last_word => {
+                self.at_last_word += 1;
+                moved.out == 1
+            }
             StateName::Requested
             | StateName::AwaitingApproval
             | StateName::Scheduled
@@ -199,6 +227,9 @@ impl Findings {
             | StateName::Authorised
             | StateName::Submitted => {
                 self.stuck += 1;
+                let at = self.at(sent.provider);
+                at.stuck += 1;
+                at.inconclusive_at_end += u64::from(state == StateName::Inconclusive);
                 self.name(sent, format_args!("is still {}", state.as_str()));
                 true
             }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use domain::fact::Provider;
 use domain::id::{Mode, PayoutId, ProviderKey};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use workers::clock::Clock;
 
 use super::dice::Dice;
 use crate::caller::{Answer, Caller};
-use crate::local::Local;
+use crate::local::{Local, order};
 
 /// How long one request is repeated.
 const STUBBORN: Duration = Duration::from_secs(60);
@@ -22,6 +23,8 @@ const STUBBORN: Duration = Duration::from_secs(60);
 pub struct Sent {
     pub transaction: Uuid,
     pub id: PayoutId,
+    /// Who was to pay it.
+    pub provider: Provider,
     /// Answered 202, at least once.
     pub accepted: bool,
     /// What the platform was told when it took the payout back: that it is canceled, or that it is too late.
@@ -30,6 +33,7 @@ pub struct Sent {
 
 /// What is done with one payout, and when.
 struct Course {
+    provider: Provider,
     transaction: Uuid,
     body: Value,
     begins: Duration,
@@ -42,8 +46,8 @@ struct Course {
 impl Sent {
     /// The name of its first attempt at the provider.
     #[must_use]
-    pub fn provider_id(&self) -> Uuid {
-        ProviderKey::derive(self.id, 1).as_uuid()
+    pub fn provider_key(&self) -> ProviderKey {
+        ProviderKey::derive(self.id, 1)
     }
 }
 
@@ -72,15 +76,9 @@ impl Course {
             // Together with others.
             begins = Duration::from_secs(begins.as_secs());
         }
-        let mut body = json!({
-            "transaction_id": transaction,
-            "beneficiary_name": "John Smith",
-            "beneficiary_iban": "GB33BUKB20201555555555",
-            "beneficiary_reference": format!("Withdrawal {}", dice.within(0..100_000)),
-            "currency": "GBP",
-            "amount_in_minor": dice.within(1..100_000),
-            "context_code": "withdrawal",
-        });
+        let provider = dice.pick(&Provider::ALL).unwrap_or(Provider::Truelayer);
+        let mut body = order(provider, transaction, i64::try_from(dice.within(1..100_000)).unwrap_or(1));
+        body["beneficiary_reference"] = json!(format!("Withdrawal {}", dice.within(0..100_000)));
         if dice.percent(10) {
             let at = Clock::of_the_machine().saturating_add(begins + dice.millis(1_000..3_000)).unwrap_or(jiff::Timestamp::MAX);
             body["scheduled_for"] = json!(at.to_string());
@@ -88,12 +86,12 @@ impl Course {
         // While it may not be dispatched yet, or while nobody knows what became of it.
         let soon = dice.percent(60);
         let taken_back = dice.percent(16).then(|| dice.millis(if soon { 0..40 } else { 40..6_000 }));
-        Self { transaction, body, begins, again: dice.percent(10), taken_back }
+        Self { provider, transaction, body, begins, again: dice.percent(10), taken_back }
     }
 
     async fn run(self, caller: Caller, id: PayoutId) -> anyhow::Result<Sent> {
         tokio::time::sleep(self.begins).await;
-        let mut sent = Sent { transaction: self.transaction, id, accepted: false, canceled: None };
+        let mut sent = Sent { transaction: self.transaction, id, provider: self.provider, accepted: false, canceled: None };
         let post = || stubbornly(&caller, "/v1/payouts", Some(&self.body));
         let (answer, again) = tokio::join!(post(), async { if self.again { Some(post().await) } else { None } });
         for answer in [answer, again.flatten()].into_iter().flatten() {
@@ -111,6 +109,8 @@ impl Course {
             sent.canceled = match stubbornly(&caller, &format!("/v1/payouts/{}/cancel", self.transaction), None).await {
                 Some(answer) if answer.status == StatusCode::OK => Some(true),
                 Some(answer) if answer.status == StatusCode::CONFLICT => Some(false),
+                // The provider is asked, and who wins is told later.
+                Some(answer) if answer.status == StatusCode::ACCEPTED => None,
                 Some(answer) => bail!("taking a payout back was answered {}: {}", answer.status, answer.body),
                 None => None,
             };

@@ -23,9 +23,9 @@ use payrelay::chaos::{self, Sent};
 use payrelay::child::{Child, Program, Signal};
 use payrelay::local::{Local, Plan};
 use payrelay::run::Role;
-use providers::truelayer::sandbox::Settings;
-use providers::truelayer::sandbox::book::{Calls, Direction};
-use providers::truelayer::sandbox::mood::Mood;
+use providers::sandbox::all::Settings;
+use providers::sandbox::calls::Calls;
+use providers::sandbox::mood::Mood;
 use serde_json::json;
 use uuid::Uuid;
 use workers::store::private_server::{Fsync, PrivateServer};
@@ -63,6 +63,7 @@ impl Site {
             fsync: Fsync::Always,
             listen: "127.0.0.1:0",
             more: &more.join("\n"),
+            providers: &Provider::ALL,
             sandbox,
             role: Some(Role::Serve),
         };
@@ -87,20 +88,19 @@ impl Site {
     }
 
     async fn post_again(&self, transaction: Uuid, mood: Mood) -> Sent {
-        let place = i64::try_from(Mood::ALL.iter().position(|known| *known == mood).unwrap()).unwrap();
         let body = json!({
             "transaction_id": transaction,
             "beneficiary_name": "John Smith",
             "beneficiary_iban": "GB33BUKB20201555555555",
             "beneficiary_reference": "Withdrawal 204",
             "currency": "GBP",
-            "amount_in_minor": Mood::FIRST_AMOUNT + place,
+            "amount_in_minor": mood.amount(),
             "context_code": "withdrawal",
         });
         let answer = self.local.caller.call(Method::POST, "/v1/payouts", Some(&body)).await.unwrap();
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
         let id = PayoutId::derive(&self.local.config.ingress.default_party, Mode::Test, &transaction.to_string(), self.local.store.shards());
-        Sent { transaction, id, accepted: true, canceled: None }
+        Sent { transaction, id, provider: Provider::Truelayer, accepted: true, canceled: None }
     }
 
     /// A worker at work, with twenty payouts just asked for.
@@ -153,14 +153,12 @@ impl Site {
 
     /// What the provider was asked about it.
     fn calls(&self, sent: &Sent) -> Calls {
-        self.local.sandbox.payout(sent.provider_id()).map(|view| view.calls).unwrap_or_default()
+        self.local.sandboxes.truelayer.payout(sent.provider_key().as_uuid()).map(|view| view.calls).unwrap_or_default()
     }
 
     /// How often money left for it.
     fn movements(&self, sent: &Sent) -> usize {
-        let out = |id: PayoutId, direction| id == sent.id && direction == Direction::Out;
-        let movements = self.local.sandbox.movements();
-        movements.iter().filter(|movement| movement.payout_and_attempt().is_some_and(|(id, _)| out(id, movement.direction))).count()
+        self.local.sandboxes.times_paid(sent.id)
     }
 
     async fn observed(&self, sent: &Sent, is_it: impl Fn(&What) -> bool) -> bool {
@@ -268,7 +266,7 @@ async fn a_crash_with_the_request_half_written() {
 #[tokio::test]
 async fn a_crash_between_the_request_and_its_answer() {
     let slow = [("execute.call_ms", "3000"), ("workers.drain_ms", "5000"), ("workers.handler_deadline_ms", "5500"), ("workers.lease_ms", "7500")];
-    let site = Site::with(&slow, |settings| settings.slow_answer_ms = 2_500).await;
+    let site = Site::with(&slow, |settings| settings.truelayer.behaviour.slow_answer_ms = 2_500).await;
     let sent = site.post_in(Mood::SlowAnswer).await;
     let mut first = site.worker("first", "");
     eventually("the request arrives", PATIENCE, async || site.calls(&sent).creates == 1).await;
@@ -556,7 +554,7 @@ async fn a_worker_that_is_asked_to_end_gives_back_its_leases() {
         ("workers.handler_deadline_ms", "5500"),
         ("workers.drain_ms", "5500"),
     ];
-    let site = Site::with(&long_lease, |settings| settings.slow_answer_ms = 1_000).await;
+    let site = Site::with(&long_lease, |settings| settings.truelayer.behaviour.slow_answer_ms = 1_000).await;
     let paid: Vec<Sent> = stream::iter(0..12).map(|_| site.post_in(Mood::SlowAnswer)).buffer_unordered(4).collect().await;
     let mut first = site.worker("first", "");
     let begun = || paid.iter().filter(|sent| site.calls(sent).creates > 0).count();

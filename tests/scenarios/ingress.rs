@@ -316,6 +316,7 @@ async fn live_mode_is_off_unless_the_configuration_says_otherwise() {
         fsync: Fsync::Always,
         listen: "127.0.0.1:0",
         more: "",
+        providers: &domain::fact::Provider::ALL,
         sandbox: |_| {},
         role: Some(Role::Serve),
     };
@@ -655,7 +656,7 @@ async fn a_notice_is_good_for_payouts_of_its_mode_only() {
         let body = body.to_string();
         let signature = key.sign_request(&http_method(), path, &[], body.as_bytes(), Some(&jku)).unwrap();
         let request = installation.http.post(format!("{}{path}", installation.url)).header("Tl-Signature", signature).body(body);
-        assert_eq!(Reply::of(request).await.status, 204);
+        assert_eq!(Reply::of(request).await.status, 200);
         installation.settle().await;
         assert_eq!(caller.get(&format!("/v1/payouts/{id}")).await.json["result"]["status"], expected);
     }
@@ -718,17 +719,17 @@ async fn only_verified_notices_are_remembered() {
     assert!(waiting().await.is_empty());
 
     for _ in 0..2 {
-        assert_eq!(send(path, &body, sign(path, &body)).await.status, 204);
+        assert_eq!(send(path, &body, sign(path, &body)).await.status, 200);
     }
     // With one mode configured the mode can be left out; it is the same notice.
-    assert_eq!(send("/notices/truelayer", &body, sign("/notices/truelayer", &body)).await.status, 204);
+    assert_eq!(send("/notices/truelayer", &body, sign("/notices/truelayer", &body)).await.status, 200);
     let remembered = waiting().await;
     assert_eq!(remembered.len(), 1);
     let notice: workers::settle::StoredNotice = serde_json::from_slice(&remembered[0]).unwrap();
     assert_eq!((notice.mode, notice.told.key), (Mode::Test, provider_key));
 
     let topup = event("topup_received");
-    assert_eq!(send(path, &topup, sign(path, &topup)).await.status, 204);
+    assert_eq!(send(path, &topup, sign(path, &topup)).await.status, 200);
     let nonsense = "{}".to_owned();
     assert_eq!(send(path, &nonsense, sign(path, &nonsense)).await.problem(), "notice-unreadable");
     for path in ["/notices/truelayer/live", "/notices/truelayer/prod", "/notices/mollie"] {
@@ -854,7 +855,7 @@ async fn callers_and_notices_do_not_take_each_others_slots() {
     let signature = key.sign_request(&http_method(), path, &[], topup.as_bytes(), Some(&jku)).unwrap();
     let notice = async || shop.post_bytes(path, topup.clone(), &[("Tl-Signature", &signature)]).await;
     let list = async || shop.get("/v1/payouts").await;
-    assert_eq!((notice().await.status, list().await.status), (204, 200));
+    assert_eq!((notice().await.status, list().await.status), (200, 200));
 
     // What holds a slot is there as soon as another of its kind is turned away.
     let flood = half_of(&shop, path, "tl-signature: x..y").await;
@@ -862,12 +863,12 @@ async fn callers_and_notices_do_not_take_each_others_slots() {
     assert_eq!(notice().await.problem(), "overloaded");
     assert_eq!(list().await.status, 200);
     drop(flood);
-    while notice().await.status != 204 {}
+    while notice().await.status != 200 {}
 
     let _flood = half_a_request(&shop).await;
     while list().await.status != 503 {}
     assert_eq!(list().await.problem(), "overloaded");
-    assert_eq!(notice().await.status, 204);
+    assert_eq!(notice().await.status, 200);
 }
 
 #[tokio::test]

@@ -134,6 +134,7 @@ async fn the_stock_library_accepts_webhooks_through_a_rotation() {
         listen: "127.0.0.1:0",
         // The sweep is what notices that the time was moved.
         more: "workers.sweep_ms = 1000",
+        providers: &domain::fact::Provider::ALL,
         sandbox: |_| {},
         role: Some(Role::All),
     };

@@ -134,7 +134,16 @@ async fn a_collector_sees_one_trace_every_metric_and_no_secret() {
         "workers.sweep_ms = 1000\n[telemetry]\notlp_endpoint = {endpoint:?}\nmetrics_interval_ms = 1000\n\
          level = \"info,payrelay=trace,workers=trace,providers=trace,domain=trace\"\n"
     );
-    let plan = Plan { folder: folder.path(), redis_url: None, fsync: Fsync::Always, listen: &listen, more: &more, sandbox: |_| {}, role: None };
+    let plan = Plan {
+        folder: folder.path(),
+        redis_url: None,
+        fsync: Fsync::Always,
+        listen: &listen,
+        more: &more,
+        providers: &domain::fact::Provider::ALL,
+        sandbox: |_| {},
+        role: None,
+    };
     let local = Local::start(plan).await.unwrap();
     // The file is read as it is by the process, but for the address of its operators.
     let config = std::fs::read_to_string(&local.config_file).unwrap();

@@ -21,7 +21,6 @@ mod payout;
 mod settings;
 
 use std::collections::HashMap;
-use std::future::IntoFuture as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +30,6 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -47,12 +45,13 @@ pub use self::settings::Settings;
 use super::wire;
 use super::wire::{Embedded, EmbeddedBalances, EmbeddedPayouts, ErrorBody, Link, PageLinks, Payout, Payouts, described_key};
 use crate::clock;
-use crate::http::{Client, ClientError, Limits};
+use crate::http::ClientError;
 use crate::sandbox::admin::{self, Desk};
 use crate::sandbox::audit::{Ledger, Movement};
-use crate::sandbox::book::{Book, Rules, View};
-use crate::sandbox::course::{self, Course};
-use crate::sandbox::line::{Cut, Lines};
+use crate::sandbox::behaviour::milliseconds;
+use crate::sandbox::book::{Book, View};
+use crate::sandbox::course::{self, Course, Errands};
+use crate::sandbox::line;
 use crate::sandbox::mood::{Distribution, Mood};
 use crate::sandbox::outbox::{Outbox, Retries};
 use crate::sandbox::random_uuid;
@@ -84,7 +83,7 @@ struct Shared {
     balances: Balances,
     sender: Sender,
     lockout: Mutex<u32>,
-    stopped: CancellationToken,
+    errands: Errands,
 }
 
 impl Sandbox {
@@ -94,30 +93,22 @@ impl Sandbox {
     ///
     /// [`OpenError`] names the setting.
     pub fn new(settings: Settings) -> Result<Self, OpenError> {
-        let receiver = settings.notice_url.as_deref().map(|url| Client::new(url, false, Limits::default()));
-        let rules = Rules {
-            magic: settings.magic,
-            keys_max: settings.keys_max,
-            late_appear: milliseconds(settings.late_appear_ms),
-            remembered: Some(milliseconds(settings.remembered_ms)),
-            distribution: settings.random.clone(),
-        };
         let retries = Retries {
             attempts: settings.notice_attempts,
             first_wait: Duration::from_millis(settings.notice_wait_ms),
             longest_wait: Duration::from_secs(2 * 3600),
             total: Duration::from_secs(26 * 3600),
         };
-        let stopped = CancellationToken::new();
         let sender = Sender {
-            outbox: Outbox::new(receiver.transpose().map_err(OpenError::NoticeUrl)?, retries, stopped.clone()),
+            outbox: Outbox::new(settings.notice_url.as_deref(), retries).map_err(OpenError::NoticeUrl)?,
             secrets: settings.notice_secrets.clone(),
             payload: settings.payload,
             spelling: settings.spelling,
         };
-        let book = Book::open(rules, settings.journal.as_deref()).map_err(OpenError::Journal)?;
+        let book = Book::open(&settings.behaviour, Some(milliseconds(settings.remembered_ms))).map_err(OpenError::Journal)?;
         let balances = Balances::new(&settings.balances);
-        Ok(Self { shared: Arc::new(Shared { settings, book, balances, sender, lockout: Mutex::new(0), stopped }) })
+        let shared = Shared { settings, book, balances, sender, lockout: Mutex::new(0), errands: Errands::default() };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The auditor's report.
@@ -164,7 +155,7 @@ impl Sandbox {
     pub fn advance(&self, key: Uuid, stage: Stage) -> bool {
         let Some(id) = self.shared.book.id_of(key) else { return false };
         let Some(told) = self.step(&id, stage) else { return false };
-        course::announce(self, &id, told);
+        course::announce(self, id, told);
         true
     }
 
@@ -190,23 +181,33 @@ impl Sandbox {
     ///
     /// If the listener fails.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+        self.resume();
+        let served = line::serve(self.router(), listener, shutdown).await;
+        self.stop();
+        served
+    }
+
+    /// Goes on with the payouts of the journal that have not ended. Must be called inside a tokio runtime.
+    pub(crate) fn resume(&self) {
         let ended = |mood: Mood, payout: &Payout| match payout.status.as_str() {
             "failed" | "canceled" => true,
             "completed" => mood != Mood::Return,
             _ => false,
         };
         for (id, mood) in self.shared.book.unfinished(ended) {
-            course::begin(&self, id, mood);
+            course::begin(self, id, mood, None);
         }
-        let stopped = self.shared.stopped.clone();
-        let service = self.router().into_make_service_with_connect_info::<Cut>();
-        let served = axum::serve(Lines { listener, stopped: stopped.clone() }, service).into_future();
-        tokio::select! {
-            served = served => served?,
-            () = shutdown.cancelled() => {}
-        }
-        stopped.cancel();
-        Ok(())
+    }
+
+    /// Moves and tells nothing more.
+    pub(crate) fn stop(&self) {
+        self.shared.errands.stopped.cancel();
+    }
+
+    /// Whether nothing will move or be told any more without somebody's doing.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.shared.errands.are_done()
     }
 
     /// The mode that a request is about, or what is wrong with it. Reads name it in the query, creates in the body.
@@ -246,16 +247,18 @@ impl Sandbox {
 impl Desk for Sandbox {
     type Stage = Stage;
 
+    const MOODS: &'static [Mood] = Mood::COMMON;
+
     fn ledger(&self) -> Ledger {
         Self::ledger(self)
     }
 
-    fn view(&self, key: Uuid) -> Option<serde_json::Value> {
-        serde_json::to_value(self.payout(key)?).ok()
+    fn view(&self, key: &str) -> Option<serde_json::Value> {
+        serde_json::to_value(self.payout(key.parse().ok()?)?).ok()
     }
 
-    fn advance(&self, key: Uuid, to: Stage) -> bool {
-        Self::advance(self, key, to)
+    fn advance(&self, key: &str, to: Stage) -> bool {
+        key.parse().is_ok_and(|key| Self::advance(self, key, to))
     }
 
     fn set_mood(&self, count: u32, mood: Mood) {
@@ -268,10 +271,11 @@ impl Desk for Sandbox {
 }
 
 impl Course for Sandbox {
+    type Id = String;
     type Stage = Stage;
     type Moved = Told;
 
-    fn plan(&self, mood: Mood) -> Vec<(u64, Stage)> {
+    fn plan(&self, _: &String, mood: Mood) -> Vec<(u64, Stage)> {
         let settings = &self.shared.settings;
         let (initiated, completed) = ((settings.initiate_after_ms, Stage::Initiated), (settings.complete_after_ms, Stage::Completed));
         let processing = (settings.process_after_ms, Stage::ProcessingAtBank);
@@ -279,13 +283,13 @@ impl Course for Sandbox {
             Mood::Reject => vec![(settings.initiate_after_ms, Stage::Unfunded)],
             Mood::Fail => vec![initiated, processing, (settings.complete_after_ms, Stage::Failed)],
             Mood::Stuck => vec![initiated, processing],
-            Mood::Return if settings.return_uncompleted => vec![initiated, processing, (settings.return_after_ms, Stage::Returned)],
-            Mood::Return => vec![initiated, processing, completed, (settings.return_after_ms, Stage::Returned)],
+            Mood::Return if settings.return_uncompleted => vec![initiated, processing, (settings.behaviour.return_after_ms, Stage::Returned)],
+            Mood::Return => vec![initiated, processing, completed, (settings.behaviour.return_after_ms, Stage::Returned)],
             _ => vec![initiated, processing, completed],
         }
     }
 
-    fn step(&self, id: &str, stage: Stage) -> Option<Told> {
+    fn step(&self, id: &String, stage: Stage) -> Option<Told> {
         let now = clock::now();
         self.shared.book.change(id, |kept, out| {
             let amount = kept.payout.amount.as_ref()?.exact()?;
@@ -312,17 +316,13 @@ impl Course for Sandbox {
         self.shared.sender.send(told, forged, |notice| self.shared.book.notified(told.key, notice)).await;
     }
 
-    fn visible_at(&self, id: &str) -> Option<jiff::Timestamp> {
+    fn visible_at(&self, id: &String) -> Option<jiff::Timestamp> {
         self.shared.book.kept(id).map(|kept| kept.visible_at)
     }
 
-    fn stopped(&self) -> CancellationToken {
-        self.shared.stopped.clone()
+    fn errands(&self) -> &Errands {
+        &self.shared.errands
     }
-}
-
-fn milliseconds(value: u64) -> SignedDuration {
-    SignedDuration::from_millis(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 /// The text for the statement, without our key.
@@ -394,7 +394,7 @@ async fn cancel_payout(State(sandbox): State<Sandbox>, Path(id): Path<String>, Q
         return failed(StatusCode::CONFLICT, "Conflict", "The payout cannot be canceled in its current state.");
     };
     let payout = told.payout.clone();
-    course::announce(&sandbox, &id, told);
+    course::announce(&sandbox, id, told);
     hal(StatusCode::OK, payout)
 }
 

@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use super::audit::Ledger;
 use super::mood::{Distribution, Mood};
@@ -24,11 +23,14 @@ use super::mood::{Distribution, Mood};
 pub(crate) trait Desk: Clone + Send + Sync + 'static {
     type Stage: DeserializeOwned + Send;
 
+    /// The moods that exist here.
+    const MOODS: &'static [Mood];
+
     fn ledger(&self) -> Ledger;
     /// Everything about one key of ours, if it was ever seen.
-    fn view(&self, key: Uuid) -> Option<serde_json::Value>;
+    fn view(&self, key: &str) -> Option<serde_json::Value>;
     /// False if there is no such payout or it cannot go there from where it is.
-    fn advance(&self, key: Uuid, to: Self::Stage) -> bool;
+    fn advance(&self, key: &str, to: Self::Stage) -> bool;
     fn set_mood(&self, count: u32, mood: Mood);
     fn set_random(&self, distribution: Option<Distribution>);
 }
@@ -38,7 +40,7 @@ pub(crate) fn routes<D: Desk>() -> Router<D> {
         .route("/sandbox/ledger", get(ledger::<D>))
         .route("/sandbox/payouts/{key}", get(view::<D>))
         .route("/sandbox/payouts/{key}/advance", post(advance::<D>))
-        .route("/sandbox/moods", get(list_moods).post(set_moods::<D>))
+        .route("/sandbox/moods", get(list_moods::<D>).post(set_moods::<D>))
 }
 
 /// A JSON body of an admin route, or the answer that says what is wrong with it.
@@ -51,8 +53,7 @@ async fn ledger<D: Desk>(State(desk): State<D>) -> Response {
 }
 
 async fn view<D: Desk>(State(desk): State<D>, Path(key): Path<String>) -> Response {
-    let view = key.parse().ok().and_then(|key| desk.view(key));
-    view.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |view| Json(view).into_response())
+    desk.view(&key).map_or_else(|| StatusCode::NOT_FOUND.into_response(), |view| Json(view).into_response())
 }
 
 #[derive(Deserialize)]
@@ -62,22 +63,26 @@ struct Advance<S> {
 }
 
 async fn advance<D: Desk>(State(desk): State<D>, Path(key): Path<String>, body: Bytes) -> Response {
-    let (key, to) = match (key.parse(), read::<Advance<D::Stage>>(&body)) {
-        (Ok(key), Ok(Advance { to })) => (key, to),
-        (Err(_), _) => return StatusCode::NOT_FOUND.into_response(),
-        (_, Err(response)) => return *response,
-    };
-    let status = if desk.advance(key, to) { StatusCode::NO_CONTENT } else { StatusCode::CONFLICT };
-    status.into_response()
+    match read::<Advance<D::Stage>>(&body) {
+        Ok(Advance { to }) => {
+            let status = if desk.advance(&key, to) { StatusCode::NO_CONTENT } else { StatusCode::CONFLICT };
+            status.into_response()
+        }
+        Err(response) => *response,
+    }
 }
 
-async fn list_moods() -> Response {
-    let describe = |(amount, mood): (i64, Mood)| {
+async fn list_moods<D: Desk>() -> Response {
+    Json(serde_json::json!({"moods": described(D::MOODS)})).into_response()
+}
+
+/// Moods for people: what they do, and how a payout asks for them.
+pub(crate) fn described(moods: &[Mood]) -> Vec<serde_json::Value> {
+    let describe = |mood: &Mood| {
         let reference: String = format!("MOOD {}", mood.name()).chars().take(SHORTEST_REFERENCE).collect();
-        serde_json::json!({"mood": mood, "what": mood.sentence(), "amount_in_minor": amount, "beneficiary_reference": reference})
+        serde_json::json!({"mood": mood, "what": mood.sentence(), "amount_in_minor": mood.amount(), "beneficiary_reference": reference})
     };
-    let moods = (Mood::FIRST_AMOUNT..).zip(Mood::ALL).map(describe).collect::<Vec<_>>();
-    Json(serde_json::json!({"moods": moods})).into_response()
+    moods.iter().map(describe).collect()
 }
 
 /// The longest reference that every provider takes, in characters.
@@ -99,6 +104,9 @@ struct NextMoods {
 
 async fn set_moods<D: Desk>(State(desk): State<D>, body: Bytes) -> Response {
     match read(&body) {
+        Ok(SetMoods::Next(NextMoods { mood, .. })) if !D::MOODS.contains(&mood) => {
+            return (StatusCode::BAD_REQUEST, "this provider does not have that mood").into_response();
+        }
         Ok(SetMoods::Next(NextMoods { next, mood })) => desk.set_mood(next, mood),
         Ok(SetMoods::Random(distribution)) => desk.set_random(Some(distribution)),
         Err(response) => return *response,

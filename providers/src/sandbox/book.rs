@@ -2,8 +2,7 @@
 //!
 //! With a journal the book outlives its process. A key is remembered for as long as the provider documents, and no longer: after that the same request is carried out again, as it would be there.
 
-use std::collections::{HashMap, VecDeque};
-use std::path::Path;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,21 +13,10 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::audit::{Direction, Ledger, Movement};
+use super::behaviour::Behaviour;
 use super::calls::{Calls, SentNotice};
 use super::journal::Journal;
-use super::mood::{Distribution, Mood};
-
-/// What the book needs from the settings.
-pub(crate) struct Rules {
-    /// Whether amounts and references choose moods.
-    pub(crate) magic: bool,
-    /// Above this many keys, creates are not taken.
-    pub(crate) keys_max: usize,
-    pub(crate) late_appear: SignedDuration,
-    /// How long a key is remembered; `None`: for ever.
-    pub(crate) remembered: Option<SignedDuration>,
-    pub(crate) distribution: Option<Distribution>,
-}
+use super::mood::{Chooser, Distribution, Mood};
 
 /// A book of payouts `P`.
 pub(crate) struct Book<P> {
@@ -36,12 +24,14 @@ pub(crate) struct Book<P> {
 }
 
 struct Inner<P> {
-    rules: Rules,
+    behaviour: Behaviour,
+    /// How long a key is remembered; `None`: for ever.
+    remembered: Option<SignedDuration>,
+    chooser: Chooser,
     entries: HashMap<Uuid, Entry>,
     payouts: HashMap<String, Kept<P>>,
     /// The payouts' ids, oldest first.
     order: Vec<String>,
-    next: VecDeque<(u32, Mood)>,
     movements: Vec<Movement>,
     out: Out,
     journal: Journal,
@@ -110,14 +100,15 @@ pub struct View<P> {
 
 impl<P: Clone + Serialize + DeserializeOwned> Book<P> {
     /// Opens a book, with what the journal has kept.
-    pub(crate) fn open(rules: Rules, journal: Option<&Path>) -> std::io::Result<Self> {
-        let (journal, lines) = Journal::open(journal)?;
+    pub(crate) fn open(behaviour: &Behaviour, remembered: Option<SignedDuration>) -> std::io::Result<Self> {
+        let (journal, lines) = Journal::open(behaviour.journal.as_deref())?;
         let mut inner = Inner {
-            rules,
+            behaviour: behaviour.clone(),
+            remembered,
+            chooser: Chooser::new(Mood::COMMON, behaviour.magic, behaviour.random.clone()),
             entries: HashMap::new(),
             payouts: HashMap::new(),
             order: Vec::new(),
-            next: VecDeque::new(),
             movements: Vec::new(),
             out: HashMap::new(),
             journal,
@@ -134,13 +125,13 @@ impl<P: Clone + Serialize + DeserializeOwned> Book<P> {
     pub(crate) fn admit(&self, key: Uuid, reference: &str, minor: i64, content: &[u8], now: Timestamp) -> Admitted {
         let mut inner = self.lock();
         if !inner.entries.contains_key(&key) {
-            if inner.entries.len() >= inner.rules.keys_max {
+            if inner.entries.len() >= inner.behaviour.keys_max {
                 return Admitted::Full;
             }
-            let mood = inner.mood_for(key, reference, minor);
+            let mood = inner.chooser.choose(key.as_bytes(), &[reference], minor);
             inner.entries.insert(key, Entry { mood, ..Entry::default() });
         }
-        let remembered = inner.rules.remembered;
+        let remembered = inner.remembered;
         let Some(entry) = inner.entries.get_mut(&key) else { return Admitted::Full };
         entry.calls.creates += 1;
         let content: [u8; 32] = Sha256::digest(content).into();
@@ -172,7 +163,7 @@ impl<P: Clone + Serialize + DeserializeOwned> Book<P> {
 
     pub(crate) fn keep(&self, key: Uuid, id: String, mood: Mood, payout: P, now: Timestamp) {
         let mut inner = self.lock();
-        let visible_at = if mood == Mood::LateAppear { now.checked_add(inner.rules.late_appear).unwrap_or(now) } else { now };
+        let visible_at = if mood == Mood::LateAppear { now.checked_add(inner.behaviour.late_appear()).unwrap_or(now) } else { now };
         let line = Line::Payout { id, kept: Kept { key, visible_at, payout } };
         inner.journal.write(&line);
         inner.replay(line);
@@ -266,11 +257,11 @@ impl<P: Clone + Serialize + DeserializeOwned> Book<P> {
 
     /// The next `count` keys that are new get that mood, after those of earlier calls.
     pub(crate) fn set_mood(&self, count: u32, mood: Mood) {
-        self.lock().next.push_back((count, mood));
+        self.lock().chooser.order(count, mood);
     }
 
     pub(crate) fn set_distribution(&self, distribution: Option<Distribution>) {
-        self.lock().rules.distribution = distribution;
+        self.lock().chooser.randomly(distribution);
     }
 }
 
@@ -296,22 +287,6 @@ impl<P> Inner<P> {
             }
         }
     }
-
-    fn mood_for(&mut self, key: Uuid, reference: &str, minor: i64) -> Mood {
-        let magic = || Mood::of_reference(reference).or_else(|| Mood::of_amount(minor));
-        if let Some(mood) = self.rules.magic.then(magic).flatten() {
-            return mood;
-        }
-        while let Some((count, mood)) = self.next.front_mut() {
-            let mood = *mood;
-            if let Some(rest) = count.checked_sub(1) {
-                *count = rest;
-                return mood;
-            }
-            self.next.pop_front();
-        }
-        self.rules.distribution.as_ref().map_or(Mood::Plain, |distribution| distribution.draw(key))
-    }
 }
 
 #[cfg(test)]
@@ -319,8 +294,7 @@ mod tests {
     use super::*;
 
     fn book(remembered: Option<SignedDuration>) -> Book<u8> {
-        let late_appear = SignedDuration::from_secs(10);
-        Book::open(Rules { magic: true, keys_max: 2, late_appear, remembered, distribution: None }, None).expect("a book")
+        Book::open(&Behaviour { keys_max: 2, ..Behaviour::default() }, remembered).expect("a book")
     }
 
     fn at(seconds: i64) -> Timestamp {

@@ -1,20 +1,64 @@
 //! Connections that the sandbox can cut in the middle of an answer, which an ordinary handler cannot do.
 
+use std::future::IntoFuture as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
+use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+/// Serves until `shutdown`, and then cuts every connection, as a process that ends would.
+pub(crate) async fn serve(router: Router, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
+    let stopped = CancellationToken::new();
+    let _cut_at_the_end = stopped.clone().drop_guard();
+    let service = router.into_make_service_with_connect_info::<Cut>();
+    let served = axum::serve(Lines { listener, stopped }, service).into_future();
+    tokio::select! {
+        served = served => served,
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+/// The address under which others reach a sandbox: the configured one, or that of its listener.
+pub(crate) struct PublicUrl(OnceLock<String>);
+
+impl PublicUrl {
+    pub(crate) fn new(configured: Option<&str>) -> Self {
+        Self(configured.map_or_else(OnceLock::new, |url| url.trim_end_matches('/').to_owned().into()))
+    }
+
+    /// Without a slash at its end; empty while it is not known.
+    pub(crate) fn get(&self) -> &str {
+        self.0.get().map_or("", String::as_str)
+    }
+
+    pub(crate) fn or_that_of(&self, listener: &TcpListener) -> io::Result<()> {
+        let address = listener.local_addr()?;
+        self.0.get_or_init(|| format!("http://{address}"));
+        Ok(())
+    }
+}
+
+/// Ends the connection of a request without an answer, if it came by [`serve`].
+pub(crate) fn cut(request: &Parts) {
+    if let Some(ConnectInfo(Cut(cut))) = request.extensions.get::<ConnectInfo<Cut>>() {
+        cut.cancel();
+    }
+}
+
 /// A listener whose connections end when `stopped` is cancelled.
-pub(crate) struct Lines {
-    pub(crate) listener: TcpListener,
-    pub(crate) stopped: CancellationToken,
+struct Lines {
+    listener: TcpListener,
+    stopped: CancellationToken,
 }
 
 impl Listener for Lines {
@@ -34,7 +78,7 @@ impl Listener for Lines {
 
 /// What a handler gets to know about its connection: how to end it.
 #[derive(Clone)]
-pub(crate) struct Cut(pub(crate) CancellationToken);
+struct Cut(CancellationToken);
 
 impl Connected<IncomingStream<'_, Lines>> for Cut {
     fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
@@ -43,7 +87,7 @@ impl Connected<IncomingStream<'_, Lines>> for Cut {
 }
 
 /// A connection that fails every read and write once it has been cut.
-pub(crate) struct Line {
+struct Line {
     stream: TcpStream,
     cut: CancellationToken,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,

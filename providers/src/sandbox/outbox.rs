@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
-use crate::http::{Call, Client, Waits};
+use crate::http::{Call, Client, ClientError, Limits, Waits};
 
 /// Deliveries at the same time.
 const CONCURRENT: usize = 128;
@@ -28,15 +27,20 @@ pub(crate) struct Outbox {
     receiver: Option<Client>,
     retries: Retries,
     permits: Semaphore,
-    stopped: CancellationToken,
 }
 
 impl Outbox {
-    pub(crate) fn new(receiver: Option<Client>, retries: Retries, stopped: CancellationToken) -> Self {
-        Self { receiver, retries, permits: Semaphore::new(CONCURRENT), stopped }
+    /// An outbox that sends to that address, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// It is no address.
+    pub(crate) fn new(receiver: Option<&str>, retries: Retries) -> Result<Self, ClientError> {
+        let receiver = receiver.map(|url| Client::new(url, false, Limits::default())).transpose()?;
+        Ok(Self { receiver, retries, permits: Semaphore::new(CONCURRENT) })
     }
 
-    /// Delivers one notice until `accepted`, until the tries are used up, or until the sandbox stops. `once` for those that are not repeated.
+    /// Delivers one notice until `accepted`, or until the tries are used up. `once` for those that are not repeated.
     ///
     /// `call` makes the request anew for each try, with the receiver at hand for what has to be signed; `note` is told the status, or that there was none.
     pub(crate) async fn deliver(
@@ -52,10 +56,7 @@ impl Outbox {
         for attempt in 1..=attempts {
             let Ok(permit) = self.permits.acquire().await else { return };
             let Some(call) = call(client) else { return };
-            let sent = tokio::select! {
-                sent = client.call(call) => sent,
-                () = self.stopped.cancelled() => return,
-            };
+            let sent = client.call(call).await;
             // The wait for the next try is nobody else's.
             drop(permit);
             let status = sent.ok().map(|response| response.status);
@@ -64,10 +65,7 @@ impl Outbox {
                 return;
             }
             let Some(wait) = waits.next() else { return };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.stopped.cancelled() => return,
-            }
+            tokio::time::sleep(wait).await;
         }
     }
 }

@@ -24,40 +24,38 @@ pub(crate) mod door;
 pub mod notices;
 
 use std::collections::HashMap;
-use std::future::IntoFuture as _;
-use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use domain::destination::Iban;
 use domain::money::Currency;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use jiff::{SignedDuration, Timestamp};
+use http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::book::{Account, Book, Created, Ledger, Movement, Rules, Stage, View};
+use self::book::{Account, Book, Created, Ledger, Moved, Movement, SentNotice, Stage, View};
 pub use self::door::ClientKey;
 use self::door::Door;
-use self::mood::{Distribution, Mood};
-use self::notices::{Keys, NoticeSignature, Sender};
-use super::wire::{CONTEXT_CODES, CreatePayout, ErrorBody, MAX_TEXT, Many, Moment, One, TopUp, Transaction};
+use self::notices::{Keys, NoticeSignature};
+use super::wire::{CONTEXT_CODES, CreatePayout, ErrorBody, Event, MAX_TEXT, Many, Moment, One, TopUp, Transaction};
 use crate::clock;
-use crate::http::{Client, ClientError, Limits};
+use crate::http::{Client, ClientError};
 use crate::jws::{Jwks, KeyError};
 use crate::sandbox::admin::{self, Desk};
-use crate::sandbox::line::{Cut, Lines};
-pub use crate::sandbox::mood;
+use crate::sandbox::behaviour::Behaviour;
+use crate::sandbox::course::{self, Course, Errands};
+use crate::sandbox::line::{self, PublicUrl};
+use crate::sandbox::mood::{Distribution, Mood};
 use crate::sandbox::outbox::{Outbox, Retries};
 use crate::sandbox::random_uuid;
 
@@ -89,19 +87,6 @@ pub struct Settings {
     pub submit_after_ms: u64,
     #[serde(default = "defaults::stage_ms")]
     pub settle_after_ms: u64,
-    /// For the mood `return`: from settled to returned.
-    #[serde(default = "defaults::stage_ms")]
-    pub return_after_ms: u64,
-    #[serde(default = "defaults::slow_answer_ms")]
-    pub slow_answer_ms: u64,
-    /// How long every answer to a create takes.
-    #[serde(default)]
-    pub answer_after_ms: u64,
-    #[serde(default = "defaults::late_appear_ms")]
-    pub late_appear_ms: u64,
-    /// In whole seconds, for the mood `rate-limit`.
-    #[serde(default = "defaults::retry_after_s")]
-    pub retry_after_s: u64,
     #[serde(default = "defaults::token_life_s")]
     pub token_life_s: u64,
     /// Whether a second create is answered with 409 `duplicate_transaction_id` instead of 202. Both are ASSUMED; the first content wins either way (H).
@@ -110,20 +95,10 @@ pub struct Settings {
     /// Whether a second create is carried out again, as by a provider that does not recognise repeats. The API shows one payout, the ledger two movements.
     #[serde(default)]
     pub pays_repeats: bool,
-    /// Whether amounts and references choose moods.
-    #[serde(default = "defaults::magic")]
-    pub magic: bool,
-    /// Random moods for payouts that chose none.
-    #[serde(default)]
-    pub random: Option<Distribution>,
     #[serde(default = "defaults::accounts")]
     pub accounts: Vec<Account>,
-    /// A file, appended to, from which payouts and movements are read again at the next start. Holds names and IBANs.
     #[serde(default)]
-    pub journal: Option<PathBuf>,
-    /// Above this many, creates are answered with 503.
-    #[serde(default = "defaults::max_payouts")]
-    pub max_payouts: usize,
+    pub behaviour: Behaviour,
 }
 
 mod defaults {
@@ -138,23 +113,8 @@ mod defaults {
     pub(super) const fn stage_ms() -> u64 {
         200
     }
-    pub(super) const fn slow_answer_ms() -> u64 {
-        30_000
-    }
-    pub(super) const fn late_appear_ms() -> u64 {
-        10_000
-    }
-    pub(super) const fn retry_after_s() -> u64 {
-        1
-    }
     pub(super) const fn token_life_s() -> u64 {
         3600
-    }
-    pub(super) const fn magic() -> bool {
-        true
-    }
-    pub(super) const fn max_payouts() -> usize {
-        1_000_000
     }
     pub(super) fn accounts() -> Vec<Account> {
         let account = |currency: &str, iban: &str| Account {
@@ -183,19 +143,11 @@ impl Settings {
             authorise_after_ms: defaults::stage_ms(),
             submit_after_ms: defaults::stage_ms(),
             settle_after_ms: defaults::stage_ms(),
-            return_after_ms: defaults::stage_ms(),
-            slow_answer_ms: defaults::slow_answer_ms(),
-            answer_after_ms: 0,
-            late_appear_ms: defaults::late_appear_ms(),
-            retry_after_s: defaults::retry_after_s(),
             token_life_s: defaults::token_life_s(),
             duplicates_conflict: false,
             pays_repeats: false,
-            magic: defaults::magic(),
-            random: None,
             accounts: defaults::accounts(),
-            journal: None,
-            max_payouts: defaults::max_payouts(),
+            behaviour: Behaviour::default(),
         }
     }
 }
@@ -228,26 +180,28 @@ impl std::fmt::Debug for Sandbox {
 struct Shared {
     settings: Settings,
     door: Door,
-    keys: Arc<Keys>,
-    book: Arc<Book>,
-    sender: Arc<Sender>,
-    public_url: RwLock<String>,
-    stopped: CancellationToken,
+    keys: Keys,
+    book: Book,
+    outbox: Outbox,
+    public_url: PublicUrl,
+    errands: Errands,
 }
 
 impl Desk for Sandbox {
     type Stage = Stage;
 
+    const MOODS: &'static [Mood] = Mood::COMMON;
+
     fn ledger(&self) -> Ledger {
         self.shared.book.ledger()
     }
 
-    fn view(&self, transaction_id: Uuid) -> Option<serde_json::Value> {
-        serde_json::to_value(self.payout(transaction_id)?).ok()
+    fn view(&self, transaction_id: &str) -> Option<serde_json::Value> {
+        serde_json::to_value(self.payout(transaction_id.parse().ok()?)?).ok()
     }
 
-    fn advance(&self, transaction_id: Uuid, to: Stage) -> bool {
-        Self::advance(self, transaction_id, to)
+    fn advance(&self, transaction_id: &str, to: Stage) -> bool {
+        transaction_id.parse().is_ok_and(|id| Self::advance(self, id, to))
     }
 
     fn set_mood(&self, count: u32, mood: Mood) {
@@ -267,35 +221,19 @@ impl Sandbox {
     /// [`OpenError`] names the setting.
     pub fn new(settings: Settings) -> Result<Self, OpenError> {
         let door = Door::new(&settings.client_id, &settings.client_secret, &settings.client_keys, "payouts", settings.token_life_s)?;
-        let receiver = settings.notice_url.as_deref().map(|url| Client::new(url, false, Limits::default()));
-        let rules = Rules {
-            accounts: settings.accounts.clone(),
-            magic: settings.magic,
-            max_payouts: settings.max_payouts,
-            pays_repeats: settings.pays_repeats,
-            late_appear: SignedDuration::from_millis(i64::try_from(settings.late_appear_ms).unwrap_or(i64::MAX)),
-            distribution: settings.random.clone(),
-        };
-        let keys = Arc::new(Keys::generate().map_err(OpenError::Keys)?);
-        let stopped = CancellationToken::new();
         let retries = Retries {
             attempts: settings.notice_attempts,
             first_wait: Duration::from_millis(settings.notice_wait_ms),
             longest_wait: Duration::from_secs(30),
             total: Duration::from_secs(3600),
         };
-        let sender = Sender {
-            keys: Arc::clone(&keys),
-            signature: settings.notice_signature,
-            outbox: Outbox::new(receiver.transpose().map_err(OpenError::NoticeUrl)?, retries, stopped.clone()),
-        };
         let shared = Shared {
             door,
-            keys,
-            book: Arc::new(Book::open(rules, settings.journal.as_deref()).map_err(OpenError::Journal)?),
-            sender: Arc::new(sender),
-            public_url: RwLock::new(settings.public_url.clone().unwrap_or_default()),
-            stopped,
+            keys: Keys::generate().map_err(OpenError::Keys)?,
+            book: Book::open(&settings.behaviour, settings.accounts.clone(), settings.pays_repeats).map_err(OpenError::Journal)?,
+            outbox: Outbox::new(settings.notice_url.as_deref(), retries).map_err(OpenError::NoticeUrl)?,
+            public_url: PublicUrl::new(settings.public_url.as_deref()),
+            errands: Errands::default(),
             settings,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -313,7 +251,7 @@ impl Sandbox {
     /// The address of [`Sandbox::keys`], as its webhooks name it. Complete once it is served, or with `public_url`.
     #[must_use]
     pub fn jku(&self) -> String {
-        format!("{}/.well-known/jwks", self.shared.public_url.read().unwrap_or_else(PoisonError::into_inner).trim_end_matches('/'))
+        format!("{}/.well-known/jwks", self.shared.public_url.get())
     }
 
     /// The auditor's report.
@@ -353,12 +291,9 @@ impl Sandbox {
     ///
     /// False if there is no such payout or it cannot go there from where it is.
     pub fn advance(&self, transaction_id: Uuid, stage: Stage) -> bool {
-        let Some(moved) = self.shared.book.advance(transaction_id, stage, clock::now()) else { return false };
-        let (moves, receiver) = mpsc::unbounded_channel();
-        let sent = moves.send(moved).is_ok();
-        let shared = &self.shared;
-        tokio::spawn(Arc::clone(&shared.sender).run(Arc::clone(&shared.book), self.jku(), Mood::Plain, receiver));
-        sent
+        let Some(moved) = self.step(&transaction_id, stage) else { return false };
+        course::announce(self, transaction_id, moved);
+        true
     }
 
     /// All routes. Dropping a connection (moods `lost-answer`, `late-appear`) needs [`Sandbox::serve`]; elsewhere the answer is a 500.
@@ -385,52 +320,79 @@ impl Sandbox {
     ///
     /// If the listener has no address.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
-        if self.shared.settings.public_url.is_none() {
-            let address = listener.local_addr()?;
-            *self.shared.public_url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{address}");
-        }
-        for (transaction_id, mood) in self.shared.book.unfinished() {
-            self.progress(transaction_id, mood);
-        }
-        let stopped = self.shared.stopped.clone();
-        let service = self.router().into_make_service_with_connect_info::<Cut>();
-        let served = axum::serve(Lines { listener, stopped: stopped.clone() }, service).into_future();
-        tokio::select! {
-            served = served => served?,
-            () = shutdown.cancelled() => {}
-        }
-        stopped.cancel();
-        Ok(())
+        self.shared.public_url.or_that_of(&listener)?;
+        self.resume();
+        let served = line::serve(self.router(), listener, shutdown).await;
+        self.stop();
+        served
     }
 
-    /// Moves a payout on, stage by stage, in a task of its own.
-    fn progress(&self, transaction_id: Uuid, mood: Mood) {
+    /// Goes on with the payouts of the journal that have not ended. Must be called inside a tokio runtime.
+    pub(crate) fn resume(&self) {
+        for (transaction_id, mood) in self.shared.book.unfinished() {
+            course::begin(self, transaction_id, mood, None);
+        }
+    }
+
+    /// Moves and tells nothing more.
+    pub(crate) fn stop(&self) {
+        self.shared.errands.stopped.cancel();
+    }
+
+    /// Whether nothing will move or be told any more without somebody's doing.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.shared.errands.are_done()
+    }
+}
+
+impl Course for Sandbox {
+    type Id = Uuid;
+    type Stage = Stage;
+    type Moved = Moved;
+
+    fn plan(&self, _: &Uuid, mood: Mood) -> Vec<(u64, Stage)> {
         let settings = &self.shared.settings;
         let mut plan = vec![(settings.authorise_after_ms, Stage::Authorised), (settings.submit_after_ms, Stage::Submitted)];
         match mood {
             Mood::Reject => plan = vec![(settings.authorise_after_ms, Stage::Rejected)],
             Mood::Fail => plan.push((settings.settle_after_ms, Stage::Failed)),
             Mood::Stuck => {}
-            Mood::Return => plan.extend([(settings.settle_after_ms, Stage::Settled), (settings.return_after_ms, Stage::Returned)]),
+            Mood::Return => plan.extend([(settings.settle_after_ms, Stage::Settled), (settings.behaviour.return_after_ms, Stage::Returned)]),
             _ => plan.push((settings.settle_after_ms, Stage::Settled)),
         }
-        let (moves, receiver) = mpsc::unbounded_channel();
-        let (sender, book, stopped) = (Arc::clone(&self.shared.sender), Arc::clone(&self.shared.book), self.shared.stopped.clone());
-        tokio::spawn(sender.run(Arc::clone(&book), self.jku(), mood, receiver));
-        tokio::spawn(async move {
-            for (wait, stage) in plan {
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(wait)) => {}
-                    () = stopped.cancelled() => return,
-                }
-                // After a restart the first stages are behind it: not a move, and no notice.
-                if let Some(moved) = book.advance(transaction_id, stage, clock::now())
-                    && moves.send(moved).is_err()
-                {
-                    return;
-                }
-            }
-        });
+        plan
+    }
+
+    fn step(&self, id: &Uuid, stage: Stage) -> Option<Moved> {
+        self.shared.book.advance(*id, stage, clock::now())
+    }
+
+    async fn tell(&self, moved: &Moved, forged: bool) {
+        self.deliver(moved.transaction_id, &notices::event(moved, forged), forged).await;
+    }
+
+    fn visible_at(&self, id: &Uuid) -> Option<Timestamp> {
+        self.shared.book.visible_at(*id)
+    }
+
+    fn errands(&self) -> &Errands {
+        &self.shared.errands
+    }
+}
+
+impl Sandbox {
+    /// Delivers one event, trying until a 2xx or until the tries are used up. A forgery is tried once.
+    async fn deliver(&self, id: Uuid, event: &Event, forged: bool) {
+        let Ok(body) = serde_json::to_vec(event).map(Bytes::from) else { return };
+        let jku = self.jku();
+        let call = |client: &Client| self.shared.keys.signed(self.shared.settings.notice_signature, client, &jku, &body, forged).ok();
+        let note = |status: Option<StatusCode>| {
+            let (event_id, event_type) = (event.event_id.clone(), event.event_type.clone());
+            let notice = SentNotice { event_id, event_type, at: clock::now(), forged, status: status.map(|status| status.as_u16()) };
+            self.shared.book.notified(id, notice);
+        };
+        self.shared.outbox.deliver(forged, call, |status| status.is_success(), note).await;
     }
 }
 
@@ -482,7 +444,7 @@ async fn create_payout(State(sandbox): State<Sandbox>, request: Request) -> Resp
     if !sandbox.shared.door.admits(&parts.headers) {
         return unauthorized();
     }
-    if !sandbox.shared.door.signed(&parts.method, parts.uri.path(), &parts.headers, &body) {
+    if !sandbox.shared.door.signed(&parts, &body) {
         return error(StatusCode::UNAUTHORIZED, "invalid_signature", None);
     }
     let create = match valid_create(&sandbox, &body) {
@@ -502,27 +464,21 @@ async fn create_payout(State(sandbox): State<Sandbox>, request: Request) -> Resp
             tracing::debug!(same, "the sandbox got a transaction_id again");
             accepted()
         }
-        Created::Refused(Mood::RateLimit) => {
-            let mut response = error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", None);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(settings.retry_after_s));
-            response
-        }
+        Created::Refused(Mood::RateLimit) => settings.behaviour.slowed_down(error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", None)),
         Created::Refused(Mood::Refuse) => invalid_field("beneficiary_name", "does not match the account"),
         Created::Refused(_) => broken(),
         Created::New(mood) => {
-            sandbox.progress(id, mood);
+            course::begin(&sandbox, id, mood, None);
             match mood {
                 Mood::LostAnswer | Mood::LateAppear => {
                     book.answered(id, "dropped".to_owned());
-                    if let Some(ConnectInfo(Cut(cut))) = parts.extensions.get::<ConnectInfo<Cut>>() {
-                        cut.cancel();
-                    }
+                    line::cut(&parts);
                     return broken();
                 }
                 Mood::SlowAnswer => {
                     // Noted before the wait: the caller may be gone by then.
                     book.answered(id, "202".to_owned());
-                    tokio::time::sleep(Duration::from_millis(settings.slow_answer_ms)).await;
+                    settings.behaviour.dawdle().await;
                     return accepted();
                 }
                 Mood::ErrorAfter => broken(),
@@ -531,9 +487,7 @@ async fn create_payout(State(sandbox): State<Sandbox>, request: Request) -> Resp
         }
     };
     book.answered(id, response.status().as_u16().to_string());
-    if settings.answer_after_ms > 0 {
-        tokio::time::sleep(Duration::from_millis(settings.answer_after_ms)).await;
-    }
+    settings.behaviour.take_time().await;
     response
 }
 
@@ -619,7 +573,7 @@ async fn test_signature(State(sandbox): State<Sandbox>, request: Request) -> Res
     if !sandbox.shared.door.admits(&parts.headers) {
         return unauthorized();
     }
-    if !sandbox.shared.door.signed(&parts.method, parts.uri.path(), &parts.headers, &body) {
+    if !sandbox.shared.door.signed(&parts, &body) {
         return error(StatusCode::UNAUTHORIZED, "invalid_signature", None);
     }
     read::<Nonce>(&body).map_or_else(|response| *response, |_| StatusCode::NO_CONTENT.into_response())
@@ -655,7 +609,7 @@ async fn top_up(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
     let settled_at = Some(received_at);
     let status = "settled".to_owned();
     let top_up = TopUp { transaction_id, amount_in_minor, currency, settled_at, status, remitter_reference };
-    let event = super::wire::Event {
+    let event = Event {
         event_type: "topup_received".to_owned(),
         event_id: random_uuid().to_string(),
         event_schema_version: 1,
@@ -667,8 +621,8 @@ async fn top_up(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
         }),
     };
     sandbox.shared.book.top_up(top_up.clone());
-    let (sender, book, jku) = (Arc::clone(&sandbox.shared.sender), Arc::clone(&sandbox.shared.book), sandbox.jku());
-    tokio::spawn(async move { sender.deliver(&book, &jku, transaction_id, &event, false).await });
+    let teller = sandbox.clone();
+    sandbox.shared.errands.run(async move { teller.deliver(transaction_id, &event, false).await });
     (StatusCode::CREATED, Json(top_up)).into_response()
 }
 

@@ -17,8 +17,7 @@ mod create;
 mod payout;
 mod settings;
 
-use std::future::IntoFuture as _;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
@@ -27,7 +26,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -38,14 +37,15 @@ use self::payout::{Told, event, movement};
 pub use self::settings::{Account, Settings};
 use super::wire::{MerchantAccount, MerchantAccounts, Payout, Problem};
 use crate::clock;
-use crate::http::{Client, Limits};
+use crate::http::Client;
 use crate::jws::{Jwks, KeyError};
 use crate::sandbox::admin::{self, Desk};
 use crate::sandbox::audit::{Ledger, Movement};
-use crate::sandbox::book::{Book, Rules, View};
+use crate::sandbox::behaviour::milliseconds;
+use crate::sandbox::book::{Book, View};
 use crate::sandbox::calls::SentNotice;
-use crate::sandbox::course::{self, Course};
-use crate::sandbox::line::{Cut, Lines};
+use crate::sandbox::course::{self, Course, Errands};
+use crate::sandbox::line::{self, PublicUrl};
 use crate::sandbox::mood::{Distribution, Mood};
 use crate::sandbox::outbox::{Outbox, Retries};
 use crate::truelayer::sandbox::OpenError;
@@ -70,8 +70,8 @@ struct Shared {
     book: Book<Payout>,
     keys: Keys,
     outbox: Outbox,
-    public_url: RwLock<String>,
-    stopped: CancellationToken,
+    public_url: PublicUrl,
+    errands: Errands,
 }
 
 impl Sandbox {
@@ -81,14 +81,6 @@ impl Sandbox {
     ///
     /// [`OpenError`] names the setting.
     pub fn new(settings: Settings) -> Result<Self, OpenError> {
-        let receiver = settings.notice_url.as_deref().map(|url| Client::new(url, false, Limits::default()));
-        let rules = Rules {
-            magic: settings.magic,
-            keys_max: settings.keys_max,
-            late_appear: milliseconds(settings.late_appear_ms),
-            remembered: Some(milliseconds(settings.remembered_ms)),
-            distribution: settings.random.clone(),
-        };
         // "Jittered exponential backoff", for up to 72 hours (H); the longest wait is ASSUMED.
         let retries = Retries {
             attempts: settings.notice_attempts,
@@ -96,14 +88,13 @@ impl Sandbox {
             longest_wait: Duration::from_secs(3600),
             total: Duration::from_secs(72 * 3600),
         };
-        let stopped = CancellationToken::new();
         let shared = Shared {
             door: Door::new(&settings.client_id, &settings.client_secret, &settings.client_keys, "payments", settings.token_life_s)?,
-            book: Book::open(rules, settings.journal.as_deref()).map_err(OpenError::Journal)?,
+            book: Book::open(&settings.behaviour, Some(milliseconds(settings.remembered_ms))).map_err(OpenError::Journal)?,
             keys: Keys::generate().map_err(OpenError::Keys)?,
-            outbox: Outbox::new(receiver.transpose().map_err(OpenError::NoticeUrl)?, retries, stopped.clone()),
-            public_url: RwLock::new(settings.public_url.clone().unwrap_or_default()),
-            stopped,
+            outbox: Outbox::new(settings.notice_url.as_deref(), retries).map_err(OpenError::NoticeUrl)?,
+            public_url: PublicUrl::new(settings.public_url.as_deref()),
+            errands: Errands::default(),
             settings,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -121,7 +112,7 @@ impl Sandbox {
     /// The address of [`Sandbox::keys`], as its webhooks name it. Complete once it is served, or with `public_url`.
     #[must_use]
     pub fn jku(&self) -> String {
-        format!("{}/.well-known/jwks", self.shared.public_url.read().unwrap_or_else(PoisonError::into_inner).trim_end_matches('/'))
+        format!("{}/.well-known/jwks", self.shared.public_url.get())
     }
 
     /// The auditor's report.
@@ -163,7 +154,7 @@ impl Sandbox {
     pub fn advance(&self, key: Uuid, stage: Stage) -> bool {
         let Some(id) = self.shared.book.id_of(key) else { return false };
         let Some(told) = self.step(&id, stage) else { return false };
-        course::announce(self, &id, told);
+        course::announce(self, id, told);
         true
     }
 
@@ -188,27 +179,34 @@ impl Sandbox {
     ///
     /// If the listener has no address.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
-        if self.shared.settings.public_url.is_none() {
-            let address = listener.local_addr()?;
-            *self.shared.public_url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{address}");
-        }
+        self.shared.public_url.or_that_of(&listener)?;
+        self.resume();
+        let served = line::serve(self.router(), listener, shutdown).await;
+        self.stop();
+        served
+    }
+
+    /// Goes on with the payouts of the journal that have not ended. Must be called inside a tokio runtime.
+    pub(crate) fn resume(&self) {
         let ended = |mood: Mood, payout: &Payout| match payout.status.as_str() {
             "failed" => true,
             "executed" => mood != Mood::Return,
             _ => false,
         };
         for (id, mood) in self.shared.book.unfinished(ended) {
-            course::begin(&self, id, mood);
+            course::begin(self, id, mood, None);
         }
-        let stopped = self.shared.stopped.clone();
-        let service = self.router().into_make_service_with_connect_info::<Cut>();
-        let served = axum::serve(Lines { listener, stopped: stopped.clone() }, service).into_future();
-        tokio::select! {
-            served = served => served?,
-            () = shutdown.cancelled() => {}
-        }
-        stopped.cancel();
-        Ok(())
+    }
+
+    /// Moves and tells nothing more.
+    pub(crate) fn stop(&self) {
+        self.shared.errands.stopped.cancel();
+    }
+
+    /// Whether nothing will move or be told any more without somebody's doing.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.shared.errands.are_done()
     }
 
     /// What is in an account and has not left.
@@ -221,16 +219,18 @@ impl Sandbox {
 impl Desk for Sandbox {
     type Stage = Stage;
 
+    const MOODS: &'static [Mood] = Mood::COMMON;
+
     fn ledger(&self) -> Ledger {
         Self::ledger(self)
     }
 
-    fn view(&self, key: Uuid) -> Option<serde_json::Value> {
-        serde_json::to_value(self.payout(key)?).ok()
+    fn view(&self, key: &str) -> Option<serde_json::Value> {
+        serde_json::to_value(self.payout(key.parse().ok()?)?).ok()
     }
 
-    fn advance(&self, key: Uuid, to: Stage) -> bool {
-        Self::advance(self, key, to)
+    fn advance(&self, key: &str, to: Stage) -> bool {
+        key.parse().is_ok_and(|key| Self::advance(self, key, to))
     }
 
     fn set_mood(&self, count: u32, mood: Mood) {
@@ -243,10 +243,11 @@ impl Desk for Sandbox {
 }
 
 impl Course for Sandbox {
+    type Id = String;
     type Stage = Stage;
     type Moved = Told;
 
-    fn plan(&self, mood: Mood) -> Vec<(u64, Stage)> {
+    fn plan(&self, _: &String, mood: Mood) -> Vec<(u64, Stage)> {
         let settings = &self.shared.settings;
         let authorized = (settings.authorize_after_ms, Stage::Authorized);
         let executed = (settings.execute_after_ms, Stage::Executed);
@@ -254,12 +255,12 @@ impl Course for Sandbox {
             Mood::Reject => vec![(settings.authorize_after_ms, Stage::Unfunded)],
             Mood::Fail => vec![authorized, (settings.execute_after_ms, Stage::Failed)],
             Mood::Stuck => vec![authorized],
-            Mood::Return => vec![authorized, executed, (settings.return_after_ms, Stage::Returned)],
+            Mood::Return => vec![authorized, executed, (settings.behaviour.return_after_ms, Stage::Returned)],
             _ => vec![authorized, executed],
         }
     }
 
-    fn step(&self, id: &str, stage: Stage) -> Option<Told> {
+    fn step(&self, id: &String, stage: Stage) -> Option<Told> {
         let now = clock::now();
         self.shared.book.change(id, |kept, out| {
             let payout = &kept.payout;
@@ -291,17 +292,13 @@ impl Course for Sandbox {
         self.shared.outbox.deliver(forged, call, |status| status.is_success(), note).await;
     }
 
-    fn visible_at(&self, id: &str) -> Option<Timestamp> {
+    fn visible_at(&self, id: &String) -> Option<Timestamp> {
         self.shared.book.kept(id).map(|kept| kept.visible_at)
     }
 
-    fn stopped(&self) -> CancellationToken {
-        self.shared.stopped.clone()
+    fn errands(&self) -> &Errands {
+        &self.shared.errands
     }
-}
-
-fn milliseconds(value: u64) -> SignedDuration {
-    SignedDuration::from_millis(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 /// An error in the provider's shape. The titles for 429 and 5xx are ASSUMED.

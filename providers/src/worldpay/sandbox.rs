@@ -18,46 +18,44 @@
 //! The `/sandbox` routes have no authentication: the listener belongs on an address that only testers reach.
 
 mod account;
-mod admin;
 pub mod book;
 mod card;
-pub mod mood;
 mod notices;
 mod refusals;
 mod root;
 mod settings;
 
 use std::collections::HashSet;
-use std::future::IntoFuture as _;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::id::ProviderKey;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use jiff::SignedDuration;
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::book::{Api, Book, Created, Rules, Stored, View};
-use self::mood::{Distribution, Mood};
-use self::notices::{Moved, Sender};
+use self::book::{Api, Book, Created, Moved, Stored, View};
+use self::notices::Sender;
 use self::refusals::{broken, error, forbidden, invalid, unauthorised};
 pub use self::settings::Settings;
 use super::access::CORRELATION_ID;
 use super::signature::{EventKey, Keyring};
 use super::{SetupError, key_text};
 use crate::clock;
-use crate::http::{Client, ClientError, Limits};
+use crate::http::ClientError;
+use crate::sandbox::admin::{self, Desk};
 use crate::sandbox::audit::{Ledger, Movement};
-use crate::sandbox::line::{Cut, Lines};
+use crate::sandbox::course::{self, Course, Errands};
+use crate::sandbox::line::{self, PublicUrl};
+use crate::sandbox::mood::{Distribution, Mood};
 use crate::sandbox::outbox::{Outbox, Retries};
 use crate::sandbox::random_uuid;
 
@@ -87,13 +85,13 @@ impl std::fmt::Debug for Sandbox {
 struct Shared {
     settings: Settings,
     authorization: String,
-    book: Arc<Book>,
-    accounts: Arc<Sender>,
-    cards: Arc<Sender>,
+    book: Book,
+    accounts: Sender,
+    cards: Sender,
     /// The keys of the batches that were carried out.
     batches: Mutex<HashSet<String>>,
-    public_url: RwLock<String>,
-    stopped: CancellationToken,
+    public_url: PublicUrl,
+    errands: Errands,
 }
 
 impl Sandbox {
@@ -103,7 +101,6 @@ impl Sandbox {
     ///
     /// [`OpenError`] names the setting.
     pub fn new(settings: Settings) -> Result<Self, OpenError> {
-        let stopped = CancellationToken::new();
         let retries = Retries {
             attempts: u32::MAX,
             first_wait: Duration::from_millis(settings.notice_wait_ms),
@@ -117,25 +114,18 @@ impl Sandbox {
         });
         let forger = Keyring::new(&forged.collect::<Vec<_>>())?;
         let sender = |api, url: &Option<String>| {
-            let receiver = url.as_deref().map(|url| Client::new(url, false, Limits::default())).transpose().map_err(OpenError::NoticeUrl)?;
-            let keys = Keyring::new(&settings.event_keys)?;
-            Ok::<_, OpenError>(Arc::new(Sender { api, keys, forger: forger.clone(), outbox: Outbox::new(receiver, retries, stopped.clone()) }))
+            let outbox = Outbox::new(url.as_deref(), retries).map_err(OpenError::NoticeUrl)?;
+            Ok::<_, OpenError>(Sender { api, keys: Keyring::new(&settings.event_keys)?, forger: forger.clone(), outbox })
         };
-        let rules = Rules {
-            magic: settings.magic,
-            max_payouts: settings.max_payouts,
-            pays_repeats: [settings.pays_account_repeats, !settings.rejects_card_repeats],
-            late_appear: SignedDuration::from_millis(i64::try_from(settings.late_appear_ms).unwrap_or(i64::MAX)),
-            distribution: settings.random.clone(),
-        };
+        let pays_repeats = [settings.pays_account_repeats, !settings.rejects_card_repeats];
         let shared = Shared {
             authorization: format!("Basic {}", STANDARD.encode(format!("{}:{}", settings.username, settings.password.expose_secret()))),
-            book: Arc::new(Book::open(rules, settings.journal.as_deref()).map_err(OpenError::Journal)?),
+            book: Book::open(&settings.behaviour, pays_repeats).map_err(OpenError::Journal)?,
             accounts: sender(Api::Account, &settings.account_notice_url)?,
             cards: sender(Api::Card, &settings.card_notice_url)?,
             batches: Mutex::default(),
-            public_url: RwLock::new(settings.public_url.clone().unwrap_or_default()),
-            stopped: stopped.clone(),
+            public_url: PublicUrl::new(settings.public_url.as_deref()),
+            errands: Errands::default(),
             settings,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -144,7 +134,13 @@ impl Sandbox {
     /// The auditor's report, over both APIs.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        self.shared.book.ledger()
+        self.shared.book.ledger(&[Api::Account, Api::Card])
+    }
+
+    /// The auditor's report over one API.
+    #[must_use]
+    pub fn ledger_of(&self, api: Api) -> Ledger {
+        self.shared.book.ledger(&[api])
     }
 
     /// Every movement of money, oldest first.
@@ -177,18 +173,16 @@ impl Sandbox {
     }
 
     fn advance_text(&self, key: &str, status: &str) -> bool {
-        let Some(view) = self.shared.book.view(key) else { return false };
-        let late = view.payout.is_some_and(|stored| has_arrived(&stored.status));
-        let Some(stored) = self.shared.book.advance(view.api, key, status, clock::now()) else { return false };
-        let (moves, receiver) = mpsc::unbounded_channel();
-        let sent = moves.send(Moved { stored, late, at: clock::now() }).is_ok();
-        tokio::spawn(self.sender(view.api).run(Arc::clone(&self.shared.book), key.to_owned(), Mood::Plain, receiver));
-        sent
+        let Some(View { api, .. }) = self.shared.book.view(key) else { return false };
+        let Some(moved) = self.shared.book.advance(api, key, status, clock::now()) else { return false };
+        course::announce(self, (api, key.to_owned()), moved);
+        true
     }
 
     /// All routes. Dropping a connection (moods `lost-answer`, `late-appear`) needs [`Sandbox::serve`]; elsewhere the answer is a 500.
     pub fn router(&self) -> Router {
-        admin::routes(card::routes(account::routes(Router::new())))
+        card::routes(account::routes(Router::new()))
+            .merge(admin::routes())
             .route("/", get(root::root))
             .fallback(|| async { error(StatusCode::NOT_FOUND, "endpointNotFound", "There is nothing here.") })
             .layer(axum::middleware::from_fn(correlated))
@@ -202,30 +196,37 @@ impl Sandbox {
     ///
     /// If the listener has no address.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
-        if self.shared.settings.public_url.is_none() {
-            let address = listener.local_addr()?;
-            *self.shared.public_url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{address}");
-        }
-        for (api, key, mood, stored) in self.shared.book.all() {
-            self.progress(api, &key, mood, &stored, false);
-        }
-        let stopped = self.shared.stopped.clone();
-        let service = self.router().into_make_service_with_connect_info::<Cut>();
-        let served = axum::serve(Lines { listener, stopped: stopped.clone() }, service).into_future();
-        tokio::select! {
-            served = served => served?,
-            () = shutdown.cancelled() => {}
-        }
-        stopped.cancel();
-        Ok(())
+        self.shared.public_url.or_that_of(&listener)?;
+        self.resume();
+        let served = line::serve(self.router(), listener, shutdown).await;
+        self.stop();
+        served
     }
 
-    fn url(&self) -> String {
-        self.shared.public_url.read().unwrap_or_else(PoisonError::into_inner).trim_end_matches('/').to_owned()
+    /// Goes on with the payouts of the journal that have not ended. Must be called inside a tokio runtime.
+    pub(crate) fn resume(&self) {
+        for (api, key, mood, _) in self.shared.book.all() {
+            course::begin(self, (api, key), mood, None);
+        }
     }
 
-    fn sender(&self, api: Api) -> Arc<Sender> {
-        Arc::clone(if api == Api::Account { &self.shared.accounts } else { &self.shared.cards })
+    /// Moves and tells nothing more.
+    pub(crate) fn stop(&self) {
+        self.shared.errands.stopped.cancel();
+    }
+
+    /// Whether nothing will move or be told any more without somebody's doing.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.shared.errands.are_done()
+    }
+
+    fn url(&self) -> &str {
+        self.shared.public_url.get()
+    }
+
+    fn sender(&self, api: Api) -> &Sender {
+        if api == Api::Account { &self.shared.accounts } else { &self.shared.cards }
     }
 
     fn authorised(&self, headers: &HeaderMap) -> bool {
@@ -233,45 +234,19 @@ impl Sandbox {
         aws_lc_rs::constant_time::verify_slices_are_equal(given, self.shared.authorization.as_bytes()).is_ok()
     }
 
-    /// Moves a payout on, stage by stage, in a task of its own, and tells; if it is `new`, that it is there as well.
-    fn progress(&self, api: Api, key: &str, mood: Mood, stored: &Stored, new: bool) {
-        let settings = &self.shared.settings;
-        let plan = match api {
-            Api::Account => account::plan(settings, mood, &stored.transaction_reference),
-            Api::Card => card::plan(settings, mood, &stored.status),
-        };
-        let (moves, receiver) = mpsc::unbounded_channel();
-        let (book, stopped, key) = (Arc::clone(&self.shared.book), self.shared.stopped.clone(), key.to_owned());
-        tokio::spawn(self.sender(api).run(Arc::clone(&book), key.clone(), mood, receiver));
-        let mut arrived = has_arrived(&stored.status);
-        let first = new.then(|| Moved { stored: stored.clone(), late: false, at: clock::now() });
-        tokio::spawn(async move {
-            if first.is_some_and(|first| moves.send(first).is_err()) {
-                return;
-            }
-            for (wait, status) in plan {
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(wait)) => {}
-                    () = stopped.cancelled() => return,
-                }
-                let Some(stored) = book.advance(api, &key, status, clock::now()) else { continue };
-                if moves.send(Moved { stored, late: arrived, at: clock::now() }).is_err() {
-                    return;
-                }
-                arrived |= has_arrived(status);
-            }
-        });
+    /// Takes a new payout through its states, and tells of the first.
+    fn begin(&self, api: Api, key: &str, mood: Mood, stored: &Stored) {
+        let first = Moved::new(api, key, stored.clone(), false, clock::now());
+        course::begin(self, (api, key.to_owned()), mood, Some(first));
     }
 
     /// Answers a create as its mood wants it. `accepted` is the answer of a plain one, to a new payout or a repeated one.
     async fn answer(&self, api: Api, key: &str, parts: &http::request::Parts, created: &Created, accepted: impl Fn() -> Response) -> Response {
-        let (settings, book) = (&self.shared.settings, &self.shared.book);
+        let Shared { settings, book, .. } = &*self.shared;
         let response = match created {
             Created::Known(_) => accepted(),
             Created::Refused(Mood::RateLimit) => {
-                let mut response = error(StatusCode::TOO_MANY_REQUESTS, "tooManyRequests", "Slow down.");
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(settings.retry_after_s));
-                response
+                settings.behaviour.slowed_down(error(StatusCode::TOO_MANY_REQUESTS, "tooManyRequests", "Slow down."))
             }
             Created::Refused(Mood::Refuse) => invalid("fieldHasInvalidValue", "$.instruction", "The sandbox was asked to refuse this."),
             Created::Refused(Mood::Unauthorised) => unauthorised(api),
@@ -280,16 +255,14 @@ impl Sandbox {
             Created::New(mood, _) => match mood {
                 Mood::LostAnswer | Mood::LateAppear => {
                     book.answered(api, key, "dropped".to_owned());
-                    if let Some(ConnectInfo(Cut(cut))) = parts.extensions.get::<ConnectInfo<Cut>>() {
-                        cut.cancel();
-                    }
+                    line::cut(parts);
                     return broken(api);
                 }
                 Mood::SlowAnswer => {
                     let response = accepted();
                     // Noted before the wait: the caller may be gone by then.
                     book.answered(api, key, response.status().as_u16().to_string());
-                    tokio::time::sleep(Duration::from_millis(settings.slow_answer_ms)).await;
+                    settings.behaviour.dawdle().await;
                     return response;
                 }
                 Mood::ErrorAfter => broken(api),
@@ -298,16 +271,65 @@ impl Sandbox {
             },
         };
         book.answered(api, key, response.status().as_u16().to_string());
-        if settings.answer_after_ms > 0 {
-            tokio::time::sleep(Duration::from_millis(settings.answer_after_ms)).await;
-        }
+        settings.behaviour.take_time().await;
         response
     }
 }
 
-/// Whether the money had arrived, so that what comes next is a return.
-fn has_arrived(status: &str) -> bool {
-    matches!(status, "COMPLETED" | "refunded")
+impl Desk for Sandbox {
+    type Stage = String;
+
+    const MOODS: &'static [Mood] = &Mood::ALL;
+
+    fn ledger(&self) -> Ledger {
+        Self::ledger(self)
+    }
+
+    fn view(&self, key: &str) -> Option<serde_json::Value> {
+        serde_json::to_value(self.shared.book.view(key)?).ok()
+    }
+
+    fn advance(&self, key: &str, to: String) -> bool {
+        self.advance_text(key, &to)
+    }
+
+    fn set_mood(&self, count: u32, mood: Mood) {
+        Self::set_mood(self, count, mood);
+    }
+
+    fn set_random(&self, distribution: Option<Distribution>) {
+        Self::set_random(self, distribution);
+    }
+}
+
+impl Course for Sandbox {
+    type Id = (Api, String);
+    type Stage = &'static str;
+    type Moved = Moved;
+
+    fn plan(&self, (api, key): &(Api, String), mood: Mood) -> Vec<(u64, &'static str)> {
+        let Some(stored) = self.shared.book.stored(*api, key) else { return Vec::new() };
+        match api {
+            Api::Account => account::plan(&self.shared.settings, mood, &stored.transaction_reference),
+            Api::Card => card::plan(&self.shared.settings, mood, &stored.status),
+        }
+    }
+
+    fn step(&self, (api, key): &(Api, String), status: &'static str) -> Option<Moved> {
+        self.shared.book.advance(*api, key, status, clock::now())
+    }
+
+    async fn tell(&self, moved: &Moved, forged: bool) {
+        self.sender(moved.api).tell(moved, forged, |notice| self.shared.book.notified(moved.api, &moved.key, notice)).await;
+    }
+
+    fn visible_at(&self, (api, key): &(Api, String)) -> Option<Timestamp> {
+        self.shared.book.stored(*api, key).map(|stored| stored.visible_at)
+    }
+
+    fn errands(&self) -> &Errands {
+        &self.shared.errands
+    }
 }
 
 /// Repeats the correlation id of a request in its answer, or makes one (H).

@@ -62,7 +62,7 @@ impl World {
         let mut settings = sandbox::Settings::new("acme", SecretString::from("hunter2"));
         (settings.account_notice_url, settings.card_notice_url) = (Some(notice_url.clone()), Some(notice_url));
         settings.event_keys = event_keys();
-        (settings.notice_wait_ms, settings.stage_ms, settings.return_after_ms, settings.silent_after_ms) = (5, 0, 0, 0);
+        (settings.notice_wait_ms, settings.stage_ms, settings.behaviour.return_after_ms, settings.silent_after_ms) = (5, 0, 0, 0);
         change(&mut settings);
         let sandbox = Sandbox::new(settings).expect("a sandbox");
         let serving = sandbox.clone().serve(listener, CancellationToken::new());

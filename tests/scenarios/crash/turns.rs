@@ -33,7 +33,7 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// A provider that only answers: what it thinks is found out by asking.
 pub(super) fn silent(settings: &mut Settings) {
-    settings.notice_url = None;
+    settings.notices = None;
 }
 
 impl Site {
@@ -86,7 +86,7 @@ async fn a_worker_without_the_account_leaves_the_payout_to_one_that_has_it() {
 async fn a_process_whose_clock_is_behind_gives_back_what_is_not_due_yet() {
     let site = Site::with(&CRANKED, |settings| {
         silent(settings);
-        settings.retry_after_s = 3_600;
+        settings.truelayer.behaviour.retry_after_s = 3_600;
     })
     .await;
     let sent = site.post_in(Mood::RateLimit).await;
@@ -145,8 +145,8 @@ async fn what_may_have_been_forgotten_is_not_sent_where_repeats_are_recognised_f
 async fn what_may_have_been_forgotten_is_not_sent(profile: (&str, &str)) {
     let mut site = Site::with(&[&CRANKED[..], &[profile]].concat(), |settings| {
         silent(settings);
-        settings.pays_repeats = true;
-        settings.late_appear_ms = 3_600_000;
+        settings.truelayer.pays_repeats = true;
+        settings.truelayer.behaviour.late_appear_ms = 3_600_000;
     })
     .await;
     let sent = site.post_in(Mood::LateAppear).await;

@@ -1,10 +1,8 @@
 //! `POST /v2/payouts` of the sandbox: what is refused, what a repeat gets, and what a mood does to the answer.
 
-use std::time::Duration;
-
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use uuid::Uuid;
 
 use super::{Sandbox, broken, error, failed, hal, reference, unprocessable};
@@ -12,9 +10,8 @@ use crate::clock;
 use crate::mollie::IDEMPOTENCY_KEY;
 use crate::mollie::wire::{self, CreatePayout, ErrorBody, MAX_DESCRIPTION, Payout};
 use crate::sandbox::book::Admitted;
-use crate::sandbox::line::Cut;
 use crate::sandbox::mood::Mood;
-use crate::sandbox::{course, random_uuid, taken_apart};
+use crate::sandbox::{course, line, random_uuid, taken_apart};
 
 pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Request) -> Response {
     let Some((parts, body)) = taken_apart(request).await else {
@@ -53,9 +50,8 @@ pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Reque
             return answered(&sandbox, key, failed(StatusCode::CONFLICT, "Conflict", "A request with this key is being processed")).await;
         }
         Admitted::Faulted(Mood::RateLimit) => {
-            let mut response = failed(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "You have exceeded the rate limit.");
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(shared.settings.retry_after_s));
-            return answered(&sandbox, key, response).await;
+            let response = failed(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "You have exceeded the rate limit.");
+            return answered(&sandbox, key, shared.settings.behaviour.slowed_down(response)).await;
         }
         Admitted::Faulted(Mood::Refuse) => return answered(&sandbox, key, unprocessable("Payouts are blocked for this organization.", None)).await,
         Admitted::Faulted(_) => return answered(&sandbox, key, broken()).await,
@@ -75,22 +71,19 @@ pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Reque
     if mood != Mood::SlowAnswer {
         shared.book.settle(key, 201, answer.clone());
     }
-    course::begin(&sandbox, id, mood);
+    course::begin(&sandbox, id, mood, None);
     match mood {
         Mood::LostAnswer | Mood::LateAppear => {
             shared.book.answered(key, "dropped".to_owned());
-            if let Some(ConnectInfo(Cut(cut))) = parts.extensions.get::<ConnectInfo<Cut>>() {
-                cut.cancel();
-            }
+            line::cut(&parts);
             broken()
         }
         Mood::SlowAnswer => {
             // In a task, because the caller may be gone by then, and this with them.
             shared.book.answered(key, "201".to_owned());
             let (sandbox, settled) = (sandbox.clone(), answer.clone());
-            let wait = Duration::from_millis(shared.settings.slow_answer_ms);
             let settle = tokio::spawn(async move {
-                tokio::time::sleep(wait).await;
+                sandbox.shared.settings.behaviour.dawdle().await;
                 sandbox.shared.book.settle(key, 201, settled);
             });
             let _ = settle.await;
@@ -104,9 +97,7 @@ pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Reque
 /// Notes an answer to a create, and takes its time.
 async fn answered(sandbox: &Sandbox, key: Uuid, response: Response) -> Response {
     sandbox.shared.book.answered(key, response.status().as_u16().to_string());
-    if sandbox.shared.settings.answer_after_ms > 0 {
-        tokio::time::sleep(Duration::from_millis(sandbox.shared.settings.answer_after_ms)).await;
-    }
+    sandbox.shared.settings.behaviour.take_time().await;
     response
 }
 

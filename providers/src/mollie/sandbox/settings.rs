@@ -1,21 +1,20 @@
 //! What a sandbox is like.
 
-use std::path::PathBuf;
-
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::balance::Account;
 use super::notices::{Payload, Spelling};
-use crate::sandbox::mood::Distribution;
+use crate::sandbox::behaviour::Behaviour;
 
-/// What a sandbox is like. Everything has a default except the client's key and the balances.
+/// What a sandbox is like. Everything has a default except the client's key.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// `test_…` or `live_…` is an API key, anything else the token of an organisation.
     pub api_key: SecretString,
     /// The first one is the primary balance.
+    #[serde(default = "defaults::balances")]
     pub balances: Vec<Account>,
     /// Where notices go; none are sent without it.
     #[serde(default)]
@@ -40,46 +39,23 @@ pub struct Settings {
     pub process_after_ms: u64,
     #[serde(default = "defaults::stage_ms")]
     pub complete_after_ms: u64,
-    /// For the mood `return`: from completed to returned.
-    #[serde(default = "defaults::stage_ms")]
-    pub return_after_ms: u64,
     /// Whether a return comes instead of the completion (H) and not after it (ASSUMED).
     #[serde(default)]
     pub return_uncompleted: bool,
-    #[serde(default = "defaults::slow_answer_ms")]
-    pub slow_answer_ms: u64,
-    /// How long every answer to a create takes.
-    #[serde(default)]
-    pub answer_after_ms: u64,
-    #[serde(default = "defaults::late_appear_ms")]
-    pub late_appear_ms: u64,
     /// How long the list does not show a new payout.
     #[serde(default)]
     pub list_lag_ms: u64,
     /// Whether the list leaves descriptions out, which it may (H).
     #[serde(default)]
     pub list_undescribed: bool,
-    /// In whole seconds, for the mood `rate-limit`.
-    #[serde(default = "defaults::retry_after_s")]
-    pub retry_after_s: u64,
     /// How long a key is remembered: an hour (H).
     #[serde(default = "defaults::remembered_ms")]
     pub remembered_ms: u64,
     /// Whether a payout is refused while another of its balance waits for its day (H).
     #[serde(default = "defaults::yes")]
     pub one_per_balance: bool,
-    /// Whether amounts and references choose moods.
-    #[serde(default = "defaults::yes")]
-    pub magic: bool,
-    /// Random moods for payouts that chose none.
     #[serde(default)]
-    pub random: Option<Distribution>,
-    /// A file, appended to, from which keys, payouts and movements are read again at the next start. May hold names and accounts.
-    #[serde(default)]
-    pub journal: Option<PathBuf>,
-    /// Above this many keys, creates are answered with 503.
-    #[serde(default = "defaults::keys_max")]
-    pub keys_max: usize,
+    pub behaviour: Behaviour,
 }
 
 mod defaults {
@@ -92,23 +68,16 @@ mod defaults {
     pub(super) const fn stage_ms() -> u64 {
         200
     }
-    pub(super) const fn slow_answer_ms() -> u64 {
-        30_000
-    }
-    pub(super) const fn late_appear_ms() -> u64 {
-        10_000
-    }
-    pub(super) const fn retry_after_s() -> u64 {
-        1
-    }
     pub(super) const fn remembered_ms() -> u64 {
         3_600_000
     }
     pub(super) const fn yes() -> bool {
         true
     }
-    pub(super) const fn keys_max() -> usize {
-        1_000_000
+    pub(super) fn balances() -> Vec<super::Account> {
+        let balance =
+            |id: &str, currency: &str| super::Account { id: id.to_owned(), currency: currency.to_owned(), balance_in_minor: 1_000_000_000_000 };
+        vec![balance("bal_sandboxEuros", "EUR"), balance("bal_sandboxPounds", "GBP")]
     }
 }
 
@@ -128,20 +97,12 @@ impl Settings {
             initiate_after_ms: defaults::stage_ms(),
             process_after_ms: defaults::stage_ms(),
             complete_after_ms: defaults::stage_ms(),
-            return_after_ms: defaults::stage_ms(),
             return_uncompleted: false,
-            slow_answer_ms: defaults::slow_answer_ms(),
-            answer_after_ms: 0,
-            late_appear_ms: defaults::late_appear_ms(),
             list_lag_ms: 0,
             list_undescribed: false,
-            retry_after_s: defaults::retry_after_s(),
             remembered_ms: defaults::remembered_ms(),
             one_per_balance: true,
-            magic: true,
-            random: None,
-            journal: None,
-            keys_max: defaults::keys_max(),
+            behaviour: Behaviour::default(),
         }
     }
 }

@@ -71,7 +71,7 @@ impl World {
         settings.notice_url = Some(notice_url);
         settings.notice_secrets = super::settings("").webhook_secrets;
         settings.notice_wait_ms = 5;
-        (settings.initiate_after_ms, settings.process_after_ms, settings.complete_after_ms, settings.return_after_ms) = (0, 0, 0, 0);
+        (settings.initiate_after_ms, settings.process_after_ms, settings.complete_after_ms, settings.behaviour.return_after_ms) = (0, 0, 0, 0);
         settings.one_per_balance = false;
         change(&mut settings);
         let sandbox = Sandbox::new(settings).expect("a sandbox");
@@ -261,7 +261,7 @@ async fn moods_of_answers() {
         (Mood::RateLimit, Some(rate_limited)),
         (Mood::Plain, None),
     ] {
-        let world = World::start(|settings| settings.slow_answer_ms = 3_000).await;
+        let world = World::start(|settings| settings.behaviour.slow_answer_ms = 3_000).await;
         let reference = format!("MOOD {}", mood.name());
         let answer = world.pay(1, 500, &reference).await;
         let carried_out = !matches!(mood, Mood::ErrorBefore | Mood::RateLimit);
@@ -297,7 +297,7 @@ async fn moods_of_answers() {
 /// An accepted payout that the list and the id do not show yet: not found, and then found.
 #[tokio::test]
 async fn not_found_and_then_found() {
-    let world = World::start(|settings| settings.late_appear_ms = 700).await;
+    let world = World::start(|settings| settings.behaviour.late_appear_ms = 700).await;
     assert_eq!(world.pay(1, 500, "MOOD late-appear").await, no_answer("connection_lost"));
     assert_eq!(world.look(1, None).await, Look::NotFound);
     // The same key finds it already, and makes no other.
@@ -525,7 +525,7 @@ async fn a_restart_keeps_the_books() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = folder.path().join("sandbox.jsonl");
     let (first, before) = {
-        let world = World::start(|settings| settings.journal = Some(journal.clone())).await;
+        let world = World::start(|settings| settings.behaviour.journal = Some(journal.clone())).await;
         let first = accepted(world.pay(1, 500, "x").await);
         world.status_is(1, "completed").await;
         accepted(world.pay(2, 600, "MOOD stuck").await);
@@ -535,7 +535,7 @@ async fn a_restart_keeps_the_books() {
     // The process died in the middle of a line.
     let mut file = std::fs::OpenOptions::new().append(true).open(&journal).expect("a journal");
     std::io::Write::write_all(&mut file, br#"{"movement":{"transaction_id":"#).expect("writes");
-    let world = World::start(|settings| settings.journal = Some(journal.clone())).await;
+    let world = World::start(|settings| settings.behaviour.journal = Some(journal.clone())).await;
     assert_eq!((world.sandbox.ledger(), before.movements.len()), (before.clone(), 2));
     assert_eq!(accepted(world.pay(1, 500, "x").await), first, "known");
     assert_eq!(found(world.look(1, None).await).status, Status::Settled);

@@ -1,18 +1,19 @@
 //! What the sandbox remembers: payouts, what was asked about them, and the money that moved, for [`crate::sandbox::audit`].
 
-use std::collections::{HashMap, VecDeque};
-use std::path::Path;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::mood::{Distribution, Mood};
 use crate::sandbox::audit::mask_of;
 pub use crate::sandbox::audit::{Direction, Ledger, Movement};
+use crate::sandbox::behaviour::Behaviour;
 pub use crate::sandbox::calls::{Calls, SentNotice};
 use crate::sandbox::journal::Journal;
+use crate::sandbox::mood::{Chooser, Distribution, Mood};
+use crate::sandbox::random_uuid;
 use crate::truelayer::wire::{Balance, CreatePayout, Moment, Payout, TopUp, Transaction};
 
 /// Everything about one `transaction_id`, for the admin.
@@ -69,8 +70,10 @@ impl Stage {
 
 /// A move that was made: what a notice about it says.
 #[derive(Clone, Debug)]
-pub(super) struct Moved {
+pub(crate) struct Moved {
     pub(super) transaction_id: Uuid,
+    /// The same for every copy of the notice.
+    pub(super) event_id: String,
     pub(super) stage: Stage,
     pub(super) at: Moment,
     pub(super) reason: Option<&'static str>,
@@ -116,12 +119,9 @@ struct Inner {
     out: HashMap<String, i128>,
     top_ups: Vec<TopUp>,
     accounts: Vec<Account>,
-    next: VecDeque<(u32, Mood)>,
-    distribution: Option<Distribution>,
-    magic: bool,
-    max_payouts: usize,
+    chooser: Chooser,
+    behaviour: Behaviour,
     pays_repeats: bool,
-    late_appear: jiff::SignedDuration,
     journal: Journal,
 }
 
@@ -134,21 +134,10 @@ enum Line {
     TopUp(TopUp),
 }
 
-/// What the book needs from the settings.
-pub(super) struct Rules {
-    pub(super) accounts: Vec<Account>,
-    pub(super) magic: bool,
-    pub(super) max_payouts: usize,
-    pub(super) pays_repeats: bool,
-    pub(super) late_appear: jiff::SignedDuration,
-    pub(super) distribution: Option<Distribution>,
-}
-
 impl Book {
     /// Opens a book, with what the journal has kept. A last line that was cut short is dropped.
-    pub(super) fn open(rules: Rules, journal: Option<&Path>) -> std::io::Result<Self> {
-        let Rules { accounts, magic, max_payouts, pays_repeats, late_appear, distribution } = rules;
-        let (journal, lines) = Journal::open(journal)?;
+    pub(super) fn open(behaviour: &Behaviour, accounts: Vec<Account>, pays_repeats: bool) -> std::io::Result<Self> {
+        let (journal, lines) = Journal::open(behaviour.journal.as_deref())?;
         let mut inner = Inner {
             entries: HashMap::new(),
             order: Vec::new(),
@@ -156,12 +145,9 @@ impl Book {
             out: HashMap::new(),
             top_ups: Vec::new(),
             accounts,
-            next: VecDeque::new(),
-            distribution,
-            magic,
-            max_payouts,
+            chooser: Chooser::new(Mood::COMMON, behaviour.magic, behaviour.random.clone()),
+            behaviour: behaviour.clone(),
             pays_repeats,
-            late_appear,
             journal,
         };
         inner.replay(lines);
@@ -175,16 +161,16 @@ impl Book {
     /// Notes a valid create and carries it out, unless its mood says otherwise. The first content of a `transaction_id` wins (H).
     pub(super) fn create(&self, create: &CreatePayout, now: Timestamp) -> Option<Created> {
         let mut inner = self.lock();
-        let full = inner.entries.len() >= inner.max_payouts;
+        let full = inner.entries.len() >= inner.behaviour.keys_max;
         let id = create.transaction_id;
         if !inner.entries.contains_key(&id) {
             if full {
                 return None;
             }
-            let mood = inner.mood_for(create);
+            let mood = inner.chooser.choose(id.as_bytes(), &[&create.beneficiary_reference], create.amount_in_minor);
             inner.entries.insert(id, Entry { mood, ..Entry::default() });
         }
-        let late_appear = inner.late_appear;
+        let late_appear = inner.behaviour.late_appear();
         let entry = inner.entries.get_mut(&id)?;
         entry.calls.creates += 1;
         if let Some(Stored { payout, .. }) = &entry.payout {
@@ -303,7 +289,7 @@ impl Book {
         let stored = Stored { payout, mood, created_at, visible_at };
         inner.write(&Line::Payout(Box::new(stored.clone())));
         inner.entries.get_mut(&id)?.payout = Some(stored);
-        Some(Moved { transaction_id: id, stage, at, reason })
+        Some(Moved { transaction_id: id, event_id: random_uuid().to_string(), stage, at, reason })
     }
 
     pub(super) fn ledger(&self) -> Ledger {
@@ -349,31 +335,15 @@ impl Book {
 
     /// The next `count` payouts that are new get that mood, after those of earlier calls.
     pub(super) fn set_mood(&self, count: u32, mood: Mood) {
-        self.lock().next.push_back((count, mood));
+        self.lock().chooser.order(count, mood);
     }
 
     pub(super) fn set_distribution(&self, distribution: Option<Distribution>) {
-        self.lock().distribution = distribution;
+        self.lock().chooser.randomly(distribution);
     }
 }
 
 impl Inner {
-    fn mood_for(&mut self, create: &CreatePayout) -> Mood {
-        let magic = || Mood::of_reference(&create.beneficiary_reference).or_else(|| Mood::of_amount(create.amount_in_minor));
-        if let Some(mood) = self.magic.then(magic).flatten() {
-            return mood;
-        }
-        while let Some((count, mood)) = self.next.front_mut() {
-            let mood = *mood;
-            if let Some(rest) = count.checked_sub(1) {
-                *count = rest;
-                return mood;
-            }
-            self.next.pop_front();
-        }
-        self.distribution.as_ref().map_or(Mood::Plain, |distribution| distribution.draw(create.transaction_id))
-    }
-
     /// What is in the account, with top-ups, less what has settled.
     fn current(&self, currency: &str) -> i128 {
         let settled = self.entries.values().filter_map(|entry| entry.payout.as_ref()).map(|stored| &stored.payout);

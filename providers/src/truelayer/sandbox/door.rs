@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::OriginalUri;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -117,19 +119,24 @@ impl Door {
     }
 
     /// Whether at least one signature is there, and every one that is there verifies.
-    pub(crate) fn signed(&self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> bool {
-        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+    pub(crate) fn signed(&self, request: &Parts, body: &[u8]) -> bool {
+        let text = |name| request.headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
         let key = |kid: &str| self.client_keys.get(kid).cloned();
-        let request = jws::Request { method, path, headers, body };
+        let request = whole(request, body);
         let over_request = text(REQUEST_SIGNATURE).map(|value| jws::verify_request(key, value, &request, &[]).is_ok());
         let over_body = text(BODY_SIGNATURE).map(|value| jws::verify_body(key, jws::Algorithm::Es512, value, body).is_ok());
         (over_request.is_some() || over_body.is_some()) && over_request.unwrap_or(true) && over_body.unwrap_or(true)
     }
 
     /// As [`Door::signed`], by the generation that covers the whole request, and this header with it.
-    pub(crate) fn signed_with(&self, required: &str, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> bool {
-        let Some(value) = headers.get(REQUEST_SIGNATURE).and_then(|value| value.to_str().ok()) else { return false };
-        let request = jws::Request { method, path, headers, body };
-        jws::verify_request(|kid: &str| self.client_keys.get(kid).cloned(), value, &request, &[required]).is_ok()
+    pub(crate) fn signed_with(&self, required: &str, request: &Parts, body: &[u8]) -> bool {
+        let Some(value) = request.headers.get(REQUEST_SIGNATURE).and_then(|value| value.to_str().ok()) else { return false };
+        jws::verify_request(|kid: &str| self.client_keys.get(kid).cloned(), value, &whole(request, body), &[required]).is_ok()
     }
+}
+
+/// A request as it was signed: with the path that it had on the wire, whatever the sandbox is mounted under.
+fn whole<'a>(request: &'a Parts, body: &'a [u8]) -> jws::Request<'a> {
+    let path = request.extensions.get::<OriginalUri>().map_or(request.uri.path(), |OriginalUri(uri)| uri.path());
+    jws::Request { method: &request.method, path, headers: &request.headers, body }
 }

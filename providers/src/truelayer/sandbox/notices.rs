@@ -1,21 +1,16 @@
-//! The sandbox's webhooks: really signed, over real HTTP, tried again a bounded number of times.
+//! The sandbox's webhooks and their signatures.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
-use jiff::SignedDuration;
 use serde::Deserialize;
-use tokio::sync::mpsc;
-use uuid::Uuid;
 
-use super::book::{Book, Moved, SentNotice, Stage};
-use super::mood::Mood;
+use super::book::{Moved, Stage};
 use crate::clock;
 use crate::http::{Call, Client};
 use crate::jws::{Algorithm, Jwks, KeyError, SigningKey};
-use crate::sandbox::outbox::Outbox;
 use crate::sandbox::random_uuid;
 use crate::truelayer::{BODY_SIGNATURE, REQUEST_SIGNATURE, wire};
 
@@ -91,61 +86,12 @@ impl Keys {
     }
 }
 
-/// Where notices go, and how.
-pub(super) struct Sender {
-    pub(super) keys: Arc<Keys>,
-    pub(super) signature: NoticeSignature,
-    pub(super) outbox: Outbox,
-}
-
-impl Sender {
-    /// Takes the moves of one payout and sends a notice about each, one after the other, until there are no more.
-    pub(super) async fn run(self: Arc<Self>, book: Arc<Book>, jku: String, mood: Mood, mut moves: mpsc::UnboundedReceiver<Moved>) {
-        let mut held = Vec::new();
-        while let Some(moved) = moves.recv().await {
-            match mood {
-                Mood::NoNotices => {}
-                Mood::ShuffledNotices => held.push(moved),
-                _ => self.send(&book, &jku, mood, &moved).await,
-            }
-        }
-        for moved in held.iter().rev() {
-            self.send(&book, &jku, mood, moved).await;
-        }
-    }
-
-    async fn send(&self, book: &Book, jku: &str, mood: Mood, moved: &Moved) {
-        if let Some(visible_at) = book.visible_at(moved.transaction_id) {
-            let wait = visible_at.duration_since(clock::now()).max(SignedDuration::ZERO);
-            tokio::time::sleep(wait.unsigned_abs()).await;
-        }
-        if mood == Mood::BadSignature {
-            let lie = Moved { stage: Stage::Failed, reason: Some("scheme_error"), ..moved.clone() };
-            self.deliver(book, jku, moved.transaction_id, &event(&lie), true).await;
-        }
-        let event = event(moved);
-        let copies = if mood == Mood::DuplicateNotices { 2 } else { 1 };
-        for _ in 0..copies {
-            self.deliver(book, jku, moved.transaction_id, &event, false).await;
-        }
-    }
-
-    /// Delivers one event, trying until a 2xx or until the tries are used up. A forgery is tried once.
-    pub(super) async fn deliver(&self, book: &Book, jku: &str, id: Uuid, event: &wire::Event, forged: bool) {
-        let Ok(body) = serde_json::to_vec(event).map(Bytes::from) else { return };
-        let call = |client: &Client| self.keys.signed(self.signature, client, jku, &body, forged).ok();
-        let note = |status: Option<http::StatusCode>| {
-            let (event_id, event_type) = (event.event_id.clone(), event.event_type.clone());
-            book.notified(id, SentNotice { event_id, event_type, at: clock::now(), forged, status: status.map(|status| status.as_u16()) });
-        };
-        self.outbox.deliver(forged, call, |status| status.is_success(), note).await;
-    }
-}
-
-fn event(moved: &Moved) -> wire::Event {
-    let mut body = wire::EventBody { transaction_id: moved.transaction_id, reason: moved.reason.map(str::to_owned), ..wire::EventBody::default() };
+/// The notice about a move. A forged one says that the payout failed.
+pub(super) fn event(moved: &Moved, forged: bool) -> wire::Event {
+    let (stage, reason) = if forged { (Stage::Failed, Some("scheme_error")) } else { (moved.stage, moved.reason) };
+    let mut body = wire::EventBody { transaction_id: moved.transaction_id, reason: reason.map(str::to_owned), ..wire::EventBody::default() };
     let at = Some(moved.at);
-    match moved.stage {
+    match stage {
         Stage::Authorised => body.authorised_at = at,
         Stage::Submitted => body.submitted_at = at,
         Stage::Settled => body.settled_at = at,
@@ -154,8 +100,8 @@ fn event(moved: &Moved) -> wire::Event {
         Stage::Returned => body.returned_at = at,
     }
     wire::Event {
-        event_type: format!("payout_{}", moved.stage.word()),
-        event_id: random_uuid().to_string(),
+        event_type: format!("payout_{}", stage.word()),
+        event_id: if forged { random_uuid().to_string() } else { moved.event_id.clone() },
         event_schema_version: 1,
         event_body: serde_json::to_value(body).unwrap_or_default(),
     }

@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use super::super::inbox::{Inbox, Notice, NoticeError};
 use super::super::sandbox::book::{Direction, Stage};
-use super::super::sandbox::mood::{Distribution, Mood};
 use super::super::sandbox::notices::NoticeSignature;
 use super::super::sandbox::{self, Sandbox};
 use super::*;
 use crate::jws::Unverified;
+use crate::sandbox::mood::{Distribution, Mood};
 
 /// The platform's end of the webhooks: verifies what comes and keeps what it found.
 #[derive(Clone, Default)]
@@ -69,7 +69,7 @@ impl World {
         let mut settings = sandbox::Settings::new("acme", SecretString::from("hunter2"), vec![key]);
         settings.notice_url = Some(notice_url);
         settings.notice_wait_ms = 5;
-        (settings.authorise_after_ms, settings.submit_after_ms, settings.settle_after_ms, settings.return_after_ms) = (0, 0, 0, 0);
+        (settings.authorise_after_ms, settings.submit_after_ms, settings.settle_after_ms, settings.behaviour.return_after_ms) = (0, 0, 0, 0);
         change(&mut settings);
         let sandbox = Sandbox::new(settings).expect("a sandbox");
         let serving = sandbox.clone().serve(listener, CancellationToken::new());
@@ -169,8 +169,8 @@ async fn moods() {
     let refused = Answer::Refused { reason: Reason::new("validation_error.beneficiary_name") };
     let limited = unprocessed("rate_limited", Some(SignedDuration::from_secs(1)));
     let world = World::start(|settings| {
-        settings.slow_answer_ms = 60_000;
-        settings.late_appear_ms = 300;
+        settings.behaviour.slow_answer_ms = 60_000;
+        settings.behaviour.late_appear_ms = 300;
     })
     .await;
     let table = [
@@ -191,7 +191,7 @@ async fn moods() {
         (Mood::RateLimit, limited, accepted(), Some("settled"), "429 202", 1),
         (Mood::Stuck, accepted(), accepted(), Some("submitted"), "202 202", 1),
     ];
-    assert_eq!(table.each_ref().map(|(mood, ..)| *mood), Mood::ALL);
+    assert_eq!(table.each_ref().map(|(mood, ..)| *mood), Mood::COMMON);
     for (number, (mood, first, second, end, answers, movements)) in (1..).zip(table) {
         let name = mood.name();
         let amount = Mood::FIRST_AMOUNT + i64::from(number) - 1;
@@ -529,7 +529,7 @@ async fn a_restart_keeps_the_books() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = folder.path().join("sandbox.jsonl");
     let before = {
-        let world = World::start(|settings| settings.journal = Some(journal.clone())).await;
+        let world = World::start(|settings| settings.behaviour.journal = Some(journal.clone())).await;
         assert_eq!(world.pay(1, 500, "Invoice").await, accepted());
         world.status_is(1, "settled").await;
         assert_eq!(world.pay(2, 600, "MOOD stuck").await, accepted());
@@ -539,7 +539,7 @@ async fn a_restart_keeps_the_books() {
     // The process died in the middle of a line.
     let mut file = std::fs::OpenOptions::new().append(true).open(&journal).expect("a journal");
     std::io::Write::write_all(&mut file, br#"{"movement":{"transaction_id":"#).expect("writes");
-    let world = World::start(|settings| settings.journal = Some(journal.clone())).await;
+    let world = World::start(|settings| settings.behaviour.journal = Some(journal.clone())).await;
     assert_eq!(world.sandbox.ledger(), before);
     assert!(matches!(world.client.look(key(1)).await, Look::Found(Report { status: Status::Settled, .. })));
     assert_eq!(world.pay(1, 500, "Invoice").await, accepted(), "known");

@@ -1,20 +1,17 @@
 //! `POST /v3/payouts` of the sandbox: what is refused, what a repeat gets, and what a mood does to the answer.
 
-use std::time::Duration;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use domain::destination::{AccountNumber, Iban, SortCode};
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use uuid::Uuid;
 
 use super::{Sandbox, problem, problem_with, unauthenticated};
 use crate::clock;
 use crate::sandbox::book::Admitted;
-use crate::sandbox::line::Cut;
 use crate::sandbox::mood::Mood;
-use crate::sandbox::{course, random_uuid, taken_apart};
+use crate::sandbox::{course, line, random_uuid, taken_apart};
 use crate::truelayer_v3::IDEMPOTENCY_KEY;
 use crate::truelayer_v3::wire::{AccountIdentifier, Beneficiary, CreatePayout, Created, Moment, Payout};
 
@@ -29,7 +26,7 @@ pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Reque
     let key = parts.headers.get(IDEMPOTENCY_KEY).and_then(|key| Uuid::try_parse_ascii(key.as_bytes()).ok());
     // That the key has to be a UUID is the sandbox's own rule.
     let Some(key) = key else { return invalid(&[("Idempotency-Key", "is required")]) };
-    if !shared.door.signed_with("Idempotency-Key", &parts.method, parts.uri.path(), &parts.headers, &body) {
+    if !shared.door.signed_with("Idempotency-Key", &parts, &body) {
         return unauthenticated("Invalid request signature.");
     }
     let create = match valid(&sandbox, &body) {
@@ -52,9 +49,8 @@ pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Reque
             return answered(&sandbox, key, problem(StatusCode::CONFLICT, "Idempotency-Key Concurrency Conflict", detail)).await;
         }
         Admitted::Faulted(Mood::RateLimit) => {
-            let mut response = problem(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Slow down.");
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(shared.settings.retry_after_s));
-            return answered(&sandbox, key, response).await;
+            let response = problem(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Slow down.");
+            return answered(&sandbox, key, shared.settings.behaviour.slowed_down(response)).await;
         }
         Admitted::Faulted(Mood::Refuse) => {
             return answered(&sandbox, key, invalid(&[("beneficiary.account_holder_name", "does not match the account")])).await;
@@ -68,23 +64,20 @@ pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Reque
     if mood != Mood::SlowAnswer {
         shared.book.settle(key, 202, answer.clone());
     }
-    course::begin(&sandbox, id, mood);
+    course::begin(&sandbox, id, mood, None);
     let accepted = || (StatusCode::ACCEPTED, Json(answer.clone())).into_response();
     match mood {
         Mood::LostAnswer | Mood::LateAppear => {
             shared.book.answered(key, "dropped".to_owned());
-            if let Some(ConnectInfo(Cut(cut))) = parts.extensions.get::<ConnectInfo<Cut>>() {
-                cut.cancel();
-            }
+            line::cut(&parts);
             broken()
         }
         Mood::SlowAnswer => {
             // In a task, because the caller may be gone by then, and this with them.
             shared.book.answered(key, "202".to_owned());
             let (sandbox, settled) = (sandbox.clone(), answer.clone());
-            let wait = Duration::from_millis(shared.settings.slow_answer_ms);
             let settle = tokio::spawn(async move {
-                tokio::time::sleep(wait).await;
+                sandbox.shared.settings.behaviour.dawdle().await;
                 sandbox.shared.book.settle(key, 202, settled);
             });
             let _ = settle.await;
@@ -98,9 +91,7 @@ pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Reque
 /// Notes an answer to a create, and takes its time.
 async fn answered(sandbox: &Sandbox, key: Uuid, response: Response) -> Response {
     sandbox.shared.book.answered(key, response.status().as_u16().to_string());
-    if sandbox.shared.settings.answer_after_ms > 0 {
-        tokio::time::sleep(Duration::from_millis(sandbox.shared.settings.answer_after_ms)).await;
-    }
+    sandbox.shared.settings.behaviour.take_time().await;
     response
 }
 

@@ -1,11 +1,9 @@
 //! What a sandbox is like.
 
-use std::path::PathBuf;
-
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::sandbox::mood::Distribution;
+use crate::sandbox::behaviour::Behaviour;
 use crate::truelayer::sandbox::ClientKey;
 
 /// A merchant account of the sandbox's own. One per currency.
@@ -17,7 +15,7 @@ pub struct Account {
     pub balance_in_minor: i64,
 }
 
-/// What a sandbox is like. Everything has a default except the client's credentials and the accounts.
+/// What a sandbox is like. Everything has a default except the client's credentials.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -25,6 +23,7 @@ pub struct Settings {
     pub client_secret: SecretString,
     /// The keys that requests may be signed with.
     pub client_keys: Vec<ClientKey>,
+    #[serde(default = "defaults::accounts")]
     pub accounts: Vec<Account>,
     /// Where notices go; none are sent without it.
     #[serde(default)]
@@ -42,39 +41,16 @@ pub struct Settings {
     pub authorize_after_ms: u64,
     #[serde(default = "defaults::stage_ms")]
     pub execute_after_ms: u64,
-    /// For the mood `return`: from executed to returned.
-    #[serde(default = "defaults::stage_ms")]
-    pub return_after_ms: u64,
     /// Whether a look shows a return; if not, only the notice tells of it. Documents differ (H).
     #[serde(default = "defaults::yes")]
     pub returns_shown: bool,
-    #[serde(default = "defaults::slow_answer_ms")]
-    pub slow_answer_ms: u64,
-    /// How long every answer to a create takes.
-    #[serde(default)]
-    pub answer_after_ms: u64,
-    #[serde(default = "defaults::late_appear_ms")]
-    pub late_appear_ms: u64,
-    /// In whole seconds, for the mood `rate-limit`.
-    #[serde(default = "defaults::retry_after_s")]
-    pub retry_after_s: u64,
     #[serde(default = "defaults::token_life_s")]
     pub token_life_s: u64,
     /// How long a key is remembered: a day (ASSUMED).
     #[serde(default = "defaults::remembered_ms")]
     pub remembered_ms: u64,
-    /// Whether amounts and references choose moods.
-    #[serde(default = "defaults::yes")]
-    pub magic: bool,
-    /// Random moods for payouts that chose none.
     #[serde(default)]
-    pub random: Option<Distribution>,
-    /// A file, appended to, from which keys, payouts and movements are read again at the next start. May hold names and accounts.
-    #[serde(default)]
-    pub journal: Option<PathBuf>,
-    /// Above this many keys, creates are answered with 503.
-    #[serde(default = "defaults::keys_max")]
-    pub keys_max: usize,
+    pub behaviour: Behaviour,
 }
 
 mod defaults {
@@ -87,23 +63,16 @@ mod defaults {
     pub(super) const fn yes() -> bool {
         true
     }
-    pub(super) const fn slow_answer_ms() -> u64 {
-        30_000
-    }
-    pub(super) const fn late_appear_ms() -> u64 {
-        10_000
-    }
-    pub(super) const fn retry_after_s() -> u64 {
-        1
-    }
     pub(super) const fn token_life_s() -> u64 {
         3600
     }
     pub(super) const fn remembered_ms() -> u64 {
         24 * 3_600_000
     }
-    pub(super) const fn keys_max() -> usize {
-        1_000_000
+    pub(super) fn accounts() -> Vec<super::Account> {
+        let account =
+            |id: &str, currency: &str| super::Account { id: id.to_owned(), currency: currency.to_owned(), balance_in_minor: 1_000_000_000_000 };
+        vec![account("sandbox-pounds", "GBP"), account("sandbox-euros", "EUR")]
     }
 }
 
@@ -122,18 +91,10 @@ impl Settings {
             notice_wait_ms: defaults::stage_ms(),
             authorize_after_ms: defaults::stage_ms(),
             execute_after_ms: defaults::stage_ms(),
-            return_after_ms: defaults::stage_ms(),
             returns_shown: true,
-            slow_answer_ms: defaults::slow_answer_ms(),
-            answer_after_ms: 0,
-            late_appear_ms: defaults::late_appear_ms(),
-            retry_after_s: defaults::retry_after_s(),
             token_life_s: defaults::token_life_s(),
             remembered_ms: defaults::remembered_ms(),
-            magic: true,
-            random: None,
-            journal: None,
-            keys_max: defaults::keys_max(),
+            behaviour: Behaviour::default(),
         }
     }
 }

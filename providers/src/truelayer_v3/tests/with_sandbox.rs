@@ -75,7 +75,7 @@ impl World {
         let mut settings = sandbox::Settings::new("acme", SecretString::from("hunter2"), vec![client_key()], accounts());
         settings.notice_url = Some(notice_url);
         settings.notice_wait_ms = 5;
-        (settings.authorize_after_ms, settings.execute_after_ms, settings.return_after_ms) = (0, 0, 0);
+        (settings.authorize_after_ms, settings.execute_after_ms, settings.behaviour.return_after_ms) = (0, 0, 0);
         change(&mut settings);
         let sandbox = Sandbox::new(settings).expect("a sandbox");
         let serving = sandbox.clone().serve(listener, CancellationToken::new());
@@ -172,7 +172,7 @@ async fn a_repeat_tells_the_id_that_was_lost() {
         (Mood::ErrorAfter, no_answer("status_500")),
         (Mood::RateLimit, rate_limited),
     ] {
-        let world = World::start(|settings| (settings.slow_answer_ms, settings.late_appear_ms) = (2_500, 500)).await;
+        let world = World::start(|settings| (settings.behaviour.slow_answer_ms, settings.behaviour.late_appear_ms) = (2_500, 500)).await;
         let text: String = format!("MOOD {}", mood.name()).chars().take(18).collect();
         assert_eq!(world.pay(1, 500, &text).await, first, "{mood:?}");
         assert_eq!(world.client.look(&inquiry(None)).await, nothing(NO_REFERENCE));
@@ -392,17 +392,17 @@ async fn a_restart_keeps_the_books() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = folder.path().join("sandbox.jsonl");
     let (first, waiting) = {
-        let world = World::start(|settings| settings.journal = Some(journal.clone())).await;
+        let world = World::start(|settings| settings.behaviour.journal = Some(journal.clone())).await;
         let first = id_in(world.pay(1, 500, "Invoice").await);
         world.status_is(1, "executed").await;
         (first, world.sandbox.ledger())
     };
-    let world = World::start(|settings| (settings.journal, settings.authorize_after_ms) = (Some(journal.clone()), 3_600_000)).await;
+    let world = World::start(|settings| (settings.behaviour.journal, settings.authorize_after_ms) = (Some(journal.clone()), 3_600_000)).await;
     assert_eq!((world.sandbox.ledger(), waiting.movements.len()), (waiting, 1));
     assert_eq!(id_in(world.pay(1, 500, "Invoice").await), first, "known");
     id_in(world.pay(2, 600, "Invoice").await);
     drop(world);
-    let world = World::start(|settings| settings.journal = Some(journal.clone())).await;
+    let world = World::start(|settings| settings.behaviour.journal = Some(journal.clone())).await;
     world.status_is(2, "executed").await;
     assert_eq!((world.sandbox.movements().len(), world.sandbox.ledger().double_movements), (2, 0));
 }

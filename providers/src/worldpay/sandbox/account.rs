@@ -12,11 +12,11 @@ use domain::money::Currency;
 use http::{HeaderMap, StatusCode};
 
 use super::book::{Api, Asked, Content, Created, Stored};
-use super::mood::Mood;
 use super::refusals::{admitted, body_of, error, forbidden, header_problem, invalid, media_types, taken_apart};
 use super::{Sandbox, Settings};
 use crate::clock;
 use crate::sandbox::audit::mask_of;
+use crate::sandbox::mood::Mood;
 use crate::sandbox::random_uuid;
 use crate::worldpay::access::API_VERSION;
 use crate::worldpay::account::IDEMPOTENCY_KEY;
@@ -194,7 +194,7 @@ impl Sandbox {
             }
         })?;
         if let Created::New(mood, stored) = &created {
-            self.progress(Api::Account, key, *mood, stored, true);
+            self.begin(Api::Account, key, *mood, stored);
         }
         Some(created)
     }
@@ -210,7 +210,7 @@ pub(super) fn plan(settings: &Settings, mood: Mood, reference: &str) -> Vec<(u64
         Mood::Reject => plan = vec![stage("INVALID")],
         Mood::Fail => plan.push(stage("FAILED")),
         Mood::Stuck | Mood::Silent => {}
-        Mood::Return => plan.extend([stage("COMPLETED"), (settings.return_after_ms, "REVERSED")]),
+        Mood::Return => plan.extend([stage("COMPLETED"), (settings.behaviour.return_after_ms, "REVERSED")]),
         Mood::Interim => {
             let interim = ["VALID", "IN_REVIEW", "RFI_IN_PROGRESS", "AWAITING_LIQUIDITY", "REJECTED", "AWAITING_EXECUTION", "EXECUTED", "COMPLETED"];
             plan = interim.map(stage).to_vec();

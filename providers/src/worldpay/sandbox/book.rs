@@ -1,20 +1,19 @@
 //! What the sandbox remembers: payouts of both APIs, what was asked about them, and the money that moved, for [`crate::sandbox::audit`].
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::mood::{Distribution, Mood};
 use crate::sandbox::audit::{Direction, Ledger, Movement};
+use crate::sandbox::behaviour::Behaviour;
+use crate::sandbox::calls::{Calls, SentNotice};
 use crate::sandbox::journal::Journal;
-
-/// Entries of each list about one payout.
-const MAX_CALLS: usize = 64;
+use crate::sandbox::mood::{Chooser, Distribution, Mood};
+use crate::sandbox::random_uuid;
 
 /// Which API a payout was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,29 +68,6 @@ impl std::fmt::Debug for Content {
     }
 }
 
-/// What was asked about one key, and what was answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Calls {
-    /// Creates that were received with valid credentials and content.
-    pub creates: u64,
-    pub gets: u64,
-    /// The answers to creates, oldest first: a status or `dropped`. At most the last 64.
-    pub answers: VecDeque<String>,
-    /// The notices sent, oldest first. At most the last 64.
-    pub notices: VecDeque<SentNotice>,
-}
-
-/// One try to deliver a notice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SentNotice {
-    pub id: String,
-    pub event_type: String,
-    pub at: Timestamp,
-    pub forged: bool,
-    /// The status of the receiver's answer; `None` if there was none.
-    pub status: Option<u16>,
-}
-
 /// Everything about one key, for the admin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct View {
@@ -127,15 +103,6 @@ pub(super) struct Asked<'a> {
     pub(super) texts: [&'a str; 2],
 }
 
-pub(super) struct Rules {
-    pub(super) magic: bool,
-    pub(super) max_payouts: usize,
-    /// By API, whether a repeat is carried out again.
-    pub(super) pays_repeats: [bool; 2],
-    pub(super) late_appear: SignedDuration,
-    pub(super) distribution: Option<Distribution>,
-}
-
 pub(super) struct Book {
     inner: Mutex<Inner>,
 }
@@ -143,10 +110,12 @@ pub(super) struct Book {
 struct Inner {
     /// By API and key: the idempotency key, or the transaction reference.
     entries: BTreeMap<(Api, String), Entry>,
-    movements: Vec<Movement>,
-    next: VecDeque<(u32, Mood)>,
+    movements: Vec<(Api, Movement)>,
     next_id: u64,
-    rules: Rules,
+    chooser: Chooser,
+    behaviour: Behaviour,
+    /// By API, whether a repeat is carried out again.
+    pays_repeats: [bool; 2],
     journal: Journal,
 }
 
@@ -155,7 +124,25 @@ struct Inner {
 #[serde(rename_all = "kebab-case")]
 enum Line {
     Payout { api: Api, key: String, mood: Mood, stored: Box<Stored>, content: Content },
-    Movement(Movement),
+    Movement { api: Api, movement: Movement },
+}
+
+/// A move that was made: what a notice about it says.
+pub(crate) struct Moved {
+    pub(super) api: Api,
+    pub(super) key: String,
+    pub(super) stored: Stored,
+    /// Whether the money had arrived before.
+    pub(super) late: bool,
+    /// The same for every copy of the notice.
+    pub(super) notice_id: String,
+    pub(super) at: Timestamp,
+}
+
+impl Moved {
+    pub(super) fn new(api: Api, key: &str, stored: Stored, late: bool, at: Timestamp) -> Self {
+        Self { api, key: key.to_owned(), stored, late, notice_id: random_uuid().to_string(), at }
+    }
 }
 
 /// The states in which money has left, and those in which it is back.
@@ -180,11 +167,24 @@ fn rank(status: &str) -> Option<u8> {
     })
 }
 
+/// Whether the money had arrived, so that what comes next is a return.
+fn has_arrived(status: &str) -> bool {
+    matches!(status, "COMPLETED" | "refunded")
+}
+
 impl Book {
     /// Opens a book, with what the journal has kept.
-    pub(super) fn open(rules: Rules, journal: Option<&Path>) -> std::io::Result<Self> {
-        let (journal, lines) = Journal::open(journal)?;
-        let mut inner = Inner { entries: BTreeMap::new(), movements: Vec::new(), next: VecDeque::new(), next_id: 0, rules, journal };
+    pub(super) fn open(behaviour: &Behaviour, pays_repeats: [bool; 2]) -> std::io::Result<Self> {
+        let (journal, lines) = Journal::open(behaviour.journal.as_deref())?;
+        let mut inner = Inner {
+            entries: BTreeMap::new(),
+            movements: Vec::new(),
+            next_id: 0,
+            chooser: Chooser::new(&Mood::ALL, behaviour.magic, behaviour.random.clone()),
+            behaviour: behaviour.clone(),
+            pays_repeats,
+            journal,
+        };
         for line in lines {
             match line {
                 Line::Payout { api, key, mood, stored, content } => {
@@ -192,7 +192,7 @@ impl Book {
                     inner.next_id += u64::from(entry.payout.is_none());
                     *entry = Entry { mood, faulted: true, payout: Some(Stored { content, ..*stored }), calls: Calls::default() };
                 }
-                Line::Movement(movement) => inner.movements.push(movement),
+                Line::Movement { api, movement } => inner.movements.push((api, movement)),
             }
         }
         Ok(Self { inner: Mutex::new(inner) })
@@ -216,20 +216,20 @@ impl Book {
         let mut inner = self.lock();
         let index = (api, key.to_owned());
         if !inner.entries.contains_key(&index) {
-            if inner.entries.len() >= inner.rules.max_payouts {
+            if inner.entries.len() >= inner.behaviour.keys_max {
                 return None;
             }
-            let mood = inner.mood_for(key, asked);
+            let mood = inner.chooser.choose(key.as_bytes(), &asked.texts, asked.amount_in_minor);
             inner.entries.insert(index.clone(), Entry { mood, ..Entry::default() });
         }
-        let repeats = inner.rules.pays_repeats[usize::from(api == Api::Card)];
-        let late = now.checked_add(inner.rules.late_appear).unwrap_or(now);
+        let repeats = inner.pays_repeats[usize::from(api == Api::Card)];
+        let late = now.checked_add(inner.behaviour.late_appear()).unwrap_or(now);
         let number = inner.next_id;
         let entry = inner.entries.get_mut(&index)?;
         entry.calls.creates += 1;
         if let Some(stored) = entry.payout.clone() {
             if repeats {
-                inner.moved(movement(key, &stored, Direction::Out, now));
+                inner.moved(api, movement(key, &stored, Direction::Out, now));
             }
             return Some(Created::Known(stored));
         }
@@ -251,20 +251,20 @@ impl Book {
         inner.next_id += 1;
         inner.kept(api, key, mood, &stored);
         if out {
-            inner.moved(movement(key, &stored, Direction::Out, now));
+            inner.moved(api, movement(key, &stored, Direction::Out, now));
         }
         Some(Created::New(mood, stored))
     }
 
     pub(super) fn answered(&self, api: Api, key: &str, answer: String) {
         if let Some(entry) = self.lock().entries.get_mut(&(api, key.to_owned())) {
-            push(&mut entry.calls.answers, answer);
+            entry.calls.answered(answer);
         }
     }
 
     pub(super) fn notified(&self, api: Api, key: &str, notice: SentNotice) {
         if let Some(entry) = self.lock().entries.get_mut(&(api, key.to_owned())) {
-            push(&mut entry.calls.notices, notice);
+            entry.calls.notified(notice);
         }
     }
 
@@ -282,6 +282,10 @@ impl Book {
         found
     }
 
+    pub(super) fn stored(&self, api: Api, key: &str) -> Option<Stored> {
+        self.lock().entries.get(&(api, key.to_owned()))?.payout.clone()
+    }
+
     pub(super) fn view(&self, key: &str) -> Option<View> {
         let inner = self.lock();
         let view = |api| {
@@ -292,7 +296,7 @@ impl Book {
     }
 
     /// Moves a payout on, with the money that this moves; `None` if it is not there or cannot go there from where it is.
-    pub(super) fn advance(&self, api: Api, key: &str, status: &str, now: Timestamp) -> Option<Stored> {
+    pub(super) fn advance(&self, api: Api, key: &str, status: &str, now: Timestamp) -> Option<Moved> {
         let mut inner = self.lock();
         let entry = inner.entries.get_mut(&(api, key.to_owned()))?;
         let (mood, stored) = (entry.mood, entry.payout.as_mut()?);
@@ -303,6 +307,7 @@ impl Book {
         {
             return None;
         }
+        let late = has_arrived(&stored.status);
         status.clone_into(&mut stored.status);
         let (leaves, returns) = (OUT.contains(&status) && !stored.out, BACK.contains(&status) && stored.out);
         stored.out = (stored.out || leaves) && !returns;
@@ -310,58 +315,37 @@ impl Book {
         let direction = if leaves { Some(Direction::Out) } else { returns.then_some(Direction::Back) };
         inner.kept(api, key, mood, &stored);
         if let Some(direction) = direction {
-            inner.moved(movement(key, &stored, direction, now));
+            inner.moved(api, movement(key, &stored, direction, now));
         }
-        Some(stored)
+        Some(Moved::new(api, key, stored, late, now))
     }
 
-    pub(super) fn ledger(&self) -> Ledger {
-        Ledger::of(self.lock().movements.clone())
+    /// What moved through these APIs.
+    pub(super) fn ledger(&self, through: &[Api]) -> Ledger {
+        let inner = self.lock();
+        Ledger::of(inner.movements.iter().filter(|(api, _)| through.contains(api)).map(|(_, movement)| movement.clone()).collect())
     }
 
     /// The next `count` payouts that are new get that mood, after those of earlier calls.
     pub(super) fn set_mood(&self, count: u32, mood: Mood) {
-        self.lock().next.push_back((count, mood));
+        self.lock().chooser.order(count, mood);
     }
 
     pub(super) fn set_distribution(&self, distribution: Option<Distribution>) {
-        self.lock().rules.distribution = distribution;
+        self.lock().chooser.randomly(distribution);
     }
 }
 
 impl Inner {
-    fn moved(&mut self, movement: Movement) {
-        self.journal.write(&Line::Movement(movement.clone()));
-        self.movements.push(movement);
+    fn moved(&mut self, api: Api, movement: Movement) {
+        self.journal.write(&Line::Movement { api, movement: movement.clone() });
+        self.movements.push((api, movement));
     }
 
     fn kept(&mut self, api: Api, key: &str, mood: Mood, stored: &Stored) {
         let (key, content) = (key.to_owned(), stored.content.clone());
         self.journal.write(&Line::Payout { api, key, mood, stored: Box::new(stored.clone()), content });
     }
-
-    fn mood_for(&mut self, key: &str, asked: &Asked<'_>) -> Mood {
-        let magic = || asked.texts.into_iter().find_map(Mood::of_text).or_else(|| Mood::of_amount(asked.amount_in_minor));
-        if let Some(mood) = self.rules.magic.then(magic).flatten() {
-            return mood;
-        }
-        while let Some((count, mood)) = self.next.front_mut() {
-            let mood = *mood;
-            if let Some(rest) = count.checked_sub(1) {
-                *count = rest;
-                return mood;
-            }
-            self.next.pop_front();
-        }
-        self.rules.distribution.as_ref().map_or(Mood::Plain, |distribution| distribution.draw(key))
-    }
-}
-
-fn push<T>(list: &mut VecDeque<T>, item: T) {
-    if list.len() == MAX_CALLS {
-        list.pop_front();
-    }
-    list.push_back(item);
 }
 
 fn movement(key: &str, stored: &Stored, direction: Direction, at: Timestamp) -> Movement {

@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::book::{Api, Asked, Content, Created, Stored};
-use super::mood::Mood;
 use super::refusals::{admitted, body_of, broken, error, invalid, media_types, taken_apart};
 use super::{Sandbox, Settings};
 use crate::clock;
 use crate::sandbox::audit::mask_of;
+use crate::sandbox::mood::Mood;
 use crate::worldpay::card::wire::{
     CreatePayout, ExpiryDate, Instruction, Instrument, Link, Links, MAX_NARRATIVE, Merchant, Narrative, Payout, Scheme, Value,
 };
@@ -264,7 +264,7 @@ async fn create(State(sandbox): State<Sandbox>, request: Request, fast: bool) ->
     });
     let Some(created) = created else { return error(StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable", "The sandbox is full.") };
     if let Created::New(mood, stored) = &created {
-        sandbox.progress(Api::Card, key, *mood, stored, true);
+        sandbox.begin(Api::Card, key, *mood, stored);
     }
     sandbox.answer(Api::Card, key, &parts, &created, || sandbox.create_answer(&created)).await
 }
@@ -276,7 +276,7 @@ pub(super) fn plan(settings: &Settings, mood: Mood, status: &str) -> Vec<(u64, &
     let refund = match mood {
         Mood::Stuck | Mood::Silent => Vec::new(),
         Mood::Fail => vec![stage("sentForRefund"), stage("refundFailed")],
-        Mood::Return => vec![stage("sentForRefund"), stage("refunded"), (settings.return_after_ms, "refundFailed")],
+        Mood::Return => vec![stage("sentForRefund"), stage("refunded"), (settings.behaviour.return_after_ms, "refundFailed")],
         _ => vec![stage("sentForRefund"), stage("refunded")],
     };
     match (status, mood) {

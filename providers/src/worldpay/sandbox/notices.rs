@@ -1,17 +1,14 @@
 //! The sandbox's notices: events of card payouts and notifications of account payouts, really signed, over real HTTP, repeated as the provider does.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
-use jiff::{SignedDuration, Timestamp};
-use tokio::sync::mpsc;
 
-use super::book::{Api, Book, SentNotice, Stored};
-use super::mood::Mood;
+use super::book::{Api, Moved};
 use crate::clock;
 use crate::http::{Call, Client};
+use crate::sandbox::calls::SentNotice;
 use crate::sandbox::outbox::Outbox;
 use crate::sandbox::random_uuid;
 use crate::worldpay::signature::{EVENT_SIGNATURE, Keyring};
@@ -28,49 +25,19 @@ pub(super) struct Sender {
     pub(super) outbox: Outbox,
 }
 
-/// A move that was made: what a notice about it says.
-#[derive(Clone, Debug)]
-pub(super) struct Moved {
-    pub(super) stored: Stored,
-    /// Whether the money had arrived before.
-    pub(super) late: bool,
-    pub(super) at: Timestamp,
-}
-
 impl Sender {
-    /// Takes the moves of one payout and sends a notice about each that has one, one after the other, until there are no more.
-    pub(super) async fn run(self: Arc<Self>, book: Arc<Book>, key: String, mood: Mood, mut moves: mpsc::UnboundedReceiver<Moved>) {
-        let mut held = Vec::new();
-        while let Some(moved) = moves.recv().await {
-            match mood {
-                Mood::NoNotices => {}
-                Mood::ShuffledNotices => held.push(moved),
-                _ => self.send(&book, &key, mood, &moved).await,
-            }
+    /// Tells of a move, if it is one that is told. A forgery says that the payout failed, and is signed with the wrong secret.
+    pub(super) async fn tell(&self, moved: &Moved, forged: bool, note: impl Fn(SentNotice)) {
+        let Some(mut notice) = self.notice(moved, &moved.stored.status) else { return };
+        if forged {
+            let Some(lie) = self.notice(moved, if self.api == Api::Account { "REVERSED" } else { "refused" }) else { return };
+            notice = lie;
         }
-        for moved in held.iter().rev() {
-            self.send(&book, &key, mood, moved).await;
-        }
-    }
-
-    async fn send(&self, book: &Book, key: &str, mood: Mood, moved: &Moved) {
-        let Some(notice) = self.notice(moved) else { return };
-        let wait = moved.stored.visible_at.duration_since(clock::now()).max(SignedDuration::ZERO);
-        tokio::time::sleep(wait.unsigned_abs()).await;
-        if mood == Mood::BadSignature {
-            let mut lie = moved.clone();
-            lie.stored.status = if self.api == Api::Account { "REVERSED" } else { "refused" }.to_owned();
-            if let Some(lie) = self.notice(&lie) {
-                self.deliver(book, key, &lie, true).await;
-            }
-        }
-        for _ in 0..if mood == Mood::DuplicateNotices { 2 } else { 1 } {
-            self.deliver(book, key, &notice, false).await;
-        }
+        self.deliver(&notice, forged, note).await;
     }
 
     /// Delivers one notice until it is acknowledged: an event with 200 (H), a notification with any 2xx (ASSUMED). A forgery is tried once.
-    async fn deliver(&self, book: &Book, key: &str, (id, event_type, body): &(String, &'static str, Bytes), forged: bool) {
+    async fn deliver(&self, (id, event_type, body): &(String, &'static str, Bytes), forged: bool, note: impl Fn(SentNotice)) {
         let keys = if forged { &self.forger } else { &self.keys };
         let call = |_: &Client| {
             let media_type = if self.api == Api::Card { "application/vnd.worldpay.events-v1.hal+json" } else { "application/json" };
@@ -79,26 +46,25 @@ impl Sender {
         };
         let accepted = |status: StatusCode| if self.api == Api::Card { status == StatusCode::OK } else { status.is_success() };
         let note = |status: Option<StatusCode>| {
-            let (id, event_type) = (id.clone(), (*event_type).to_owned());
-            book.notified(self.api, key, SentNotice { id, event_type, at: clock::now(), forged, status: status.map(|status| status.as_u16()) });
+            let (event_id, event_type) = (id.clone(), (*event_type).to_owned());
+            note(SentNotice { event_id, event_type, at: clock::now(), forged, status: status.map(|status| status.as_u16()) });
         };
         self.outbox.deliver(forged, call, accepted, note).await;
     }
 
-    /// Id, type and body of the notice about a move; `None` for moves of which the provider tells nothing.
-    fn notice(&self, moved: &Moved) -> Option<(String, &'static str, Bytes)> {
-        let Moved { stored, late, at } = moved;
-        let id = random_uuid().to_string();
+    /// Id, type and body of the notice that a payout has come to a state; `None` for states of which the provider tells nothing.
+    fn notice(&self, moved: &Moved, state: &str) -> Option<(String, &'static str, Bytes)> {
+        let Moved { stored, late, at, .. } = moved;
+        let id = if state == stored.status { moved.notice_id.clone() } else { random_uuid().to_string() };
         let (event_type, body) = match self.api {
             Api::Account => {
-                let event_type = match stored.status.as_str() {
+                let event_type = match state {
                     "COMPLETED" => "payoutSuccess",
                     "REVERSED" if *late => "payoutReturn",
                     "REVERSED" => "payoutReversal",
                     "RFI_IN_PROGRESS" => "rfiInProgress",
                     _ => return None,
                 };
-                let state = &stored.status;
                 let reference = &stored.transaction_reference;
                 let body = serde_json::json!({
                     "notificationId": id, "notificationType": event_type, "notificationDateTime": format!("{at:.3}"), "paymentState": state,
@@ -107,7 +73,7 @@ impl Sender {
                 (event_type, body)
             }
             Api::Card => {
-                let (event_type, classification) = match stored.status.as_str() {
+                let (event_type, classification) = match state {
                     "requested" => ("requested", "payout"),
                     "pending" => ("pending", "payout"),
                     "approved" => ("approved", "payout"),

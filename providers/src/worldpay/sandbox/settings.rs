@@ -1,11 +1,9 @@
 //! What a sandbox is like.
 
-use std::path::PathBuf;
-
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::mood::Distribution;
+use crate::sandbox::behaviour::Behaviour;
 use crate::worldpay::signature::EventKey;
 
 /// What a sandbox is like. Everything has a default except the client's credentials.
@@ -41,22 +39,9 @@ pub struct Settings {
     /// From one state to the next.
     #[serde(default = "defaults::stage_ms")]
     pub stage_ms: u64,
-    /// For the mood `return`: from arrived to returned.
-    #[serde(default = "defaults::stage_ms")]
-    pub return_after_ms: u64,
     /// For the mood `silent`: stands for the 48 hours after which a scheme's silence becomes an error (H).
     #[serde(default = "defaults::stage_ms")]
     pub silent_after_ms: u64,
-    #[serde(default = "defaults::slow_answer_ms")]
-    pub slow_answer_ms: u64,
-    /// How long every answer to a create takes.
-    #[serde(default)]
-    pub answer_after_ms: u64,
-    #[serde(default = "defaults::late_appear_ms")]
-    pub late_appear_ms: u64,
-    /// In whole seconds, for the mood `rate-limit`.
-    #[serde(default = "defaults::retry_after_s")]
-    pub retry_after_s: u64,
     /// The status of `checkOutcome`, which is documented nowhere.
     #[serde(default = "defaults::check_outcome_status")]
     pub check_outcome_status: u16,
@@ -69,18 +54,8 @@ pub struct Settings {
     /// Whether `payoutNotFound` has its older text.
     #[serde(default)]
     pub older_not_found_text: bool,
-    /// Whether amounts, narratives and names choose moods.
-    #[serde(default = "defaults::magic")]
-    pub magic: bool,
-    /// Random moods for payouts that chose none.
     #[serde(default)]
-    pub random: Option<Distribution>,
-    /// A file, appended to, from which payouts and movements are read again at the next start. Holds names and accounts, and no number of a card.
-    #[serde(default)]
-    pub journal: Option<PathBuf>,
-    /// Above this many, creates are answered with 503.
-    #[serde(default = "defaults::max_payouts")]
-    pub max_payouts: usize,
+    pub behaviour: Behaviour,
 }
 
 mod defaults {
@@ -99,23 +74,8 @@ mod defaults {
     pub(super) const fn stage_ms() -> u64 {
         200
     }
-    pub(super) const fn slow_answer_ms() -> u64 {
-        30_000
-    }
-    pub(super) const fn late_appear_ms() -> u64 {
-        10_000
-    }
-    pub(super) const fn retry_after_s() -> u64 {
-        1
-    }
     pub(super) const fn check_outcome_status() -> u16 {
         500
-    }
-    pub(super) const fn magic() -> bool {
-        true
-    }
-    pub(super) const fn max_payouts() -> usize {
-        1_000_000
     }
 }
 
@@ -135,20 +95,12 @@ impl Settings {
             notice_total_ms: defaults::notice_total_ms(),
             public_url: None,
             stage_ms: defaults::stage_ms(),
-            return_after_ms: defaults::stage_ms(),
             silent_after_ms: defaults::stage_ms(),
-            slow_answer_ms: defaults::slow_answer_ms(),
-            answer_after_ms: 0,
-            late_appear_ms: defaults::late_appear_ms(),
-            retry_after_s: defaults::retry_after_s(),
             check_outcome_status: defaults::check_outcome_status(),
             rejects_card_repeats: false,
             pays_account_repeats: false,
             older_not_found_text: false,
-            magic: defaults::magic(),
-            random: None,
-            journal: None,
-            max_payouts: defaults::max_payouts(),
+            behaviour: Behaviour::default(),
         }
     }
 }

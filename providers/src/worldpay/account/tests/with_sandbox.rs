@@ -9,8 +9,8 @@ use crate::Hint;
 use crate::http as net;
 use crate::http::Limits;
 use crate::sandbox::audit::Direction;
+use crate::sandbox::mood::{Distribution, Mood};
 use crate::worldpay::error::ErrorBody;
-use crate::worldpay::sandbox::mood::{Distribution, Mood};
 use crate::worldpay::signature::{EVENT_SIGNATURE, Unsigned};
 use crate::worldpay::world::{World, event_keys};
 
@@ -92,7 +92,8 @@ async fn a_payout_completes() {
 #[tokio::test]
 async fn moods() {
     for generation in [Generation::Current, Generation::Legacy] {
-        let (world, client) = start(generation, |settings| (settings.slow_answer_ms, settings.late_appear_ms) = (60_000, 300)).await;
+        let (world, client) =
+            start(generation, |settings| (settings.behaviour.slow_answer_ms, settings.behaviour.late_appear_ms) = (60_000, 300)).await;
         let lost = "no answer connection_lost";
         let broken = "no answer status_500";
         let says = "says NEW";
@@ -235,7 +236,7 @@ async fn notifications() {
     world.notices(1).await;
     let sent = world.until(|world| Some(world.sandbox.payout(key(1))?.calls.notices).filter(|sent| sent.len() == 3)).await;
     assert_eq!(sent.iter().map(|sent| sent.status).collect::<Vec<_>>(), [Some(500), Some(500), Some(200)]);
-    assert!(sent.iter().all(|other| other.id == sent[0].id));
+    assert!(sent.iter().all(|other| other.event_id == sent[0].event_id));
 }
 
 /// With keys, strangers cannot cause a look; without, everything is a hint and nothing more.
@@ -402,7 +403,7 @@ async fn admin_routes() {
         api.call(Call::new(Method::POST, path, LONG).body("application/json", body.into())).await.expect("an answer").status.as_u16()
     };
     let moods = get("/sandbox/moods").await;
-    assert_eq!((moods["moods"].as_array().map(Vec::len), &moods["moods"][1]["amount_in_minor"]), (Some(22), &9_100_001.into()));
+    assert_eq!((moods["moods"].as_array().map(Vec::len), &moods["moods"][1]["amount_in_minor"]), (Some(22), &10_001.into()));
     assert_eq!(send("/sandbox/moods", r#"{"next": 1, "mood": "stuck"}"#).await, 204);
     assert_eq!(send("/sandbox/moods", r#"{"next": 1, "mood": "merry"}"#).await, 400);
     assert_eq!(kind(&pay(&client, 1, 500, "Invoice").await), "says NEW");
@@ -435,7 +436,7 @@ async fn the_first_content_wins() {
     world.status_is(1, "COMPLETED").await;
     assert_eq!(world.moved(1), 1);
     // A sandbox that is full is not one that has refused.
-    let (_world, client) = start(Generation::Current, |settings| settings.max_payouts = 0).await;
+    let (_world, client) = start(Generation::Current, |settings| settings.behaviour.keys_max = 0).await;
     assert_eq!(kind(&pay(&client, 1, 500, "Invoice").await), "no answer status_503");
 }
 
@@ -452,7 +453,7 @@ async fn a_restart_keeps_the_books() {
         crate::worldpay::card::Client::new(settings, Mode::Test, Provider::Truelayer).expect("a client")
     };
     let before = {
-        let (world, client) = start(Generation::Current, |settings| settings.journal = Some(journal.clone())).await;
+        let (world, client) = start(Generation::Current, |settings| settings.behaviour.journal = Some(journal.clone())).await;
         pay(&client, 1, 500, "Invoice").await;
         world.status_is(1, "COMPLETED").await;
         pay(&client, 2, 600, "MOOD stuck").await;
@@ -468,7 +469,7 @@ async fn a_restart_keeps_the_books() {
     // The process died in the middle of a line.
     let mut file = std::fs::OpenOptions::new().append(true).open(&journal).expect("a journal");
     std::io::Write::write_all(&mut file, br#"{"movement":{"transaction_id":"#).expect("writes");
-    let (world, client) = start(Generation::Current, |settings| settings.journal = Some(journal.clone())).await;
+    let (world, client) = start(Generation::Current, |settings| settings.behaviour.journal = Some(journal.clone())).await;
     assert_eq!(world.sandbox.ledger(), before);
     let Look::Found(report) = client.look(&inquiry(1, None, b"")).await else { panic!("found") };
     assert_eq!((report.status, report.amount), (Status::Settled, Some(money(500, "GBP"))), "to the penny");
@@ -476,12 +477,13 @@ async fn a_restart_keeps_the_books() {
     assert!(world.sandbox.advance(key(2), "COMPLETED") && world.sandbox.advance(key(3), "approved"));
     assert!(matches!(cards(&world).look(&inquiry(3, None, b"")).await, Look::Found(Report { status: Status::Settled, .. })));
     assert_eq!((world.sandbox.ledger().double_movements, world.moved(1), world.moved(2), world.moved(3)), (0, 1, 1, 1));
-    let interrupted = |settings: &mut crate::worldpay::sandbox::Settings| (settings.journal, settings.stage_ms) = (Some(journal.clone()), 60_000);
+    let interrupted =
+        |settings: &mut crate::worldpay::sandbox::Settings| (settings.behaviour.journal, settings.stage_ms) = (Some(journal.clone()), 60_000);
     {
         let (_world, client) = start(Generation::Current, interrupted).await;
         assert_eq!(kind(&pay(&client, 4, 800, "Invoice").await), "says NEW");
     }
-    let (world, _) = start(Generation::Current, |settings| settings.journal = Some(journal.clone())).await;
+    let (world, _) = start(Generation::Current, |settings| settings.behaviour.journal = Some(journal.clone())).await;
     world.status_is(4, "COMPLETED").await;
 }
 
@@ -500,8 +502,8 @@ async fn repeats_that_are_paid_are_counted() {
 #[tokio::test]
 async fn by_the_rules_nothing_is_paid_twice() {
     let (world, client) = start(Generation::Current, |settings| {
-        (settings.late_appear_ms, settings.slow_answer_ms) = (50, 400);
-        settings.random = Some(Distribution {
+        (settings.behaviour.late_appear_ms, settings.behaviour.slow_answer_ms) = (50, 400);
+        settings.behaviour.random = Some(Distribution {
             fault_percent: 90,
             seed: 11,
             moods: Mood::ALL.into_iter().filter(|mood| !matches!(mood, Mood::Stuck | Mood::Silent)).collect(),

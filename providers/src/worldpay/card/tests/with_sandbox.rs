@@ -6,8 +6,8 @@ use super::super::inbox::{Inbox, Notice, NoticeError};
 use super::*;
 use crate::http as net;
 use crate::http::{Call, Limits};
+use crate::sandbox::mood::{Distribution, Mood};
 use crate::worldpay::error::ErrorBody;
-use crate::worldpay::sandbox::mood::{Distribution, Mood};
 use crate::worldpay::signature::{EVENT_SIGNATURE, EventKey, Unsigned};
 use crate::worldpay::world::World;
 
@@ -135,7 +135,7 @@ async fn the_providers_magic_values() {
 #[tokio::test]
 async fn moods() {
     for version in VERSIONS {
-        let world = start(|settings| (settings.slow_answer_ms, settings.late_appear_ms) = (60_000, 700)).await;
+        let world = start(|settings| (settings.behaviour.slow_answer_ms, settings.behaviour.late_appear_ms) = (60_000, 700)).await;
         let client = fast(&world.url, version);
         let v4 = version == ApiVersion::V4;
         let (lost, broken, approved) = ("no answer connection_lost", "no answer status_500", "says approved settled");
@@ -200,9 +200,9 @@ async fn moods() {
 #[tokio::test]
 async fn by_the_rules_nothing_is_paid_twice() {
     let world = start(|settings| {
-        (settings.late_appear_ms, settings.slow_answer_ms) = (50, 400);
+        (settings.behaviour.late_appear_ms, settings.behaviour.slow_answer_ms) = (50, 400);
         let moods = Mood::ALL.into_iter().filter(|mood| !matches!(mood, Mood::Stuck | Mood::Silent)).collect();
-        settings.random = Some(Distribution { fault_percent: 90, seed: 11, moods });
+        settings.behaviour.random = Some(Distribution { fault_percent: 90, seed: 11, moods });
     })
     .await;
     for version in VERSIONS {
@@ -365,7 +365,7 @@ async fn discovery_leads_to_the_same_place() {
 /// Where each version has its curies, what the links are, and both texts of payoutNotFound; version 1 has a shape of its own.
 #[tokio::test]
 async fn versions_differ_on_the_wire() {
-    let world = start(|settings| (settings.late_appear_ms, settings.older_not_found_text) = (0, true)).await;
+    let world = start(|settings| (settings.behaviour.late_appear_ms, settings.older_not_found_text) = (0, true)).await;
     let api = net::Client::new(&world.url, false, Limits::default()).expect("a client");
     let send = async |method: Method, path: String, version: u8, body: Option<String>| {
         let media = format!("application/vnd.worldpay.payouts-v{version}+json");
