@@ -173,13 +173,13 @@ impl Local {
         Ok(())
     }
 
-    /// Another configuration file of the same installation, with accounts at these providers too.
+    /// Another configuration file of the same installation, with accounts at these providers too, and more keys.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn config_with(&self, providers: &[Provider]) -> anyhow::Result<PathBuf> {
+    pub fn config_with(&self, providers: &[Provider], more: &str) -> anyhow::Result<PathBuf> {
         let path = self.config_file.with_extension("more.toml");
-        let text = std::fs::read_to_string(&self.config_file)? + &self.accounts.of(providers, &self.sandbox_url)?;
+        let text = std::fs::read_to_string(&self.config_file)? + &self.accounts.of(providers, &self.sandbox_url)? + more;
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
     }

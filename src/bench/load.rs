@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use domain::fact::Provider;
 use futures_util::future::try_join_all;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::caller::Caller;
+use crate::local::order;
 
 /// Connections, and so requests under way.
 pub(super) const CONNECTIONS: usize = 32;
@@ -69,6 +71,15 @@ impl Orders {
         Self { host, token: token.expose_secret().to_owned(), body: body(party, None), party, signing: None }
     }
 
+    /// By that provider, wherever else it could go.
+    pub(super) fn paid_by(mut self, provider: Provider) -> Self {
+        let body = order(provider, Uuid::nil(), 12_345).to_string();
+        if let Some((before, after)) = body.strip_suffix('}').and_then(|body| body.split_once(&Uuid::nil().to_string())) {
+            self.body = padded(before, &format!(r#"{after},"party_id":"{}","metadata":{{"#, self.party));
+        }
+        self
+    }
+
     /// For later, so that no provider is called.
     pub(super) fn scheduled(mut self, at: &str) -> Self {
         self.body = body(self.party, Some(at));
@@ -107,7 +118,11 @@ fn body(party: &str, scheduled_for: Option<&str>) -> (Arc<str>, Arc<str>) {
     let after = format!(
         r#"","beneficiary_name":"John Smith","beneficiary_iban":"GB33BUKB20201555555555","beneficiary_reference":"Withdrawal 204","currency":"GBP","amount_in_minor":12345,"context_code":"withdrawal","party_id":"{party}"{scheduled},"metadata":{{"#
     );
-    // Two values, as the longest one has 500 characters.
+    padded(before, &after)
+}
+
+/// The rest of a body, which ends within an object, made as long as it is to be. Two values, as the longest one has 500 characters.
+fn padded(before: &str, after: &str) -> (Arc<str>, Arc<str>) {
     let room = BODY.saturating_sub(before.len() + Uuid::nil().hyphenated().to_string().len() + after.len() + r#""a":"","b":""}}"#.len());
     let (first, second) = (room / 2, room - room / 2);
     (before.into(), format!(r#"{after}"a":"{:x<first$}","b":"{:x<second$}"}}}}"#, "", "").into())
@@ -229,7 +244,8 @@ mod tests {
     fn bodies_have_their_size_and_are_json() {
         let host = SocketAddr::from(([127, 0, 0, 1], 1));
         let orders = Orders::new(host, &"test_x".to_owned().into(), "quiet");
-        for orders in [orders.clone(), orders.scheduled("2030-01-01T00:00:00Z")] {
+        let by_each = Provider::ALL.map(|provider| orders.clone().paid_by(provider));
+        for orders in by_each.into_iter().chain([orders.clone(), orders.scheduled("2030-01-01T00:00:00Z")]) {
             let request = String::from_utf8(orders.request(Uuid::nil()).unwrap()).unwrap();
             let (_, body) = request.split_once("\r\n\r\n").unwrap();
             assert_eq!(body.len(), BODY);

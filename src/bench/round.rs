@@ -11,6 +11,7 @@ use domain::id::Shard;
 use domain::signature::Secret;
 use http::Method;
 use jiff::SignedDuration;
+use providers::sandbox::all::Settings;
 use providers::truelayer::sandbox::notices::NoticeSignature;
 use secrecy::SecretString;
 use serde_json::json;
@@ -40,6 +41,14 @@ const TOLD: &str = "told";
 /// Events about the settlement, and nothing else, are delivered for this one.
 const PAID: &str = "paid";
 
+/// The figures of the providers that are measured after TrueLayer's v1.
+const SETTLED_ELSEWHERE: [(Provider, &str); 4] = [
+    (Provider::TruelayerV3, "settled_truelayer_v3_per_s"),
+    (Provider::WorldpayAccount, "settled_worldpay_account_per_s"),
+    (Provider::WorldpayCard, "settled_worldpay_card_per_s"),
+    (Provider::Mollie, "settled_mollie_per_s"),
+];
+
 /// What a round found.
 pub(super) struct Measured {
     pub(super) figures: Figures,
@@ -67,15 +76,21 @@ pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort) -> any
         fsync,
         listen: &address.to_string(),
         more: "",
+        // The others have accounts when it is their turn.
         providers: &[Provider::Truelayer],
         sandbox: |settings| {
-            let settings = &mut settings.truelayer;
-            settings.authorise_after_ms = 0;
-            settings.submit_after_ms = 0;
-            settings.settle_after_ms = 0;
-            settings.behaviour.magic = false;
+            let Settings { truelayer, truelayer_v3, worldpay, mollie, .. } = settings;
+            (truelayer.authorise_after_ms, truelayer.submit_after_ms, truelayer.settle_after_ms) = (0, 0, 0);
+            (truelayer_v3.authorize_after_ms, truelayer_v3.execute_after_ms) = (0, 0);
+            (mollie.initiate_after_ms, mollie.process_after_ms, mollie.complete_after_ms) = (0, 0, 0);
+            worldpay.stage_ms = 0;
+            for behaviour in [&mut truelayer.behaviour, &mut truelayer_v3.behaviour, &mut worldpay.behaviour, &mut mollie.behaviour] {
+                behaviour.magic = false;
+            }
             // RSA signatures of 2 ms each would measure the sandbox.
-            settings.notice_signature = NoticeSignature::Request;
+            truelayer.notice_signature = NoticeSignature::Request;
+            // All of them from one balance at once.
+            mollie.one_per_balance = false;
         },
         role: None,
     })
@@ -94,6 +109,7 @@ pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort) -> any
     bench.settled().await?;
     peaks.extend(server.memory_mb().map(|(_, peak)| peak));
     server.stop().await?;
+    bench.settled_elsewhere().await?;
     bench.figures.extend(peaks.into_iter().reduce(f64::max).map(|peak| ("peak_rss_mb", peak)));
     let Bench { local, mut figures, .. } = bench;
     ensure!(local.subscriber.refused() == 0, "webhooks did not verify");
@@ -205,13 +221,31 @@ impl Bench<'_> {
     async fn settled(&mut self) -> anyhow::Result<()> {
         println!("  settled");
         self.subscribe(PAID, "payout.completed").await?;
+        let per_s = self.to_their_ends(Orders::new(self.address, &self.token, PAID)).await?;
+        self.figures.insert("settled_per_s", per_s);
+        Ok(())
+    }
+
+    /// The same at each of the other providers, by a server that has accounts at all of them. Cards by fast access, which is told the end.
+    async fn settled_elsewhere(&mut self) -> anyhow::Result<()> {
+        println!("  settled elsewhere");
+        let others = SETTLED_ELSEWHERE.map(|(provider, _)| provider);
+        let config = self.local.config_with(&others, "providers.worldpay_card_test.endpoint = 'fast-access'\n")?;
+        let server = Server::start("all", &config, self.folder, self.address).await?;
+        for (provider, name) in SETTLED_ELSEWHERE {
+            let orders = Orders::new(self.address, &self.token, PAID).paid_by(provider);
+            let per_s = self.to_their_ends(orders).await.with_context(|| provider.name())?;
+            self.figures.insert(name, per_s);
+        }
+        server.stop().await
+    }
+
+    async fn to_their_ends(&self, orders: Orders) -> anyhow::Result<f64> {
         let (before, began) = (self.local.subscriber.verified(), Instant::now());
-        let orders = Orders::new(self.address, &self.token, PAID);
         load::exactly(orders, self.effort.settled).await?;
         let took = self.verified(before, self.effort.settled, began).await?;
-        self.figures.insert("settled_per_s", per_s(self.effort.settled, took));
         ensure!(self.local.sandboxes.ledger().double_movements == 0, "a payout was paid twice");
-        Ok(())
+        Ok(per_s(self.effort.settled, took))
     }
 
     fn for_later(&self, party: &'static str) -> anyhow::Result<Orders> {
