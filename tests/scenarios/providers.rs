@@ -1,6 +1,7 @@
 //! Every provider behind the whole product: a request, its provider's sandbox, and a verified webhook at the end.
 
 mod outcomes;
+mod page;
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use providers::mollie;
 use providers::sandbox::all::Settings;
 use providers::sandbox::audit::Direction;
 use providers::sandbox::mood::Mood;
+use providers::worldpay::signature::{Encoding, EventKey};
 use serde_json::{Value, json};
 use uuid::Uuid;
 use workers::settle::StoredNotice;
@@ -105,6 +107,16 @@ impl House {
         self.local.sandboxes.times_paid(self.id(transaction))
     }
 
+    /// Waits until each of these providers has moved money for its payout once.
+    async fn becomes_paid(&self, paid: &[(Provider, PayoutId)]) {
+        let began = Instant::now();
+        let once = |(provider, id): &(Provider, PayoutId)| self.local.sandboxes.moved().get(&(*id, *provider)).is_some_and(|moved| moved.out == 1);
+        while !paid.iter().all(once) {
+            assert!(began.elapsed() < PATIENCE, "{:?}", self.local.sandboxes.moved());
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
     /// Whether the subscriber was told, in order and without a gap, up to that event.
     async fn told(&self, transaction: Uuid, last: &str) {
         let id = self.id(transaction);
@@ -137,6 +149,7 @@ fn quick(settings: &mut Settings) {
     for behaviour in [&mut truelayer.behaviour, &mut truelayer_v3.behaviour, &mut worldpay.behaviour, &mut mollie.behaviour] {
         (behaviour.return_after_ms, behaviour.slow_answer_ms, behaviour.late_appear_ms) = (100, 1_000, 1_200);
     }
+    worldpay.event_keys = vec![EventKey { id: "1".to_owned(), secret: "for scenarios only".into(), encoding: Encoding::Utf8 }];
     // Tables ask for many at once.
     mollie.one_per_balance = false;
 }
