@@ -50,8 +50,15 @@ pub async fn run(file: Option<&Path>, arguments: Arguments, stop: CancellationTo
 }
 
 fn write_new(path: &Path) -> anyhow::Result<()> {
+    let text = new_configuration()?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("writing {}", path.display()))?;
+    print(&format!("{} is written, readable by you only", path.display()))
+}
+
+fn new_configuration() -> anyhow::Result<String> {
     let accounts = Accounts::new()?;
-    let text = format!(
+    Ok(format!(
         r#"# The sandboxes and an installation that uses them, for trying out: `payrelay --config THIS sandbox`, and beside it `payrelay --config THIS all`.
 # Its keys are fresh. Needs a Redis or Valkey at `redis.url`.
 
@@ -69,8 +76,21 @@ egress.allow = ["127.0.0.1", "localhost"]
         pepper = random_text()?,
         accounts = accounts.of(&Provider::ALL, "http://127.0.0.1:8090")?,
         sandboxes = accounts.sandboxes("127.0.0.1:8090", Some("http://127.0.0.1:8080"))?,
-    );
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("writing {}", path.display()))?;
-    print(&format!("{} is written, readable by you only", path.display()))
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_configuration_can_be_used_by_the_sandboxes_and_by_an_installation() {
+        let text = new_configuration().unwrap();
+        let config = Config::read(Some(("new", &text)), []).unwrap();
+        assert_eq!(config.check(), []);
+        let providers = providers::Providers::new(&config.providers).unwrap();
+        assert_eq!(providers.configured(domain::id::Mode::Test).collect::<Vec<_>>(), Provider::ALL);
+        All::new(config.sandbox.unwrap(), "http://127.0.0.1:8090").unwrap();
+        assert_ne!(text, new_configuration().unwrap(), "the keys are fresh");
+    }
 }
