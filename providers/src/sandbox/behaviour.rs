@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::response::Response;
+use http::request::Parts;
 use http::{HeaderValue, header};
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use super::mood::Distribution;
+use super::line;
+use super::mood::{Distribution, Mood};
 
 /// What a sandbox does beside speaking its wire. Everything has a default.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,10 +62,30 @@ impl Behaviour {
         tokio::time::sleep(Duration::from_millis(self.slow_answer_ms)).await;
     }
 
-    /// The time that every answer takes.
-    pub(crate) async fn take_time(&self) {
+    /// An answer that takes its time; `note` is told of it at once, because the caller may be gone by then.
+    pub(crate) async fn answered(&self, response: Response, note: impl FnOnce(String)) -> Response {
+        note(response.status().as_u16().to_string());
         if self.answer_after_ms > 0 {
             tokio::time::sleep(Duration::from_millis(self.answer_after_ms)).await;
+        }
+        response
+    }
+
+    /// The answer to a create that was carried out, as its mood wants it.
+    pub(crate) async fn answer(&self, mood: Mood, request: &Parts, accepted: Response, broken: Response, note: impl FnOnce(String)) -> Response {
+        match mood {
+            Mood::LostAnswer | Mood::LateAppear => {
+                note("dropped".to_owned());
+                line::cut(request);
+                broken
+            }
+            Mood::SlowAnswer => {
+                note(accepted.status().as_u16().to_string());
+                self.dawdle().await;
+                accepted
+            }
+            Mood::ErrorAfter => self.answered(broken, note).await,
+            _ => self.answered(accepted, note).await,
         }
     }
 

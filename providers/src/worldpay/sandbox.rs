@@ -243,6 +243,7 @@ impl Sandbox {
     /// Answers a create as its mood wants it. `accepted` is the answer of a plain one, to a new payout or a repeated one.
     async fn answer(&self, api: Api, key: &str, parts: &http::request::Parts, created: &Created, accepted: impl Fn() -> Response) -> Response {
         let Shared { settings, book, .. } = &*self.shared;
+        let note = |answer| book.answered(api, key, answer);
         let response = match created {
             Created::Known(_) => accepted(),
             Created::Refused(Mood::RateLimit) => {
@@ -252,27 +253,12 @@ impl Sandbox {
             Created::Refused(Mood::Unauthorised) => unauthorised(api),
             Created::Refused(Mood::Forbidden) => forbidden(),
             Created::Refused(_) => broken(api),
-            Created::New(mood, _) => match mood {
-                Mood::LostAnswer | Mood::LateAppear => {
-                    book.answered(api, key, "dropped".to_owned());
-                    line::cut(parts);
-                    return broken(api);
-                }
-                Mood::SlowAnswer => {
-                    let response = accepted();
-                    // Noted before the wait: the caller may be gone by then.
-                    book.answered(api, key, response.status().as_u16().to_string());
-                    settings.behaviour.dawdle().await;
-                    return response;
-                }
-                Mood::ErrorAfter => broken(api),
-                Mood::Inconclusive if api == Api::Account => broken(api),
-                _ => accepted(),
-            },
+            Created::New(mood, _) => {
+                let mood = if (api, *mood) == (Api::Account, Mood::Inconclusive) { Mood::ErrorAfter } else { *mood };
+                return settings.behaviour.answer(mood, parts, accepted(), broken(api), note).await;
+            }
         };
-        book.answered(api, key, response.status().as_u16().to_string());
-        settings.behaviour.take_time().await;
-        response
+        settings.behaviour.answered(response, note).await
     }
 }
 

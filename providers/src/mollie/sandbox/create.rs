@@ -9,9 +9,10 @@ use super::{Sandbox, broken, error, failed, hal, reference, unprocessable};
 use crate::clock;
 use crate::mollie::IDEMPOTENCY_KEY;
 use crate::mollie::wire::{self, CreatePayout, ErrorBody, MAX_DESCRIPTION, Payout};
+use crate::sandbox::audit::uuid_of;
 use crate::sandbox::book::Admitted;
 use crate::sandbox::mood::Mood;
-use crate::sandbox::{course, line, random_uuid, taken_apart};
+use crate::sandbox::{course, random_uuid, taken_apart};
 
 pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Request) -> Response {
     let Some((parts, body)) = taken_apart(request).await else {
@@ -38,7 +39,7 @@ pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Reque
         return unprocessable("The description is too long", Some("description"));
     }
     let (shared, now) = (&sandbox.shared, clock::now());
-    let key = parts.headers.get(IDEMPOTENCY_KEY).map_or_else(random_uuid, |value| as_uuid(value.as_bytes()));
+    let key = parts.headers.get(IDEMPOTENCY_KEY).map_or_else(random_uuid, |value| uuid_of(value.as_bytes()));
     let mood = match shared.book.admit(key, reference(description), minor.unwrap_or_default(), &body, now) {
         Admitted::New(mood) => mood,
         // The first answer, whatever came now (ASSUMED).
@@ -72,44 +73,21 @@ pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Reque
         shared.book.settle(key, 201, answer.clone());
     }
     course::begin(&sandbox, id, mood, None);
-    match mood {
-        Mood::LostAnswer | Mood::LateAppear => {
-            shared.book.answered(key, "dropped".to_owned());
-            line::cut(&parts);
-            broken()
-        }
-        Mood::SlowAnswer => {
-            // In a task, because the caller may be gone by then, and this with them.
-            shared.book.answered(key, "201".to_owned());
-            let (sandbox, settled) = (sandbox.clone(), answer.clone());
-            let settle = tokio::spawn(async move {
-                sandbox.shared.settings.behaviour.dawdle().await;
-                sandbox.shared.book.settle(key, 201, settled);
-            });
-            let _ = settle.await;
-            hal(StatusCode::CREATED, answer)
-        }
-        Mood::ErrorAfter => answered(&sandbox, key, broken()).await,
-        _ => answered(&sandbox, key, hal(StatusCode::CREATED, answer)).await,
+    if mood == Mood::SlowAnswer {
+        // By itself, because the caller may be gone by then.
+        let (slow, answer) = (sandbox.clone(), answer.clone());
+        shared.errands.run(async move {
+            slow.shared.settings.behaviour.dawdle().await;
+            slow.shared.book.settle(key, 201, answer);
+        });
     }
+    let accepted = hal(StatusCode::CREATED, answer);
+    shared.settings.behaviour.answer(mood, &parts, accepted, broken(), |answer| shared.book.answered(key, answer)).await
 }
 
 /// Notes an answer to a create, and takes its time.
 async fn answered(sandbox: &Sandbox, key: Uuid, response: Response) -> Response {
-    sandbox.shared.book.answered(key, response.status().as_u16().to_string());
-    sandbox.shared.settings.behaviour.take_time().await;
-    response
-}
-
-/// A key as the auditor knows it. Any text is accepted; one that is no UUID gets one of its own.
-fn as_uuid(key: &[u8]) -> Uuid {
-    Uuid::try_parse_ascii(key).unwrap_or_else(|_| {
-        use sha2::Digest as _;
-        let digest: [u8; 32] = sha2::Sha256::digest(key).into();
-        let mut bytes = [0; 16];
-        bytes.iter_mut().zip(digest).for_each(|(byte, from)| *byte = from);
-        Uuid::from_bytes(bytes)
-    })
+    sandbox.shared.settings.behaviour.answered(response, |answer| sandbox.shared.book.answered(key, answer)).await
 }
 
 /// The new payout, or the documented reason why there is none. The texts are ASSUMED.

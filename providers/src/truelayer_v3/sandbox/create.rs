@@ -11,7 +11,7 @@ use super::{Sandbox, problem, problem_with, unauthenticated};
 use crate::clock;
 use crate::sandbox::book::Admitted;
 use crate::sandbox::mood::Mood;
-use crate::sandbox::{course, line, random_uuid, taken_apart};
+use crate::sandbox::{course, random_uuid, taken_apart};
 use crate::truelayer_v3::IDEMPOTENCY_KEY;
 use crate::truelayer_v3::wire::{AccountIdentifier, Beneficiary, CreatePayout, Created, Moment, Payout};
 
@@ -65,34 +65,21 @@ pub(super) async fn create_payout(State(sandbox): State<Sandbox>, request: Reque
         shared.book.settle(key, 202, answer.clone());
     }
     course::begin(&sandbox, id, mood, None);
-    let accepted = || (StatusCode::ACCEPTED, Json(answer.clone())).into_response();
-    match mood {
-        Mood::LostAnswer | Mood::LateAppear => {
-            shared.book.answered(key, "dropped".to_owned());
-            line::cut(&parts);
-            broken()
-        }
-        Mood::SlowAnswer => {
-            // In a task, because the caller may be gone by then, and this with them.
-            shared.book.answered(key, "202".to_owned());
-            let (sandbox, settled) = (sandbox.clone(), answer.clone());
-            let settle = tokio::spawn(async move {
-                sandbox.shared.settings.behaviour.dawdle().await;
-                sandbox.shared.book.settle(key, 202, settled);
-            });
-            let _ = settle.await;
-            accepted()
-        }
-        Mood::ErrorAfter => answered(&sandbox, key, broken()).await,
-        _ => answered(&sandbox, key, accepted()).await,
+    if mood == Mood::SlowAnswer {
+        // By itself, because the caller may be gone by then.
+        let (slow, answer) = (sandbox.clone(), answer.clone());
+        shared.errands.run(async move {
+            slow.shared.settings.behaviour.dawdle().await;
+            slow.shared.book.settle(key, 202, answer);
+        });
     }
+    let accepted = (StatusCode::ACCEPTED, Json(answer)).into_response();
+    shared.settings.behaviour.answer(mood, &parts, accepted, broken(), |answer| shared.book.answered(key, answer)).await
 }
 
 /// Notes an answer to a create, and takes its time.
 async fn answered(sandbox: &Sandbox, key: Uuid, response: Response) -> Response {
-    sandbox.shared.book.answered(key, response.status().as_u16().to_string());
-    sandbox.shared.settings.behaviour.take_time().await;
-    response
+    sandbox.shared.settings.behaviour.answered(response, |answer| sandbox.shared.book.answered(key, answer)).await
 }
 
 fn invalid(errors: &[(&str, &str)]) -> Response {

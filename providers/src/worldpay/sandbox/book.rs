@@ -5,10 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
-use crate::sandbox::audit::{Direction, Ledger, Movement};
+use crate::sandbox::audit::{Direction, Ledger, Movement, uuid_of};
 use crate::sandbox::behaviour::Behaviour;
 use crate::sandbox::calls::{Calls, SentNotice};
 use crate::sandbox::journal::Journal;
@@ -349,12 +347,8 @@ impl Inner {
 }
 
 fn movement(key: &str, stored: &Stored, direction: Direction, at: Timestamp) -> Movement {
-    let hashed = || {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = <[u8; 32]>::from(Sha256::digest(key));
-        Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
-    };
     Movement {
-        transaction_id: Uuid::try_parse(key).unwrap_or_else(|_| hashed()),
+        transaction_id: uuid_of(key.as_bytes()),
         direction,
         amount_in_minor: stored.amount_in_minor,
         currency: stored.currency.clone(),
