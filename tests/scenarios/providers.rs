@@ -2,6 +2,7 @@
 
 mod outcomes;
 mod page;
+mod refusals;
 
 use std::time::{Duration, Instant};
 
