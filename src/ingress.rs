@@ -4,6 +4,7 @@
 //! raw body within its limit, then its signature ([`intake`]) → strict parsing ([`json`], [`query`]) → the route. Whatever goes wrong is a [`problem`].
 //! The secrets, accounts and names that pass through are in no log, span, metric or error.
 
+pub mod batches;
 pub mod caller;
 mod commands;
 pub mod edge;
@@ -12,6 +13,7 @@ pub mod intake;
 pub mod json;
 pub mod metrics;
 pub mod notices;
+mod opening;
 pub mod order;
 pub mod payouts;
 pub mod problem;
@@ -77,6 +79,9 @@ pub struct Settings {
     /// The largest body of a request.
     #[serde(default = "defaults::body_max_bytes")]
     pub body_max_bytes: usize,
+    /// Limits of batches.
+    #[serde(default)]
+    pub batches: batches::Settings,
     /// The largest body of a provider's notice.
     #[serde(default = "defaults::notice_max_bytes")]
     pub notice_max_bytes: usize,
@@ -169,6 +174,8 @@ pub struct Ingress {
     slots: Semaphore,
     /// Notices under way. Kept apart, because anybody can send something to their address.
     notice_slots: Semaphore,
+    /// Batches being taken in.
+    batch_slots: Semaphore,
     /// Signatures being verified.
     verifying: Semaphore,
     shutdown: CancellationToken,
@@ -202,6 +209,7 @@ impl Ingress {
             metrics: metrics::Metrics::new(meter),
             slots: Semaphore::new(settings.concurrency),
             notice_slots: Semaphore::new((settings.concurrency / 4).max(1)),
+            batch_slots: Semaphore::new(settings.batches.concurrency),
             verifying: Semaphore::new(cores),
             settings,
             shutdown,
@@ -211,7 +219,11 @@ impl Ingress {
 
 /// The routes for callers and providers, and health.
 pub fn router(ingress: &Arc<Ingress>) -> Router {
-    let shared = payouts::routes().merge(webhooks::routes()).merge(providers::routes()).layer(from_fn_with_state(Arc::clone(ingress), edge::share));
+    let shared = payouts::routes()
+        .merge(batches::routes())
+        .merge(webhooks::routes())
+        .merge(providers::routes())
+        .layer(from_fn_with_state(Arc::clone(ingress), edge::share));
     let noticed = notices::routes().layer(from_fn_with_state(Arc::clone(ingress), edge::share_notices));
     finish(ingress, shared.merge(noticed).merge(health::routes()))
 }

@@ -257,7 +257,12 @@ hex_id! {
     NoticeId, "nt_", 14, "28"
 }
 
-in_shard!(PayoutId, SubscriptionId, DeliveryId, NoticeId);
+hex_id! {
+    /// A batch of payouts as a caller asked for it: `ba_` and 28 hexadecimal digits. One per (party, mode, caller's key), for ever.
+    BatchId, "ba_", 14, "28"
+}
+
+in_shard!(PayoutId, SubscriptionId, DeliveryId, NoticeId, BatchId);
 as_text!(PartyId, EventId, ProviderKey);
 
 impl PayoutId {
@@ -268,6 +273,15 @@ impl PayoutId {
     pub fn derive(party: &PartyId, mode: Mode, key: &str, shards: Shards) -> Self {
         let parts = [party.as_str().as_bytes(), mode.as_str().as_bytes(), key.as_bytes()];
         Self(in_front(shards.of(party, mode), digest("payrelay payout 1", &parts)))
+    }
+}
+
+impl BatchId {
+    /// The shard of the party, then the first 13 bytes of the digest of `(party, mode, key)` under the label `payrelay batch 1`.
+    #[must_use]
+    pub fn derive(party: &PartyId, mode: Mode, key: &str, shards: Shards) -> Self {
+        let parts = [party.as_str().as_bytes(), mode.as_str().as_bytes(), key.as_bytes()];
+        Self(in_front(shards.of(party, mode), digest("payrelay batch 1", &parts)))
     }
 }
 
@@ -517,6 +531,7 @@ mod tests {
         let payout = PayoutId::derive(&acme, Mode::Live, "invoice-42", shards(255));
         assert_eq!(payout.to_string(), PAYOUT);
         assert_eq!(PayoutId::derive(&acme, Mode::Test, "ключ", Shards::ONE).to_string(), "po_0053eb26929a9ec43daec873448e");
+        assert_eq!(BatchId::derive(&acme, Mode::Live, "invoice-42", shards(255)).to_string(), "ba_1093a5a106bd8431772dcfa646c8");
         assert_eq!(ProviderKey::derive(payout, 1).to_string(), "108b1804-9462-4e43-a4e6-b0e0eef33804");
         assert_eq!(ProviderKey::derive(payout, 255).to_string(), "108b1804-9462-4e43-a4e6-b0e0eef33bfc");
         assert_eq!(ProviderKey::derive(PayoutId([0; 14]), 0).to_string(), "00000000-0000-4000-8000-000000000000");
@@ -652,7 +667,7 @@ mod tests {
             let subscription = SubscriptionId::new(Shard::new(bytes[1]), random);
             let delivery = DeliveryId::derive(event, subscription);
             let notice = NoticeId::derive("truelayer", &name, Shard::new(bytes[2]));
-            prop_assert!(back(&payout) && back(&event) && back(&subscription) && back(&delivery) && back(&notice));
+            prop_assert!(back(&payout) && back(&BatchId(bytes)) && back(&event) && back(&subscription) && back(&delivery) && back(&notice));
             prop_assert!(back(&ApiKeyId::new(short)) && back(&party(&name)) && back(&ProviderKey::derive(payout, attempt)));
             prop_assert_eq!((payout.shard().index(), event.shard(), delivery.shard()), (bytes[0], payout.shard(), payout.shard()));
             prop_assert_eq!((subscription.shard().index(), notice.shard().index()), (bytes[1], bytes[2]));

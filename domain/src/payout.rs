@@ -38,6 +38,9 @@ pub struct Payout {
     pub mode: Mode,
     /// The caller's key, unique per party and mode.
     pub transaction_id: String,
+    /// The caller's key of the batch that asked for it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_id: Option<String>,
     pub money: Money,
     pub context_code: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -107,12 +110,14 @@ pub enum Resolved {
 }
 
 /// What is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Order {
     pub id: PayoutId,
     pub party: PartyId,
     pub mode: Mode,
     pub transaction_id: String,
+    pub batch_id: Option<String>,
     pub money: Money,
     pub context_code: String,
     pub metadata: BTreeMap<String, String>,
@@ -299,6 +304,7 @@ impl Payout {
             party: order.party,
             mode: order.mode,
             transaction_id: order.transaction_id,
+            batch_id: order.batch_id,
             money: order.money,
             context_code: order.context_code,
             metadata: order.metadata,

@@ -100,6 +100,11 @@ impl Config {
         for (key, value) in [("ingress.body_max_bytes", ingress.body_max_bytes), ("ingress.notice_max_bytes", ingress.notice_max_bytes)] {
             found.between(key, value as u64, 1_024, 16 << 20);
         }
+        let batches = &ingress.batches;
+        found.between("ingress.batches.items_max", batches.items_max as u64, 1, 10_000);
+        found.between("ingress.batches.body_max_bytes", batches.body_max_bytes as u64, ingress.body_max_bytes as u64, 64 << 20);
+        found.between("ingress.batches.concurrency", batches.concurrency as u64, 1, 100);
+        found.between("ingress.batches.waiting_max", batches.waiting_max as u64, 1, 10_000);
         found.between("ingress.header_max_bytes", ingress.header_max_bytes as u64, 8_192, 1 << 20);
     }
 
@@ -126,7 +131,7 @@ impl Config {
     fn check_workers(&self, found: &mut Findings) {
         let workers = &self.workers;
         for (lane, LaneSettings { concurrency, batch }) in
-            [("execute", workers.execute), ("poll", workers.poll), ("settle", workers.settle), ("relay", workers.relay)]
+            [("execute", workers.execute), ("poll", workers.poll), ("settle", workers.settle), ("expand", workers.expand), ("relay", workers.relay)]
         {
             found.between(&format!("workers.{lane}.concurrency"), concurrency as u64, 1, 10_000);
             // Lua cannot unpack much more in one script.

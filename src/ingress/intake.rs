@@ -44,9 +44,18 @@ impl Ingress {
     pub(super) async fn receive(self: &Arc<Self>, request: Request, scope: Scope, duty: Duty) -> Result<(Caller, Parts, Bytes), Problem> {
         let (parts, body) = request.into_parts();
         let caller = self.admit(&parts.headers, scope).await?;
-        let body = self.read_body(&parts, body, self.settings.body_max_bytes).await?;
-        self.check_signature(caller.credential(), &parts, &body, duty).await?;
+        let body = self.take_in(&caller, &parts, body, self.settings.body_max_bytes, duty).await?;
         Ok((caller, parts, body))
+    }
+
+    /// Reads the body of an authenticated request and verifies the signature.
+    ///
+    /// # Errors
+    /// The first of these that fails, as a 4xx.
+    pub(super) async fn take_in(self: &Arc<Self>, caller: &Caller, parts: &Parts, body: Body, max: usize, duty: Duty) -> Result<Bytes, Problem> {
+        let body = self.read_body(parts, body, max).await?;
+        self.check_signature(caller.credential(), parts, &body, duty).await?;
+        Ok(body)
     }
 
     /// Reads a body, within its limits of size and time.

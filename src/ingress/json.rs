@@ -9,6 +9,8 @@ use std::fmt;
 use axum::http::{HeaderMap, header};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use serde_json::value::RawValue;
+
 use super::problem::{Errors, Kind, Problem};
 
 /// Deep enough for every body we know, and far below what the parser itself could stand.
@@ -57,26 +59,88 @@ pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 /// # Errors
 /// What makes it unreadable as a whole: empty, not UTF-8, too deep, not JSON, more than one value, not an object.
 pub fn read(body: &[u8], errors: &mut Errors) -> Result<Fields, Problem> {
-    if body.is_empty() {
-        return Err(Problem::new(Kind::BodyMissing, "Send a JSON object."));
-    }
-    let text =
-        std::str::from_utf8(body).map_err(|error| Problem::new(Kind::NotUtf8, format!("The first wrong byte is number {}.", error.valid_up_to())))?;
+    let text = text_of(body)?;
     if nesting(text) > NESTING_MAX {
         return Err(Problem::new(Kind::JsonTooDeep, format!("Objects and lists may be nested {NESTING_MAX} deep.")));
     }
-    let mut parser = serde_json::Deserializer::from_str(text);
-    let value = Value::deserialize(&mut parser).map_err(|error| not_json(&error))?;
-    parser.end().map_err(|error| {
-        Problem::new(Kind::JsonInvalid, format!("There is more after the first value, at line {}, column {}.", error.line(), error.column()))
-    })?;
+    let value: Value = one_value(text)?;
     report_duplicates("", &value, errors);
     match value {
         Value::Object(members) => Ok(Fields { at: String::new(), members }),
-        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::List(_) => {
-            Err(Problem::new(Kind::JsonInvalid, "The body must be a JSON object."))
+        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::List(_) => Err(no_object()),
+    }
+}
+
+/// The texts of the items of a list. They are JSON each, and no more is known about them.
+pub struct RawList<'a> {
+    /// As many as may be.
+    pub items: Vec<&'a RawValue>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// Reads a body as [`read`] does, but leaves the items of the list `name`, of which `max` may be, to be read one by one. `None` for a list that is
+/// missing, or is none; that is in `errors` then.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_list<'a>(body: &'a [u8], name: &str, max: usize, errors: &mut Errors) -> Result<(Fields, Option<RawList<'a>>), Problem> {
+    // A text that is passed over is not descended into, so nesting is no danger here.
+    let (mut lists, mut members) = (Vec::new(), Vec::new());
+    for (member, raw) in one_value::<Members<'a>>(text_of(body)?)?.0 {
+        if member == name {
+            lists.push(raw);
+        } else if nesting(raw.get()) >= NESTING_MAX {
+            return Err(Problem::new(Kind::JsonTooDeep, format!("Objects and lists may be nested {NESTING_MAX} deep.")));
+        } else {
+            members.push((member, one_value(raw.get())?));
         }
     }
+    let at = pointer("", name);
+    if lists.len() > 1 {
+        errors.field(&at, "duplicate_field", "is there more than once");
+    }
+    let list = match lists.pop() {
+        None => {
+            errors.field(at, "missing", "is required");
+            None
+        }
+        Some(raw) if raw.get().starts_with('[') => {
+            let mut parser = serde_json::Deserializer::from_str(raw.get());
+            Some(parser.deserialize_seq(UpTo(max)).map_err(|error| not_json(&error))?)
+        }
+        Some(_) => {
+            errors.field(at, "wrong_type", "must be a list");
+            None
+        }
+    };
+    let object = Value::Object(members);
+    report_duplicates("", &object, errors);
+    match object {
+        Value::Object(members) => Ok((Fields { at: String::new(), members }, list)),
+        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::List(_) => Err(no_object()),
+    }
+}
+
+fn text_of(body: &[u8]) -> Result<&str, Problem> {
+    if body.is_empty() {
+        return Err(Problem::new(Kind::BodyMissing, "Send a JSON object."));
+    }
+    std::str::from_utf8(body).map_err(|error| Problem::new(Kind::NotUtf8, format!("The first wrong byte is number {}.", error.valid_up_to())))
+}
+
+/// The only value of a text.
+fn one_value<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let value = T::deserialize(&mut parser).map_err(|error| if error.is_data() { no_object() } else { not_json(&error) })?;
+    parser.end().map_err(|error| {
+        Problem::new(Kind::JsonInvalid, format!("There is more after the first value, at line {}, column {}.", error.line(), error.column()))
+    })?;
+    Ok(value)
+}
+
+fn no_object() -> Problem {
+    Problem::new(Kind::JsonInvalid, "The body must be a JSON object.")
 }
 
 /// The parser's words about syntax may repeat some of it, so only the place goes on.
@@ -322,6 +386,59 @@ impl<'de> Visitor<'de> for AnyValue {
             members.push(member);
         }
         Ok(Value::Object(members))
+    }
+}
+
+/// The members of an object, duplicates included, each with its text.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyMembers;
+
+        impl<'de> Visitor<'de> for AnyMembers {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = entries.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(AnyMembers)
+    }
+}
+
+/// Takes so many items of a list, and passes over the rest.
+struct UpTo(usize);
+
+impl<'de> Visitor<'de> for UpTo {
+    type Value = RawList<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RawList<'de>, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < self.0 {
+            match list.next_element()? {
+                Some(item) => items.push(item),
+                None => return Ok(RawList { items, more: false }),
+            }
+        }
+        let mut more = false;
+        while list.next_element::<serde::de::IgnoredAny>()?.is_some() {
+            more = true;
+        }
+        Ok(RawList { items, more })
     }
 }
 

@@ -16,16 +16,18 @@ use domain::destination::Beneficiary;
 use domain::fact::Provider;
 use domain::id::{Mode, PartyId, PayoutId};
 use domain::money::Currency;
+use domain::payout::Payout;
 use domain::payout::state::StateName;
-use domain::payout::{Order, Payout};
 use jiff::Timestamp;
 use serde::Serialize;
-use workers::store::payouts::{Opened, Position, Range};
+use workers::open::Opening;
+use workers::store::payouts::{Position, Range};
 
 use super::caller::Caller;
 use super::edge::TraceParent;
 use super::intake::Duty;
-use super::problem::{Errors, Kind, Problem};
+use super::opening::{Circumstances, archived, conflict};
+use super::problem::{Errors, Problem};
 use super::query::Parameters;
 use super::view::{PayoutView, answer, result, set};
 use super::{Ingress, commands, json, order, timeline};
@@ -51,52 +53,26 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     json::check_media_type(&parts.headers)?;
     let mut asked = order::read(&body)?;
     let party = ingress.party(&caller, asked.party.take())?;
-    let mode = caller.mode();
-    let store = &ingress.recorder.store;
-    let id = PayoutId::derive(&party, mode, &asked.transaction_id, store.shards());
-    tracing::Span::current().record("payout.id", tracing::field::display(id));
-    let now = store.clock().now();
-    let route = asked.route(&ingress.recorder.providers, &ingress.settings.routes, &party, mode, id);
-    if let Err(problem) = asked.check_now(&ingress.recorder.providers, &route, mode, id, now)
-        && store.load(id).await?.is_none()
-    {
-        return Err(problem);
-    }
-    let fingerprint = asked.fingerprint(&ingress.pepper);
-    let order = Order {
-        id,
-        party,
-        mode,
-        route,
-        transaction_id: asked.transaction_id,
-        money: asked.money,
-        context_code: asked.context_code.to_owned(),
-        metadata: asked.metadata,
-        scheduled_for: asked.scheduled_for,
-        maker: caller.key().owner.clone(),
-        needs_approval: false,
-        trace: parts.extensions.get().map(TraceParent::onwards),
+    let trace = parts.extensions.get().map(TraceParent::onwards);
+    let of = Circumstances {
+        party: &party,
+        mode: caller.mode(),
+        maker: &caller.key().owner,
+        batch_id: None,
+        trace: trace.as_deref(),
+        now: ingress.recorder.store.clock().now(),
     };
-    let step = Payout::open(order, now);
-    let opened = store.open_payout(&step, &asked.beneficiary, &fingerprint).await?;
-    let (payout, replayed) = match &opened {
-        Opened::New => {
-            ingress.recorder.metrics.opened(&step);
-            (&step.payout, false)
-        }
-        Opened::Exists(payout) => (&**payout, true),
-        Opened::Conflict => {
-            return Err(Problem::new(Kind::KeyConflict, "The transaction_id is that of a payout with other content. Nothing was changed."));
-        }
-        Opened::Archived => {
-            return Err(Problem::new(
-                Kind::KeyArchived,
-                "It was used for this same request, whose payout has ended and was archived. Nothing was changed.",
-            ));
-        }
+    let wanted = ingress.wanted(asked, &of);
+    tracing::Span::current().record("payout.id", tracing::field::display(wanted.order.id));
+    let (payout, replayed) = match ingress.recorder.open(&wanted).await? {
+        Opening::Opened(payout) => (payout, false),
+        Opening::Replayed(payout) => (payout, true),
+        Opening::Conflict => return Err(conflict()),
+        Opening::Archived => return Err(archived()),
+        Opening::Objected(problem) => return Err(problem),
     };
-    let mut response = result(StatusCode::ACCEPTED, &PayoutView::new(payout, &asked.beneficiary));
-    set(&mut response, header::LOCATION, &location(&caller, payout));
+    let mut response = result(StatusCode::ACCEPTED, &PayoutView::new(&payout, &wanted.beneficiary));
+    set(&mut response, header::LOCATION, &location(&caller, &payout));
     if replayed {
         set(&mut response, REPLAYED, "true");
     }
@@ -251,6 +227,7 @@ mod tests {
     use domain::id::Shards;
 
     use super::*;
+    use crate::ingress::problem::Kind;
 
     #[test]
     fn cursors_survive_and_nonsense_does_not() {

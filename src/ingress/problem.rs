@@ -33,6 +33,7 @@ pub enum Kind {
     MissingScope,
     OtherParty,
     KeyConflict,
+    BatchConflict,
     KeyArchived,
     NotPossibleNow,
     SubscriptionsFull,
@@ -49,7 +50,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -69,6 +70,7 @@ impl Kind {
         Self::MissingScope,
         Self::OtherParty,
         Self::KeyConflict,
+        Self::BatchConflict,
         Self::KeyArchived,
         Self::NotPossibleNow,
         Self::SubscriptionsFull,
@@ -106,6 +108,7 @@ impl Kind {
             Self::MissingScope => ("missing-scope", StatusCode::FORBIDDEN, "The API key may not do this"),
             Self::OtherParty => ("other-party", StatusCode::FORBIDDEN, "The API key is bound to another party"),
             Self::KeyConflict => ("key-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The transaction_id was used for another request"),
+            Self::BatchConflict => ("batch-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The batch_id was used for another batch"),
             Self::KeyArchived => ("key-archived", StatusCode::CONFLICT, "The transaction_id was used long ago"),
             Self::NotPossibleNow => ("not-possible-now", StatusCode::CONFLICT, "Not possible in the payout's present state"),
             Self::SubscriptionsFull => ("subscriptions-full", StatusCode::CONFLICT, "The party has as many subscriptions as it can have"),
@@ -145,6 +148,7 @@ impl Kind {
             | Self::MissingScope
             | Self::OtherParty
             | Self::KeyConflict
+            | Self::BatchConflict
             | Self::KeyArchived
             | Self::NotPossibleNow
             | Self::SubscriptionsFull
@@ -285,18 +289,25 @@ impl Problem {
     /// The document, for the request with this id.
     #[must_use]
     pub fn document(&self, request_id: &str) -> Vec<u8> {
+        let mut document = self.value();
+        document["instance"] = json!(request_id);
+        document.to_string().into_bytes()
+    }
+
+    /// The document without a request: what is told about an item of a batch.
+    #[must_use]
+    pub fn value(&self) -> serde_json::Value {
         let (name, status, title) = self.kind.parts();
         let mut document = json!({
             "type": format!("urn:payrelay:problem:{name}"),
             "title": title,
             "status": status.as_u16(),
             "detail": self.detail,
-            "instance": request_id,
         });
         if !self.errors.is_empty() {
             document["errors"] = json!(self.errors);
         }
-        document.to_string().into_bytes()
+        document
     }
 }
 

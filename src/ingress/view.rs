@@ -17,6 +17,9 @@ use serde::{Serialize, Serializer};
 pub struct PayoutView<'a> {
     transaction_id: &'a str,
     payout_id: PayoutId,
+    /// Of the batch that asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch_id: Option<&'a str>,
     party_id: &'a PartyId,
     mode: Mode,
     status: StateName,
@@ -86,6 +89,7 @@ impl<'a> PayoutView<'a> {
         Self {
             transaction_id: &payout.transaction_id,
             payout_id: payout.id,
+            batch_id: payout.batch_id.as_deref(),
             party_id: &payout.party,
             mode: payout.mode,
             status: payout.state.name(),

@@ -44,6 +44,10 @@ pub const METRICS: &[Metric] = &[
     counter("payrelay_payouts_total", &["state", "mode"], "Payouts that entered a state."),
     seconds("payrelay_payout_duration_seconds", &["state"], "From the request to a final state."),
     counter("payrelay_contradictions_total", &[], "Payouts whose evidence contradicts itself; each needs a person."),
+    // What becomes of batches.
+    counter("payrelay_batches_total", &["mode"], "Batches that were accepted."),
+    counter("payrelay_batch_items_total", &["result", "mode"], "Items of batches, by what became of them when they were opened."),
+    gauge("payrelay_batch_age_seconds", "s", &[], "How long the oldest batch has waited to be opened whole; 0 when none does."),
     // What providers say.
     counter("payrelay_provider_calls_total", &["provider", "call", "outcome"], "Calls to providers, by what came back."),
     counter("payrelay_provider_unmapped_total", &["provider"], "Provider statuses that no word of ours stands for."),
@@ -84,7 +88,7 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("payrelay_held_payouts", "", &["provider", "mode"], "Payouts that are due and wait for their provider's circuit."),
     gauge("payrelay_store_memory_bytes", "By", &[], "Memory in use at the store's server."),
-    counter("payrelay_work_repaired_total", &[], "Payouts whose work was missing and was put back; anything but 0 is a fault."),
+    counter("payrelay_work_repaired_total", &[], "Payouts and batches whose work was missing and was put back; anything but 0 is a fault."),
     gauge("payrelay_sweep_age_seconds", "s", &[], "How long ago this worker last read the numbers of the store."),
     // What this process does.
     gauge("payrelay_lane_in_flight", "", &["lane"], "Work that this process has leased."),

@@ -147,7 +147,14 @@ fn swept(shard: u8, next: usize, states: &[(StateName, u64, u64)], due_ms: u64) 
         memory_bytes: 1 << 20,
         ..Default::default()
     };
-    Swept { shard: Shard::new(shard), vitals, looked_over: LookedOver { next, states: states.to_vec(), repaired: Vec::new() }, imbalance: -5 }
+    Swept {
+        shard: Shard::new(shard),
+        vitals,
+        looked_over: LookedOver { next, states: states.to_vec(), repaired: Vec::new() },
+        imbalance: -5,
+        batch_age_ms: 0,
+        batches_repaired: 0,
+    }
 }
 
 fn circuit(paused: bool) -> Circuit {

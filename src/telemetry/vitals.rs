@@ -30,6 +30,7 @@ struct Seen {
     at: Instant,
     vitals: workers::store::vitals::Vitals,
     imbalance: i64,
+    batch_age_ms: u64,
     /// Open payouts by state, with the age of the oldest: complete, and the pages of the round that is under way.
     open: Vec<(StateName, u64, u64)>,
     pages: Vec<(StateName, u64, u64)>,
@@ -65,6 +66,13 @@ impl Vitals {
         observe!(f64_observable_gauge("payrelay_abandoned_deliveries"), |state| sum(state, |seen| seen.vitals.abandoned));
         observe!(f64_observable_gauge("payrelay_orphan_notices"), |state| sum(state, |seen| seen.vitals.orphans));
         observe!(f64_observable_gauge("payrelay_ledger_imbalance"), |state| sum(state, |seen| seen.imbalance.unsigned_abs()));
+        observe!(f64_observable_gauge("payrelay_batch_age_seconds"), |state| {
+            if state.shards.is_empty() {
+                Values::new()
+            } else {
+                in_seconds(vec![(number(state.shards.values().map(|seen| seen.batch_age_ms).max().unwrap_or(0)), Vec::new())])
+            }
+        });
         observe!(f64_observable_gauge("payrelay_frozen_shards"), |state| sum(state, |seen| u64::from(seen.vitals.frozen)));
         observe!(f64_observable_gauge("payrelay_provider_circuit"), circuits);
         observe!(f64_observable_gauge("payrelay_held_payouts"), held);
@@ -90,7 +98,7 @@ impl Vitals {
 
     /// **The place where what a sweep found becomes metrics.** One page of the open payouts after the other; their numbers change when a round ends.
     pub fn observe(&self, swept: &Swept) {
-        self.repaired.add(swept.looked_over.repaired.len() as u64, &[]);
+        self.repaired.add(swept.looked_over.repaired.len() as u64 + swept.batches_repaired, &[]);
         let mut state = self.lock();
         let before = state.shards.remove(&swept.shard.index());
         let (open, mut pages) = before.map_or_else(Default::default, |before| (before.open, before.pages));
@@ -101,7 +109,8 @@ impl Vitals {
             }
         }
         let (open, pages) = if swept.looked_over.next == 0 { (pages, Vec::new()) } else { (open, pages) };
-        let seen = Seen { at: Instant::now(), vitals: swept.vitals.clone(), imbalance: swept.imbalance, open, pages };
+        let seen =
+            Seen { at: Instant::now(), vitals: swept.vitals.clone(), imbalance: swept.imbalance, batch_age_ms: swept.batch_age_ms, open, pages };
         state.shards.insert(swept.shard.index(), seen);
     }
 

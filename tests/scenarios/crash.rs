@@ -2,6 +2,7 @@
 //!
 //! Each story ends by asking three witnesses: the provider's own ledger, the store, and the subscriber.
 
+mod batches;
 mod circuits;
 mod turns;
 
@@ -134,6 +135,7 @@ impl Site {
                 scheduled_for,
                 route: vec![Provider::Truelayer],
                 maker: "backlog".to_owned(),
+                batch_id: None,
                 needs_approval: false,
                 trace: None,
             };

@@ -20,11 +20,13 @@ use workers::egress::{self, Egress};
 use workers::execute::{self, Payouts};
 use workers::fence::Fence;
 use workers::metrics::Metrics;
+use workers::queue::Turn;
 use workers::record::{Recorder, Rules};
+use workers::store::batches::ExpandLane;
 use workers::store::lanes::{Lane, SettleLane};
 use workers::store::vault::Vault;
-use workers::store::{self, Store};
-use workers::{queue, settle};
+use workers::store::{self, Store, StoreError};
+use workers::{batch, queue, settle};
 
 pub(crate) const PEPPER: &str = "a pepper for scenarios only";
 
@@ -186,24 +188,34 @@ impl Installation {
 
     /// Settles the notices that are due.
     pub(crate) async fn settle(&self) {
-        let limits = execute::Settings { send_window_ms: 1_000, call_ms: 2_000, leases_max: 5 };
-        let circuit = circuit::Settings { failures: 10, wait_first_ms: 1_000, wait_cap_ms: 1_000 };
-        let fence = Fence::open(None).expect("a fence");
-        let context = Arc::new(Payouts { recorder: self.recorder.clone(), fence, settings: limits, circuit });
-        let second = Duration::from_secs(1);
-        let settings = queue::Settings {
-            name: "settle",
-            concurrency: 1,
-            batch: 10,
-            tick: second,
-            handler_deadline: second,
-            panic_backoff: second,
-            drain: second,
-        };
         for shard in self.store.shards().all() {
             let lane = SettleLane(Lane { store: self.store.clone(), shard, lease: Duration::from_secs(30) });
-            queue::turn(&lane, &settings, &context, settle::settle).await.expect("a turn");
+            queue::turn(&lane, &self.by_hand("settle"), &self.worker(), settle::settle).await.expect("a turn");
         }
+    }
+
+    /// Opens one page of each batch that is due; says how many there were.
+    pub(crate) async fn expand(&self) -> Result<usize, StoreError> {
+        let mut did = 0;
+        for shard in self.store.shards().all() {
+            let lane = ExpandLane(Lane { store: self.store.clone(), shard, lease: Duration::from_secs(30) });
+            if let Turn::Did(pages) = queue::turn(&lane, &self.by_hand("expand"), &self.worker(), batch::expand).await? {
+                did += pages;
+            }
+        }
+        Ok(did)
+    }
+
+    fn worker(&self) -> Arc<Payouts> {
+        let limits = execute::Settings { send_window_ms: 1_000, call_ms: 2_000, leases_max: 5 };
+        let circuit = circuit::Settings { failures: 10, wait_first_ms: 1_000, wait_cap_ms: 1_000 };
+        Arc::new(Payouts { recorder: self.recorder.clone(), fence: Fence::open(None).expect("a fence"), settings: limits, circuit })
+    }
+
+    fn by_hand(&self, name: &'static str) -> queue::Settings {
+        let second = Duration::from_secs(1);
+        let (handler_deadline, panic_backoff) = (Duration::from_secs(10), second);
+        queue::Settings { name, concurrency: 1, batch: 10, tick: second, handler_deadline, panic_backoff, drain: second }
     }
 
     /// A key of a party in test mode, with every scope and no duty to sign.

@@ -10,8 +10,8 @@ use anyhow::{Context as _, bail};
 /// The variable of the environment.
 pub const VARIABLE: &str = "FAILPOINTS";
 
-/// Every point, in the order in which a payout passes them.
-pub const POINTS: [&str; 9] = [
+/// Every point, in the order in which a payout passes them; those of batches stand apart.
+pub const POINTS: [&str; 11] = [
     "before-intent",
     "intent-before-socket",
     HALF_WRITTEN,
@@ -21,6 +21,8 @@ pub const POINTS: [&str; 9] = [
     "notice-not-settled",
     "relay-before-post",
     "delivered-not-marked",
+    "batch-item-opened",
+    "batch-page-not-recorded",
 ];
 
 /// In the midst of a request to a provider. The client has to halve the request for that, so nothing but an abort is possible there.

@@ -3,6 +3,7 @@
 //! This is the only package that knows Redis. **Invariants:** a payout's record, events, ledger entries and work are written by one script; any
 //! work may run twice; a handler returns only when what it learnt is committed.
 
+pub mod batch;
 pub mod circuit;
 pub mod clock;
 pub mod egress;
@@ -12,6 +13,7 @@ pub mod fence;
 mod forgotten;
 pub mod lanes;
 pub mod metrics;
+pub mod open;
 pub mod poll;
 pub mod queue;
 pub mod record;

@@ -9,6 +9,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 use providers::condition::Condition;
 
+use crate::batch::{ItemResult, Outcome};
+
 /// Counters and histograms of the work on payouts.
 pub struct Metrics {
     transitions: Counter<u64>,
@@ -17,6 +19,8 @@ pub struct Metrics {
     unmapped: Counter<u64>,
     contradictions: Counter<u64>,
     circuits_opened: Counter<u64>,
+    batches: Counter<u64>,
+    batch_items: Counter<u64>,
 }
 
 impl Metrics {
@@ -39,6 +43,8 @@ impl Metrics {
                 .u64_counter("payrelay_provider_circuit_opened_total")
                 .with_description("Circuits of providers that opened")
                 .build(),
+            batches: meter.u64_counter("payrelay_batches_total").with_description("Batches that were accepted").build(),
+            batch_items: meter.u64_counter("payrelay_batch_items_total").with_description("Items of batches by what became of them").build(),
         };
         // What counts faults only is 0 from the start: a counter that has never counted is not shown, and an alert would wait for it in vain.
         metrics.contradictions.add(0, &[]);
@@ -72,6 +78,21 @@ impl Metrics {
     pub fn opened(&self, step: &Step) {
         let state = step.payout.state.name().as_str();
         self.transitions.add(1, &[KeyValue::new("state", state), KeyValue::new("mode", step.payout.mode.as_str())]);
+    }
+
+    /// A batch was accepted.
+    pub fn accepted(&self, mode: Mode) {
+        self.batches.add(1, &[KeyValue::new("mode", mode.as_str())]);
+    }
+
+    /// A page of a batch was opened.
+    pub fn expanded(&self, mode: Mode, results: &[ItemResult]) {
+        for outcome in Outcome::ALL {
+            let count = results.iter().filter(|result| result.outcome == outcome).count();
+            if count > 0 {
+                self.batch_items.add(count as u64, &[KeyValue::new("result", outcome.as_str()), KeyValue::new("mode", mode.as_str())]);
+            }
+        }
     }
 
     /// A send ended.

@@ -4,6 +4,7 @@
 //! mutating script can be repeated, so a call whose answer was lost is sent again. Whoever gets [`StoreError::Unavailable`] knows nothing about
 //! whether the write happened, and may simply repeat it too.
 
+pub mod batches;
 pub mod circuits;
 pub mod durability;
 pub mod freeze;
@@ -73,6 +74,7 @@ pub struct Wakes {
     pub execute: Arc<Notify>,
     pub poll: Arc<Notify>,
     pub settle: Arc<Notify>,
+    pub expand: Arc<Notify>,
     pub relay: Arc<Notify>,
     pub circuit: Arc<Notify>,
 }
@@ -113,6 +115,9 @@ struct Scripts {
     heard: Script,
     release: Script,
     resume: Script,
+    batch_accept: Script,
+    batch_expanded: Script,
+    batch_standing: Script,
 }
 
 struct Script {
@@ -203,6 +208,9 @@ impl Store {
                     heard: Script::new(include_str!("store/heard.lua")),
                     release: Script::new(include_str!("store/release.lua")),
                     resume: Script::new(include_str!("store/resume.lua")),
+                    batch_accept: Script::new(include_str!("store/batch_accept.lua")),
+                    batch_expanded: Script::new(include_str!("store/batch_expanded.lua")),
+                    batch_standing: Script::new(include_str!("store/batch_standing.lua")),
                 },
                 names: Names::new(&settings.prefix),
                 shards,
@@ -290,7 +298,7 @@ impl Store {
             sink.subscribe(self.shared.names.of(shard, "wake")).await?;
         }
         let wakes = &self.shared.wakes;
-        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.relay, &wakes.circuit] {
+        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.relay, &wakes.circuit] {
             lane.notify_one();
         }
         while let Some(message) = messages.next().await {
@@ -298,6 +306,7 @@ impl Store {
                 b"execute" => wakes.execute.notify_one(),
                 b"poll" => wakes.poll.notify_one(),
                 b"settle" => wakes.settle.notify_one(),
+                b"expand" => wakes.expand.notify_one(),
                 b"relay" => wakes.relay.notify_one(),
                 b"circuit" => wakes.circuit.notify_one(),
                 _ => {}

@@ -16,6 +16,10 @@ pub struct Swept {
     pub vitals: Vitals,
     pub looked_over: LookedOver,
     pub imbalance: i64,
+    /// How long the oldest batch has waited to be opened whole; 0 when none does.
+    pub batch_age_ms: u64,
+    /// Batches that had no work although they are not opened. The work was put back.
+    pub batches_repaired: u64,
 }
 
 /// One round over one shard, beginning at place `from` of its open payouts.
@@ -36,13 +40,17 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> 
     for payout in &looked_over.repaired {
         tracing::error!(payout.id = %payout, "a payout had no work although its state needs it; the work was put back");
     }
+    let (batch_age_ms, batches_repaired) = store.look_over_batches(shard).await?;
+    if batches_repaired > 0 {
+        tracing::error!(batches_repaired, "batches had no work although they are not opened; the work was put back");
+    }
     let imbalance = store.imbalance(shard).await?;
     if imbalance != 0 {
         tracing::error!(imbalance, "the ledger does not balance");
     }
     let vitals = store.vitals(shard).await?;
     store.look_at_circuits(shard, &vitals.circuits).await?;
-    Ok(Swept { shard, vitals, looked_over, imbalance })
+    Ok(Swept { shard, vitals, looked_over, imbalance, batch_age_ms, batches_repaired })
 }
 
 /// Sweeps every `interval` until `stop`, and hands what it found to `observe`.

@@ -100,6 +100,7 @@ impl Installation {
             scheduled_for: None,
             route: vec![Provider::Truelayer],
             maker: "ops".to_owned(),
+            batch_id: None,
             needs_approval: false,
             trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
         };

@@ -57,6 +57,7 @@ fn order(store: &Store, key: &str) -> Step {
         scheduled_for: None,
         route: vec![Provider::Truelayer],
         maker: "ops".to_owned(),
+        batch_id: None,
         needs_approval: false,
         trace: None,
     };

@@ -73,6 +73,7 @@ impl Bench {
             scheduled_for: (how == "day").then(|| now + duration("24h")),
             route: vec![Provider::Truelayer; providers],
             maker: "maker".to_owned(),
+            batch_id: None,
             needs_approval: how == "approval",
             trace: None,
         };

@@ -331,7 +331,8 @@ async fn many_wait_in_nobodys_way() {
 /// I12 for one provider: two processes at work, and from the moment that the pause is effective nothing reaches it, whatever is asked for or restarted.
 #[tokio::test]
 async fn a_pause_against_dispatch() {
-    let mut site = Site::with(&[("workers.execute", "{ concurrency = 4, batch = 4 }")], |settings| settings.answer_after_ms = 300).await;
+    let mut site =
+        Site::with(&[("workers.execute", "{ concurrency = 4, batch = 4 }")], |settings| settings.truelayer.behaviour.answer_after_ms = 300).await;
     let operator = site.local.unsigned.clone();
     let mut first = site.worker("first", "");
     let _second = site.worker("second", "");

@@ -7,8 +7,8 @@
 --       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
 --       10 sealed request, or ''  11 payout id  12 key prefix  13 now, ms, for lists  14 '1' while the payout is open  15 new version
 --       16 deliveries that the caller would take at once  17 their lease, ms  18 widest window of a subscription
---       19 name of the provider's circuit, or ''
---       20 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
+--       19 name of the provider's circuit, or ''  20 name of the state
+--       21 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
 -- Returns { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each delivery that was handed over, … }
 local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
 local opening = ARGV[1] == '0'
@@ -56,7 +56,7 @@ if ARGV[5] ~= '' then
   epoch = redis.call('INCR', KEYS[10])
 end
 
-local fields = { 'v', ARGV[15], 'token', ARGV[2], 'rec', ARGV[3], 'o:' .. ARGV[15], ARGV[4], 'l', '0' }
+local fields = { 'v', ARGV[15], 'token', ARGV[2], 'rec', ARGV[3], 'o:' .. ARGV[15], ARGV[4], 'l', '0', 'st', ARGV[20] }
 local function field(name, value)
   if value ~= '' then
     fields[#fields + 1] = name
@@ -67,7 +67,7 @@ field('fp', ARGV[8])
 field('sec', ARGV[9])
 field('req', ARGV[10])
 
-local at = 20
+local at = 21
 local entries = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, entries do

@@ -113,17 +113,23 @@ pub struct Lane {
 }
 
 /// An entry as the lease script returns it.
-struct Entry {
-    id: String,
-    token: Token,
-    times_leased: u32,
-    fields: Vec<Vec<u8>>,
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) token: Token,
+    pub(super) times_leased: u32,
+    pub(super) fields: Vec<Vec<u8>>,
 }
 
 // === impl Lane ===
 
 impl Lane {
-    async fn lease_flat(&self, due: &str, record: &str, fields: &[&str], max: usize) -> Result<(Vec<Entry>, Option<Duration>), StoreError> {
+    pub(super) async fn lease_flat(
+        &self,
+        due: &str,
+        record: &str,
+        fields: &[&str],
+        max: usize,
+    ) -> Result<(Vec<Entry>, Option<Duration>), StoreError> {
         let names = &self.store.shared.names;
         let (due, clock) = (names.of(self.shard, due), names.of(self.shard, "clock"));
         let answer = self
@@ -158,7 +164,7 @@ impl Lane {
         Ok(Some(Duration::from_millis(u64::try_from(head.saturating_sub(now)).unwrap_or(0))))
     }
 
-    async fn give_back_flat(&self, due: &str, tickets: &[Ticket], wait: Duration) -> Result<(), StoreError> {
+    pub(super) async fn give_back_flat(&self, due: &str, tickets: &[Ticket], wait: Duration) -> Result<(), StoreError> {
         let names = &self.store.shared.names;
         let (due, clock) = (names.of(self.shard, due), names.of(self.shard, "clock"));
         for tickets in tickets.chunks(500) {
@@ -176,7 +182,7 @@ impl Lane {
 }
 
 /// Keeps what can be read. An unreadable record is reported and stays leased, so that it cannot hold up the rest of its lane.
-fn readable<T, K>(entries: Vec<Entry>, read: impl Fn(Entry) -> Result<(T, K), StoreError>) -> Vec<(T, K)> {
+pub(super) fn readable<T, K>(entries: Vec<Entry>, read: impl Fn(Entry) -> Result<(T, K), StoreError>) -> Vec<(T, K)> {
     let read_or_report = |entry: Entry| {
         let id = entry.id.clone();
         read(entry).inspect_err(|error| tracing::error!(work.id = %id, %error, "work cannot be read and is left for a person")).ok()
@@ -184,7 +190,7 @@ fn readable<T, K>(entries: Vec<Entry>, read: impl Fn(Entry) -> Result<(T, K), St
     entries.into_iter().filter_map(read_or_report).collect()
 }
 
-fn field(fields: &[Vec<u8>], index: usize) -> &[u8] {
+pub(super) fn field(fields: &[Vec<u8>], index: usize) -> &[u8] {
     fields.get(index).map_or(&[], Vec::as_slice)
 }
 

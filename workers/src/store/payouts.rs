@@ -243,7 +243,7 @@ impl Store {
                 command.arg(taker.as_ref().map_or(0, |taker| taker.lease_ms)).arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
                 let to = permit.and(payout.attempt()).map(|attempt| circuits::name(attempt.provider, payout.mode));
                 command.arg(to.unwrap_or_default());
-                command.arg(step.entries.len());
+                command.arg(payout.state.name().as_str()).arg(step.entries.len());
                 for entry in &step.entries {
                     command.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
                 }

@@ -60,9 +60,15 @@ impl Store {
         let at = self.clock().now();
         let now = at.as_millisecond();
         let mut vitals = Vitals { at, ..Vitals::default() };
-        for (lane, key) in
-            [("execute", "due:execute"), ("poll", "due:poll"), ("settle", "due:settle"), ("relay", "lanes"), ("circuit", "due:circuit")]
-        {
+        let lanes = [
+            ("execute", "due:execute"),
+            ("poll", "due:poll"),
+            ("settle", "due:settle"),
+            ("expand", "due:expand"),
+            ("relay", "lanes"),
+            ("circuit", "due:circuit"),
+        ];
+        for (lane, key) in lanes {
             let key = names.of(shard, key);
             let entries = self.cardinality(&key).await?;
             let head: Vec<(String, f64)> = from_value(self.query(redis::cmd("ZRANGE").arg(&key).arg(0).arg(0).arg("WITHSCORES").to_owned()).await?)?;

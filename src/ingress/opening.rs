@@ -1,0 +1,61 @@
+//! From a request that was read to a payout that is asked for: the same for a request of its own and for an item of a batch.
+
+use domain::id::{Mode, PartyId, PayoutId};
+use domain::payout::Order;
+use jiff::Timestamp;
+use workers::open::Wanted;
+
+use super::Ingress;
+use super::order::Asked;
+use super::problem::{Kind, Problem};
+
+/// What all payouts of a request have in common.
+pub(super) struct Circumstances<'a> {
+    pub(super) party: &'a PartyId,
+    pub(super) mode: Mode,
+    /// The owner of the credential that asks.
+    pub(super) maker: &'a str,
+    /// The caller's key of the batch, if it is one.
+    pub(super) batch_id: Option<&'a str>,
+    /// W3C `traceparent`.
+    pub(super) trace: Option<&'a str>,
+    pub(super) now: Timestamp,
+}
+
+impl Ingress {
+    /// Gives what is asked for its id, its route and its fingerprint, and finds out what stands in its way now. Pure: no store, no provider.
+    pub(super) fn wanted(&self, asked: Asked, of: &Circumstances<'_>) -> Wanted<Problem> {
+        let Circumstances { party, mode, maker, batch_id, trace, now } = *of;
+        let providers = &self.recorder.providers;
+        let id = PayoutId::derive(party, mode, &asked.transaction_id, self.recorder.store.shards());
+        let route = asked.route(providers, &self.settings.routes, party, mode, id);
+        let objection = asked.check_now(providers, &route, mode, id, now).err();
+        let fingerprint = asked.fingerprint(&self.pepper);
+        let order = Order {
+            id,
+            party: party.clone(),
+            mode,
+            transaction_id: asked.transaction_id,
+            batch_id: batch_id.map(str::to_owned),
+            money: asked.money,
+            context_code: asked.context_code.to_owned(),
+            metadata: asked.metadata,
+            scheduled_for: asked.scheduled_for,
+            route,
+            maker: maker.to_owned(),
+            needs_approval: false,
+            trace: trace.map(str::to_owned),
+        };
+        Wanted { order, beneficiary: asked.beneficiary, fingerprint, objection }
+    }
+}
+
+/// The key is that of another request.
+pub(super) fn conflict() -> Problem {
+    Problem::new(Kind::KeyConflict, "The transaction_id is that of a payout with other content. Nothing was changed.")
+}
+
+/// The key is that of a payout that is gone.
+pub(super) fn archived() -> Problem {
+    Problem::new(Kind::KeyArchived, "It was used for this same request, whose payout has ended and was archived. Nothing was changed.")
+}

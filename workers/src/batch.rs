@@ -1,0 +1,199 @@
+//! Batches: a request for many payouts, which is accepted whole and opened page by page.
+//!
+//! The request stores its items, sealed, and one piece of work. A worker opens the payouts of one page with [`Recorder::open`], as a request of its own
+//! would, and commits what became of them; that commit makes the next page due. **A page may run any number of times**: a key opens one payout, and
+//! the payout remembers its batch, so the item of a page that runs again is still told as opened by this batch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::id::{BatchId, Mode, PartyId, PayoutId};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tracing::Instrument as _;
+
+use crate::execute::Payouts;
+use crate::open::{Opening, Wanted};
+use crate::queue::{Job, Lease};
+use crate::record::Recorder;
+use crate::store::StoreError;
+use crate::store::batches::{ExpandWork, Expanded};
+use crate::store::lanes::Ticket;
+use crate::trace;
+
+/// Items of a page: what one script writes, and one value of the store holds.
+pub const PAGE: usize = 100;
+/// Payouts of a page that are opened at one time.
+const AT_ONCE: usize = 16;
+/// When a batch that leads nowhere is tried again. Its age is a metric, and every try an error in the log.
+const STUCK_WAIT: Duration = Duration::from_mins(10);
+
+/// A batch as it was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    pub id: BatchId,
+    pub party: PartyId,
+    pub mode: Mode,
+    /// The caller's key, unique per party and mode.
+    pub batch_id: String,
+    /// How many items it has, at least one.
+    pub items: usize,
+    pub accepted_at: Timestamp,
+    /// Names the pages of the request that was accepted, apart from those of one that came at the same time.
+    pub upload: String,
+    /// W3C `traceparent` of the request that asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+/// One payout of a batch, as it waits to be opened. Stored sealed.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Item {
+    Wanted(Box<Wanted<Value>>),
+    /// Its form is wrong: it will never be a payout. `problem` is the document that a request of its own would have been answered with.
+    Invalid {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        transaction_id: Option<String>,
+        problem: Value,
+    },
+}
+
+/// What became of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The batch has opened this payout.
+    Opened,
+    /// The same request had been made before, singly or in another batch.
+    Replayed,
+    /// Its key was used for another request.
+    Conflict,
+    /// Its key was used for the same request, so long ago that only the memory of the key is left.
+    Archived,
+    /// It cannot be a payout.
+    Invalid,
+}
+
+/// What became of an item, as it is kept. Holds no account and no name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ItemResult {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction_id: Option<String>,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payout_id: Option<PayoutId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Value>,
+}
+
+// === impl Batch, Item, Outcome ===
+
+impl Batch {
+    #[must_use]
+    pub const fn pages(&self) -> usize {
+        self.items.div_ceil(PAGE)
+    }
+}
+
+impl Item {
+    #[must_use]
+    pub fn transaction_id(&self) -> Option<&str> {
+        match self {
+            Self::Wanted(wanted) => Some(&wanted.order.transaction_id),
+            Self::Invalid { transaction_id, .. } => transaction_id.as_deref(),
+        }
+    }
+}
+
+impl Outcome {
+    pub const ALL: [Self; 5] = [Self::Opened, Self::Replayed, Self::Conflict, Self::Archived, Self::Invalid];
+
+    /// The word in the API, in the store and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Replayed => "replayed",
+            Self::Conflict => "conflict",
+            Self::Archived => "archived",
+            Self::Invalid => "invalid",
+        }
+    }
+
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
+    }
+}
+
+/// Opens the payouts of one page.
+pub async fn expand(context: Arc<Payouts>, job: Job<ExpandWork, Ticket>) {
+    let (work, lease) = job.into_parts();
+    let span = tracing::info_span!("batch.expand", batch.id = %work.batch.id, page = work.page);
+    trace::continues(&span, work.batch.trace.as_deref());
+    let id = work.batch.id;
+    async {
+        match context.expand(work, &lease).await {
+            Ok(()) => lease.settled(),
+            Err(error) => tracing::warn!(batch.id = %id, %error, "a page of a batch was not opened; its lease will lead back to it"),
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+impl Payouts {
+    async fn expand(&self, work: ExpandWork, lease: &Lease<Ticket>) -> Result<(), StoreError> {
+        let ExpandWork { batch, page, times_leased } = work;
+        let store = &self.recorder.store;
+        if times_leased > self.settings.leases_max {
+            tracing::error!(batch.id = %batch.id, page, "a page of a batch was leased again and again without being opened");
+        }
+        let items = match store.batch_page(&batch, page).await {
+            Err(error @ (StoreError::Corrupt(_) | StoreError::Vault(_))) => {
+                tracing::error!(batch.id = %batch.id, page, %error, "a page of a batch cannot be read and is left for a person");
+                return store.put_off_batch(batch.id, lease.ticket(), STUCK_WAIT).await;
+            }
+            items => items?,
+        };
+        let Some(items) = items else {
+            // Somebody else was faster, and the work with it.
+            return Ok(());
+        };
+        let (recorder, of) = (&self.recorder, &batch);
+        let opening = items.into_iter().map(|item| async move { recorder.open_item(of, &item).await });
+        let results: Vec<ItemResult> = stream::iter(opening).buffered(AT_ONCE).try_collect().await?;
+        fail::fail_point!("batch-page-not-recorded");
+        if store.batch_expanded(&batch, page, &results, lease.ticket()).await? == Expanded::Done {
+            self.recorder.metrics.expanded(batch.mode, &results);
+        }
+        Ok(())
+    }
+}
+
+impl Recorder {
+    async fn open_item(&self, batch: &Batch, item: &Item) -> Result<ItemResult, StoreError> {
+        let (outcome, payout_id, problem) = match item {
+            Item::Invalid { problem, .. } => (Outcome::Invalid, None, Some(problem.clone())),
+            Item::Wanted(wanted) => {
+                let opening = self.open(wanted).await?;
+                fail::fail_point!("batch-item-opened");
+                match opening {
+                    Opening::Opened(payout) => (Outcome::Opened, Some(payout.id), None),
+                    // By an earlier run of this page.
+                    Opening::Replayed(payout) if payout.batch_id.as_ref() == Some(&batch.batch_id) => (Outcome::Opened, Some(payout.id), None),
+                    Opening::Replayed(payout) => (Outcome::Replayed, Some(payout.id), None),
+                    Opening::Archived => (Outcome::Archived, None, None),
+                    Opening::Conflict => (Outcome::Conflict, None, None),
+                    Opening::Objected(problem) => (Outcome::Invalid, None, Some(problem)),
+                }
+            }
+        };
+        Ok(ItemResult { transaction_id: item.transaction_id().map(str::to_owned), outcome, payout_id, problem })
+    }
+}
