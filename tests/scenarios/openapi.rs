@@ -112,5 +112,18 @@ async fn answers_hold_documented_fields_only() {
     let provider = shop.get("/v1/providers/mollie").await;
     within("Provider", &provider.json["result"]);
     within("Circuit", &provider.json["result"]["circuit"]);
+    let batch = json!({ "batch_id": transaction(), "items": [body, {}] });
+    let accepted = shop.post("/v1/payouts/batches", &batch).await;
+    within("Batch", &accepted.json["result"]);
+    while installation.expand().await.expect("a store") > 0 {}
+    let path = accepted.header("location").unwrap();
+    within("Batch", &shop.get(path).await.json["result"]);
+    let items = shop.get(&format!("{path}/items")).await;
+    items.json["results"].as_array().unwrap().iter().for_each(|item| within("BatchItem", item));
+    within("Problem", &items.json["results"][1]["problem"]);
+    let opened = payout(&transaction());
+    shop.post("/v1/payouts/batches", &json!({ "batch_id": transaction(), "items": [opened] })).await;
+    while installation.expand().await.expect("a store") > 0 {}
+    within("Payout", &shop.get(&format!("/v1/payouts/{}", opened["transaction_id"].as_str().unwrap())).await.json["result"]);
     within("Timeline", &shop.get(&format!("/v1/payouts/{id}/timeline")).await.json["result"]);
 }

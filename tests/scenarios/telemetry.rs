@@ -183,10 +183,14 @@ async fn a_collector_sees_one_trace_every_metric_and_no_secret() {
     })
     .await;
     let events = timeline["events"].as_array().unwrap().len();
-    let scraped = eventually("a subscription is disabled, and a sweep has seen it all", || async {
+    // The same payout in a batch is a replay, which nobody is told about.
+    let batch = json!({ "batch_id": crate::support::transaction(), "items": [order] });
+    caller.expect(Method::POST, "/v1/payouts/batches", Some(&batch)).await.unwrap();
+    let scraped = eventually("a subscription is disabled, a batch is opened, and a sweep has seen it all", || async {
         let text = get("/metrics").await?;
         let seen = total(&text, "payrelay_subscriptions_disabled_total") > 0.0 && total(&text, "payrelay_deliveries_abandoned_total") > 0.0;
-        (seen && text.contains("payrelay_lane_entries")).then_some(text)
+        let opened = total(&text, "payrelay_batch_items_total") > 0.0;
+        (seen && opened && text.contains("payrelay_lane_entries")).then_some(text)
     })
     .await;
     process.signal(Signal::TERM).unwrap();

@@ -8,7 +8,7 @@ use domain::delivery::{Attempt, Attempted, Decision, Delivery};
 use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, StatementReference};
 use domain::event::EventType;
 use domain::fact::{Provider, Reason, Source};
-use domain::id::{DeliveryId, Mode, PartyId, PayoutId, Shard, SubscriptionId};
+use domain::id::{BatchId, DeliveryId, Mode, PartyId, PayoutId, Shard, SubscriptionId};
 use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Order, Payout, Plan, Step, Verdict, What};
@@ -17,8 +17,10 @@ use domain::signature::Secret;
 use domain::subscription::{EventTypes, Secrets, Status, Subscription};
 use jiff::SignedDuration;
 use std::time::Duration;
+use workers::batch::{Batch, Item, ItemResult, Outcome, PAGE};
 use workers::circuit::Passed;
 use workers::queue::{self, Queue, Source as _};
+use workers::store::batches::{Accepted, ExpandLane, Expanded};
 use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayWork, Token};
 use workers::store::payouts::{Committed, Opened, Permit, Permitted};
 use workers::store::private_server::{Fsync, PrivateServer};
@@ -451,4 +453,113 @@ async fn a_look_over_skips_what_cannot_be_read_and_does_the_rest() {
     expected.sort();
     assert_eq!(leased, expected);
     assert!(store.look_over(shard, 0).await.unwrap().repaired.is_empty());
+}
+
+/// A batch of items that are none: enough to be stored, leased and recorded.
+fn batch(store: &Store, items: usize) -> (Batch, Vec<Item>) {
+    let id = BatchId::derive(&party(), Mode::Test, "batch", store.shards());
+    let (accepted_at, upload) = (store.clock().now(), Store::new_upload());
+    let batch = Batch { id, party: party(), mode: Mode::Test, batch_id: "batch".to_owned(), items, accepted_at, upload, trace: None };
+    (batch, vec![Item::Invalid { transaction_id: None, problem: serde_json::json!({}) }; items])
+}
+
+async fn put(store: &Store, batch: &Batch, items: &[Item]) {
+    for (page, items) in items.chunks(PAGE).enumerate() {
+        store.put_batch_page(batch, page, &store.seal_batch_page(batch, page, items)).await.unwrap();
+    }
+}
+
+/// For how long each key of pages lives on, in ms; -1 is for ever.
+async fn page_lives(server: &PrivateServer) -> Vec<i64> {
+    let mut connection = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let pages: Vec<String> = redis::cmd("KEYS").arg("t:*bi:*").query_async(&mut connection).await.unwrap();
+    let mut lives = Vec::new();
+    for page in pages {
+        lives.push(redis::cmd("PTTL").arg(page).query_async(&mut connection).await.unwrap());
+    }
+    lives
+}
+
+/// Pages that nobody accepts go away by themselves; those that were accepted never do.
+#[tokio::test]
+async fn only_an_accepted_batch_stays() {
+    let Installation { store, server, _folder } = installation().await;
+    let (batch, items) = batch(&store, 2 * PAGE + 1);
+    put(&store, &batch, &items[..2 * PAGE]).await;
+    assert!(matches!(store.accept_batch(&batch, "print", 10).await.unwrap(), Accepted::Expired), "a page is missing");
+    assert!(store.batch(batch.id).await.unwrap().is_none());
+    put(&store, &batch, &items).await;
+    let lives = page_lives(&server).await;
+    assert!(lives.len() == 3 && lives.iter().all(|left| (1..=3_600_000).contains(left)), "{lives:?}");
+
+    assert!(matches!(store.accept_batch(&batch, "print", 10).await.unwrap(), Accepted::New));
+    assert_eq!(page_lives(&server).await, [-1; 3]);
+    // The answer was lost, and the call is made again: it was and is the first.
+    assert!(matches!(store.accept_batch(&batch, "print", 10).await.unwrap(), Accepted::New));
+    let again = Batch { upload: Store::new_upload(), ..batch.clone() };
+    assert!(matches!(store.accept_batch(&again, "print", 10).await.unwrap(), Accepted::Exists));
+    assert!(matches!(store.accept_batch(&again, "another", 10).await.unwrap(), Accepted::Conflict));
+}
+
+/// Whoever has lost the lease records nothing, and a repeat of what was recorded does nothing.
+#[tokio::test]
+async fn a_page_of_a_batch_is_recorded_once() {
+    let Installation { store, server: _server, _folder } = installation().await;
+    let (batch, items) = batch(&store, PAGE + 1);
+    put(&store, &batch, &items).await;
+    store.accept_batch(&batch, "print", 10).await.unwrap();
+    let lane = ExpandLane(lane(&store));
+    let result = ItemResult { transaction_id: None, outcome: Outcome::Invalid, payout_id: None, problem: None };
+    let lease = async || lane.lease(10).await.unwrap().items.into_iter().map(|(work, ticket)| (work.page, ticket)).next();
+
+    let (page, lost) = lease().await.unwrap();
+    store.move_clock(Duration::from_mins(10)).await.unwrap();
+    let (_, held) = lease().await.unwrap();
+    assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &lost).await.unwrap(), Expanded::Before);
+    assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &held).await.unwrap(), Expanded::Done);
+    assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &held).await.unwrap(), Expanded::Before);
+    let progress = store.batch(batch.id).await.unwrap().unwrap();
+    assert_eq!((progress.pages_done, progress.outcomes[&Outcome::Invalid], progress.expanded_at), (1, PAGE as u64, None));
+    assert_eq!(store.batch_page(&batch, 0).await.unwrap().map(|items| items.len()), None, "what was opened is not kept sealed");
+
+    let shard = batch.id.shard();
+    assert!(store.look_over_batches(shard).await.unwrap().0 >= 600_000, "it has waited since it was accepted");
+    let (page, held) = lease().await.unwrap();
+    assert_eq!(store.batch_expanded(&batch, page, &[result], &held).await.unwrap(), Expanded::Done);
+    let progress = store.batch(batch.id).await.unwrap().unwrap();
+    assert_eq!((progress.pages_done, progress.outcomes[&Outcome::Invalid], progress.expanded_at.is_some()), (2, PAGE as u64 + 1, true));
+    assert!(lease().await.is_none());
+    assert_eq!(store.look_over_batches(shard).await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
+async fn lost_work_of_a_batch_is_put_back() {
+    let Installation { store, server, _folder } = installation().await;
+    let (batch, items) = batch(&store, 1);
+    put(&store, &batch, &items).await;
+    store.accept_batch(&batch, "print", 10).await.unwrap();
+    let mut connection = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let removed: i64 = redis::cmd("DEL").arg("t:{s00}:due:expand").query_async(&mut connection).await.unwrap();
+    assert_eq!(removed, 1);
+    let shard = batch.id.shard();
+    assert_eq!(store.look_over_batches(shard).await.unwrap().1, 1);
+    assert_eq!(store.look_over_batches(shard).await.unwrap().1, 0);
+    assert_eq!(ExpandLane(lane(&store)).lease(10).await.unwrap().items.len(), 1);
+}
+
+/// A page that cannot be read is put off, not hammered at, and not forgotten: its age goes on growing.
+#[tokio::test]
+async fn work_of_a_batch_can_be_put_off() {
+    let Installation { store, server: _server, _folder } = installation().await;
+    let (batch, items) = batch(&store, 1);
+    put(&store, &batch, &items).await;
+    store.accept_batch(&batch, "print", 10).await.unwrap();
+    let lane = ExpandLane(lane(&store));
+    let (_, ticket) = lane.lease(1).await.unwrap().items.pop().unwrap();
+    store.put_off_batch(batch.id, &ticket, Duration::from_mins(10)).await.unwrap();
+    store.move_clock(Duration::from_mins(9)).await.unwrap();
+    assert!(lane.lease(1).await.unwrap().items.is_empty());
+    assert!(store.look_over_batches(batch.id.shard()).await.unwrap().0 >= 540_000);
+    store.move_clock(Duration::from_mins(1)).await.unwrap();
+    assert_eq!(lane.lease(1).await.unwrap().items.len(), 1);
 }
