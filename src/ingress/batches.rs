@@ -91,7 +91,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
 
     // Ten thousand items are long work for a core: not on a thread that serves others.
     let (reading, reader, span) = (Arc::clone(&ingress), caller.clone(), Span::current());
-    let read = tokio::task::spawn_blocking(move || span.in_scope(|| reading.read_batch(&reader, &body, trace)));
+    let read = tokio::task::spawn_blocking(move || span.in_scope(|| reading.read_batch(&reader, &body, trace.as_deref())));
     let Asked { batch, fingerprint, pages } = read.await.map_err(|_| Problem::new(Kind::Internal, "The batch could not be read."))??;
 
     let store = &ingress.recorder.store;
@@ -128,7 +128,7 @@ fn accepted(caller: &Caller, view: &BatchView<'_>) -> Response {
 
 impl Ingress {
     /// Reads a batch, all its items included.
-    fn read_batch(&self, caller: &Caller, body: &Bytes, trace: Option<String>) -> Result<Asked, Problem> {
+    fn read_batch(&self, caller: &Caller, body: &Bytes, trace: Option<&str>) -> Result<Asked, Problem> {
         let mut errors = Errors::default();
         let max = self.settings.batches.items_max;
         let (mut fields, list) = json::read_with_list(body, "items", max, &mut errors)?;
@@ -158,14 +158,7 @@ impl Ingress {
         let (Some(batch_id), true) = (batch_id, errors.is_empty()) else { return Err(errors.into_problem()) };
         let party = self.party(caller, named)?;
         let (mode, store) = (caller.mode(), &self.recorder.store);
-        let of = Circumstances {
-            party: &party,
-            mode,
-            maker: &caller.key().owner,
-            batch_id: Some(&batch_id),
-            trace: trace.as_deref(),
-            now: store.clock().now(),
-        };
+        let of = Circumstances { party: &party, mode, maker: &caller.key().owner, batch_id: Some(&batch_id), trace, now: store.clock().now() };
         let items: Vec<Item> = raw.iter().map(|raw| self.read_item(raw, &of)).collect();
         let mut places = HashMap::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
@@ -182,7 +175,7 @@ impl Ingress {
             items: items.len(),
             accepted_at: of.now,
             upload: Store::new_upload(),
-            trace: trace.clone(),
+            trace: trace.map(str::to_owned),
             party: party.clone(),
             batch_id,
         };
