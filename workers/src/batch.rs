@@ -134,7 +134,7 @@ impl Outcome {
 /// Opens the payouts of one page.
 pub async fn expand(context: Arc<Payouts>, job: Job<ExpandWork, Ticket>) {
     let (work, lease) = job.into_parts();
-    let span = tracing::info_span!("batch.expand", batch.id = %work.batch.id, page = work.page);
+    let span = tracing::debug_span!("batch.expand", batch.id = %work.batch.id, page = work.page);
     trace::continues(&span, work.batch.trace.as_deref());
     let id = work.batch.id;
     async {
