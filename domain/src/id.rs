@@ -341,6 +341,15 @@ impl ProviderKey {
         Self(Uuid::from_u128(((free >> 74) << 80) | VERSION_4 | (((free >> 62) & 0xfff) << 64) | VARIANT | (free & LAST_62)))
     }
 
+    /// The key of a request for many payouts of a batch: from the digest of the batch and the request's number in it under the label
+    /// `payrelay group 1`, marked so that it is never taken for the key of an attempt.
+    #[must_use]
+    pub fn of_group(batch: BatchId, number: u32) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest("payrelay group 1", &[&batch.0, &number.to_be_bytes()]);
+        let drawn = u128::from_be_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]);
+        Self(Uuid::from_u128(drawn & !(0xf << 76) & !(0b11 << 62) | VERSION_4 | VARIANT | 0b11))
+    }
+
     /// The inverse of [`ProviderKey::derive`]; `None` for a UUID that it cannot have made.
     #[must_use]
     pub fn payout_and_attempt(self) -> Option<(PayoutId, u8)> {
@@ -533,6 +542,8 @@ mod tests {
         assert_eq!(PayoutId::derive(&acme, Mode::Test, "ключ", Shards::ONE).to_string(), "po_0053eb26929a9ec43daec873448e");
         assert_eq!(BatchId::derive(&acme, Mode::Live, "invoice-42", shards(255)).to_string(), "ba_1093a5a106bd8431772dcfa646c8");
         assert_eq!(ProviderKey::derive(payout, 1).to_string(), "108b1804-9462-4e43-a4e6-b0e0eef33804");
+        let group = ProviderKey::of_group(BatchId::derive(&acme, Mode::Live, "invoice-42", shards(255)), 7);
+        assert_eq!((group.to_string().as_str(), group.payout_and_attempt()), ("112ef10d-e18c-497b-9223-d981fdc86f2f", None));
         assert_eq!(ProviderKey::derive(payout, 255).to_string(), "108b1804-9462-4e43-a4e6-b0e0eef33bfc");
         assert_eq!(ProviderKey::derive(PayoutId([0; 14]), 0).to_string(), "00000000-0000-4000-8000-000000000000");
         assert_eq!(ProviderKey::derive(PayoutId([255; 14]), 255).to_string(), "ffffffff-ffff-4fff-bfff-fffffffffffc");

@@ -154,6 +154,8 @@ pub enum What {
     Hold { why: Reason },
     /// **The intent to send**: committed before the first byte leaves, after `send_by` none does.
     Initiate { send_by: Timestamp },
+    /// As `Initiate`, in one request with others, which has a key of its own. While inconclusive: the intent to send that request again.
+    Join { group: ProviderKey, send_by: Timestamp },
     /// The intent to send the same bytes under the same key again.
     Resend { send_by: Timestamp },
     /// No byte of that send left.
@@ -230,6 +232,8 @@ pub enum Declined {
     NotDispatchable,
     #[error("the payout is not inconclusive")]
     NotInconclusive,
+    #[error("the payout was sent with others, and is sent again with them or not at all")]
+    SentWithOthers,
     #[error("the payout is not in review")]
     NotInReview,
     #[error("the provider has not been asked about this payout, or its word is final")]
@@ -426,13 +430,25 @@ impl Payout {
             What::Hold { .. } if name == StateName::Requested => Ok(Some(Command::Enter(State::Scheduled { until: now }))),
             What::Hold { .. } => Err(Declined::NotDispatchable),
             What::Initiate { send_by } => {
-                self.begin(*send_by, now)?;
+                self.begin(None, *send_by, now)?;
+                Ok(Some(Command::Enter(State::Initiated)))
+            }
+            What::Join { group, send_by } => {
+                if let Some(attempt) = self.attempts.last_mut().filter(|attempt| name == StateName::Inconclusive && attempt.group == Some(*group)) {
+                    attempt.begin_send(*send_by);
+                    return Ok(Some(Command::Remember(Next::Keep)));
+                }
+                self.begin(Some(*group), *send_by, now)?;
                 Ok(Some(Command::Enter(State::Initiated)))
             }
             What::Resend { send_by } => {
                 let Some(attempt) = self.attempts.last_mut().filter(|_| name == StateName::Inconclusive) else {
                     return Err(Declined::NotInconclusive);
                 };
+                // The provider would not recognise it as what it may have, and might pay it again.
+                if attempt.group.is_some() {
+                    return Err(Declined::SentWithOthers);
+                }
                 attempt.begin_send(*send_by);
                 Ok(Some(Command::Remember(Next::Keep)))
             }
@@ -502,7 +518,7 @@ impl Payout {
     }
 
     /// Begins the next send: of the same attempt where nothing of it was processed, else of the next one.
-    fn begin(&mut self, send_by: Timestamp, now: Timestamp) -> Result<(), Declined> {
+    fn begin(&mut self, group: Option<ProviderKey>, send_by: Timestamp, now: Timestamp) -> Result<(), Declined> {
         let due = match self.state {
             State::Requested => true,
             State::Scheduled { until } => until <= now,
@@ -523,6 +539,8 @@ impl Payout {
         }
         match self.attempts.last_mut().map(|attempt| (attempt.outcome(), attempt)) {
             Some((Outcome::Unsent, attempt)) => {
+                // Nothing of it was processed, in whatever company it was sent.
+                attempt.group = group;
                 attempt.begin_send(send_by);
                 return Ok(());
             }
@@ -546,6 +564,7 @@ impl Payout {
             number,
             provider,
             key: ProviderKey::derive(self.id, number),
+            group,
             initiated_at: now,
             sends: 0,
             live: Vec::new(),

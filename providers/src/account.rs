@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::fact::{Answer, Look, Provider, Reason};
-use domain::id::Mode;
+use domain::id::{Mode, ProviderKey};
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
 use crate::profile::Profile;
-use crate::{Canceling, FieldProblem, Inquiry, Notice, Order, Settings, mollie, truelayer, truelayer_v3, worldpay};
+use crate::{BatchAnswer, Canceling, FieldProblem, Inquiry, Notice, Order, Settings, mollie, truelayer, truelayer_v3, worldpay};
 
 /// The client and the inbox of an account.
 #[derive(Debug)]
@@ -142,6 +142,23 @@ impl Account {
 
     pub(crate) async fn submit(&self, prepared: &[u8], send_by: Timestamp, within: Duration) -> Answer {
         client!(self, client => client.submit(prepared, send_by, within).await)
+    }
+
+    /// The request for many payouts, where the provider takes one.
+    pub(crate) fn prepare_batch(&self, key: ProviderKey, orders: &[Order<'_>]) -> Result<Vec<u8>, FieldProblem> {
+        match self {
+            Self::WorldpayAccount(account) => account.0.prepare_batch(key, orders),
+            Self::Truelayer(_) | Self::TruelayerV3(_) | Self::WorldpayCard(_) | Self::Mollie(_) => {
+                Err(FieldProblem { field: "items", why: "go to this provider one by one" })
+            }
+        }
+    }
+
+    pub(crate) async fn submit_batch(&self, prepared: &[u8], send_by: Timestamp, within: Duration) -> BatchAnswer {
+        match self {
+            Self::WorldpayAccount(account) => account.0.submit_batch(prepared, send_by, within).await,
+            Self::Truelayer(_) | Self::TruelayerV3(_) | Self::WorldpayCard(_) | Self::Mollie(_) => BatchAnswer::not_sent("no_batches"),
+        }
     }
 
     pub(crate) async fn look(&self, inquiry: &Inquiry<'_>) -> Look {

@@ -22,6 +22,7 @@ pub use account::NoticeError;
 pub use notice::{Hint, Notice};
 pub use order::{Canceling, Inquiry, Order};
 pub use reading::{NotAnAccount, ReadError};
+pub use worldpay::account::BatchAnswer;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::fact::{Answer, Look, Provider, Reason};
-use domain::id::Mode;
+use domain::id::{Mode, ProviderKey};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -137,6 +138,23 @@ impl Providers {
         match self.account(provider, mode) {
             Some(account) => account.submit(prepared, send_by, within).await,
             None => Answer::NotSent { why: Reason::new(NOT_CONFIGURED) },
+        }
+    }
+
+    /// As [`Providers::prepare`], for orders with different keys under the `key` of the request.
+    ///
+    /// # Errors
+    ///
+    /// [`Unprepared`]: also where the provider takes one payout in a request.
+    pub fn prepare_batch(&self, provider: Provider, mode: Mode, key: ProviderKey, orders: &[Order<'_>]) -> Result<Vec<u8>, Unprepared> {
+        Ok(self.account(provider, mode).ok_or(Unprepared::NotConfigured)?.prepare_batch(key, orders)?)
+    }
+
+    /// As [`Providers::submit`], for a prepared request for many payouts.
+    pub async fn submit_batch(&self, provider: Provider, mode: Mode, prepared: &[u8], send_by: Timestamp, within: Duration) -> BatchAnswer {
+        match self.account(provider, mode) {
+            Some(account) => account.submit_batch(prepared, send_by, within).await,
+            None => BatchAnswer::not_sent(NOT_CONFIGURED),
         }
     }
 

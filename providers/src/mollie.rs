@@ -68,6 +68,7 @@ pub fn profile(provider: Provider) -> Profile {
         last_words: &["completed", "failed", "canceled"],
         cancelable: true,
         one_open_per_balance: true,
+        batch_max: None,
         amount: AmountFormat::DecimalText,
         limits: profile::Limits { beneficiary_name: MAX_REFERENCE, reference: MAX_REFERENCE },
         destinations: &["own_account"],

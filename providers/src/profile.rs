@@ -34,6 +34,9 @@ pub struct Profile {
     pub cancelable: bool,
     /// Whether the provider refuses a payout while an earlier one from the same balance has not begun.
     pub one_open_per_balance: bool,
+    /// How many payouts one request can hold; `None` where each needs one of its own. Such a request has its own key: a repeat of it is recognised as
+    /// a whole, and none of its payouts by itself.
+    pub batch_max: Option<usize>,
     pub amount: AmountFormat,
     pub limits: Limits,
     pub destinations: &'static [&'static str],
@@ -97,6 +100,8 @@ pub struct Overrides {
     /// The waits before the first look, the second, and so on; the last repeats.
     pub polls_ms: Option<Vec<u64>>,
     pub bound_ms: Option<u64>,
+    /// At most what the provider takes; less than 2: payouts always go one by one.
+    pub batch_max: Option<usize>,
 }
 
 impl Profile {
@@ -119,7 +124,7 @@ impl Profile {
     /// The profile with the configured values in place of the built-in ones.
     #[must_use]
     pub fn with(mut self, overrides: &Overrides) -> Self {
-        let Overrides { recognises_duplicates, retention_ms, propagation_ms, polls_ms, bound_ms } = overrides;
+        let Overrides { recognises_duplicates, retention_ms, propagation_ms, polls_ms, bound_ms, batch_max } = overrides;
         if let Some(value) = recognises_duplicates {
             self.recognises_duplicates = *value;
         }
@@ -134,6 +139,9 @@ impl Profile {
         }
         if let Some(value) = bound_ms {
             self.polling.bound = from_milliseconds(*value);
+        }
+        if let Some(value) = batch_max {
+            self.batch_max = self.batch_max.map(|most| most.min(*value)).filter(|most| *most > 1);
         }
         self
     }

@@ -93,6 +93,7 @@ pub fn profile() -> Profile {
         last_words: &["settled", "failed", "rejected"],
         cancelable: false,
         one_open_per_balance: false,
+        batch_max: None,
         amount: AmountFormat::MinorUnits,
         limits: profile::Limits { beneficiary_name: wire::MAX_TEXT, reference: wire::MAX_TEXT },
         destinations: &["iban"],

@@ -77,6 +77,7 @@ pub fn profile(provider: Provider) -> Profile {
         last_words: &["executed", "failed"],
         cancelable: false,
         one_open_per_balance: false,
+        batch_max: None,
         amount: AmountFormat::MinorUnits,
         limits: profile::Limits { beneficiary_name: MAX_NAME, reference: defaults::reference_max() },
         destinations: &["iban", "sort_code_account_number"],

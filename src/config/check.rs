@@ -130,9 +130,14 @@ impl Config {
 
     fn check_workers(&self, found: &mut Findings) {
         let workers = &self.workers;
-        for (lane, LaneSettings { concurrency, batch }) in
-            [("execute", workers.execute), ("poll", workers.poll), ("settle", workers.settle), ("expand", workers.expand), ("relay", workers.relay)]
-        {
+        for (lane, LaneSettings { concurrency, batch }) in [
+            ("execute", workers.execute),
+            ("poll", workers.poll),
+            ("settle", workers.settle),
+            ("expand", workers.expand),
+            ("group", workers.group),
+            ("relay", workers.relay),
+        ] {
             found.between(&format!("workers.{lane}.concurrency"), concurrency as u64, 1, 10_000);
             // Lua cannot unpack much more in one script.
             found.between(&format!("workers.{lane}.batch"), batch as u64, 1, 1_000.min(concurrency.max(1) as u64));
@@ -141,6 +146,7 @@ impl Config {
         found.between("workers.failure_wait_ms", workers.failure_wait_ms, 1, 3_600_000);
         found.between("workers.sweep_ms", workers.sweep_ms, 100, 3_600_000);
         found.between("execute.send_window_ms", self.execute.send_window_ms, 1, 60_000);
+        found.between("execute.group_hold_ms", self.execute.group_hold_ms, 0, 60_000);
         found.between("execute.leases_max", self.execute.leases_max.into(), 1, 1_000);
         found.between("circuit.failures", self.circuit.failures.into(), 1, 10_000);
         found.between("circuit.wait_first_ms", self.circuit.wait_first_ms, 1, 3_600_000);

@@ -18,7 +18,7 @@ use domain::id::{Mode, PartyId, PayoutId};
 use domain::money::Currency;
 use domain::payout::Payout;
 use domain::payout::state::StateName;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use workers::open::Opening;
 use workers::store::payouts::{Position, Range};
@@ -64,7 +64,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     };
     let wanted = ingress.wanted(asked, &of);
     tracing::Span::current().record("payout.id", tracing::field::display(wanted.order.id));
-    let (payout, replayed) = match ingress.recorder.open(&wanted).await? {
+    let (payout, replayed) = match ingress.recorder.open(&wanted, SignedDuration::ZERO).await? {
         Opening::Opened(payout) => (payout, false),
         Opening::Replayed(payout) => (payout, true),
         Opening::Conflict => return Err(conflict()),

@@ -4,6 +4,7 @@
 
 mod batches;
 mod crash;
+mod groups;
 mod ingress;
 mod interop;
 mod openapi;

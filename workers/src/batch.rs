@@ -7,14 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::fact::Provider;
 use domain::id::{BatchId, Mode, PartyId, PayoutId};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::execute::Payouts;
+use crate::group::Group;
 use crate::open::{Opening, Wanted};
 use crate::queue::{Job, Lease};
 use crate::record::Recorder;
@@ -165,23 +167,64 @@ impl Payouts {
             // Somebody else was faster, and the work with it.
             return Ok(());
         };
+        let companies = self.companies(&batch, &items);
+        let hold = SignedDuration::from_millis(i64::try_from(self.settings.group_hold_ms).unwrap_or(i64::MAX));
         let (recorder, of) = (&self.recorder, &batch);
-        let opening = items.into_iter().map(|item| async move { recorder.open_item(of, &item).await });
+        let opening = items.into_iter().zip(companies.clone()).map(|(item, company)| async move {
+            let hold = if company.is_some() { hold } else { SignedDuration::ZERO };
+            recorder.open_item(of, &item, hold).await
+        });
         let results: Vec<ItemResult> = stream::iter(opening).buffered(AT_ONCE).try_collect().await?;
         fail::fail_point!("batch-page-not-recorded");
-        if store.batch_expanded(&batch, page, &results, lease.ticket()).await? == Expanded::Done {
+        if store.batch_expanded(&batch, page, &results, &self.groups(&batch, page, &companies, &results), lease.ticket()).await? == Expanded::Done {
             self.recorder.metrics.expanded(batch.mode, &results);
         }
         Ok(())
     }
 }
 
+impl Payouts {
+    /// By item: the provider to which it can go in one request with others of this page.
+    fn companies(&self, batch: &Batch, items: &[Item]) -> Vec<Option<Provider>> {
+        let company = |item: &Item| match item {
+            Item::Wanted(wanted) if wanted.objection.is_none() && wanted.order.scheduled_for.is_none() => {
+                wanted.order.route.first().copied().filter(|provider| self.group_max(*provider, batch.mode).is_some())
+            }
+            Item::Wanted(_) | Item::Invalid { .. } => None,
+        };
+        let companies: Vec<Option<Provider>> = items.iter().map(company).collect();
+        let is_alone = |company: &Provider| companies.iter().filter(|other| **other == Some(*company)).count() < 2;
+        companies.iter().map(|company| company.filter(|company| !is_alone(company))).collect()
+    }
+
+    fn group_max(&self, provider: Provider, mode: Mode) -> Option<usize> {
+        self.recorder.providers.profile(provider, mode).batch_max.filter(|_| self.settings.group_hold_ms > 0)
+    }
+
+    /// What this page has opened and can go together.
+    fn groups(&self, batch: &Batch, page: usize, companies: &[Option<Provider>], results: &[ItemResult]) -> Vec<Group> {
+        let mut groups = Vec::new();
+        for provider in Provider::ALL {
+            let Some(max) = self.group_max(provider, batch.mode) else { continue };
+            let places = companies.iter().zip(results).enumerate();
+            let here = places.filter(|(_, (company, result))| **company == Some(provider) && result.outcome == Outcome::Opened);
+            let here: Vec<(usize, PayoutId)> = here.filter_map(|(place, (_, result))| Some((page * PAGE + place, result.payout_id?))).collect();
+            for members in here.chunks(max).filter(|members| members.len() > 1) {
+                let Some(number) = members.first().and_then(|(place, _)| u32::try_from(*place).ok()) else { continue };
+                let members = members.iter().map(|(_, id)| *id).collect();
+                groups.push(Group { batch: batch.id, number, provider, mode: batch.mode, members, trace: batch.trace.clone() });
+            }
+        }
+        groups
+    }
+}
+
 impl Recorder {
-    async fn open_item(&self, batch: &Batch, item: &Item) -> Result<ItemResult, StoreError> {
+    async fn open_item(&self, batch: &Batch, item: &Item, hold: SignedDuration) -> Result<ItemResult, StoreError> {
         let (outcome, payout_id, problem) = match item {
             Item::Invalid { problem, .. } => (Outcome::Invalid, None, Some(problem.clone())),
             Item::Wanted(wanted) => {
-                let opening = self.open(wanted).await?;
+                let opening = self.open(wanted, hold).await?;
                 fail::fail_point!("batch-item-opened");
                 match opening {
                     Opening::Opened(payout) => (Outcome::Opened, Some(payout.id), None),

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use domain::destination::Beneficiary;
 use domain::fact::{Answer, Look, Reason, Source};
+use domain::id::Shard;
 use domain::payout::attempt::Attempt;
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Payout, Verdict, What};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use providers::{Inquiry, Order, Unprepared};
 use tracing::Instrument as _;
@@ -26,6 +28,9 @@ use crate::store::lanes::{ExecuteWork, Ticket};
 use crate::store::payouts::{Permit, Permitted};
 use crate::trace;
 
+/// Answers about payouts of one group that are recorded at one time.
+const RECORDED_AT_ONCE: usize = 16;
+
 /// Limits of one dispatch.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +41,8 @@ pub struct Settings {
     pub call_ms: u64,
     /// After so many leases without a commit, the payout goes to a person.
     pub leases_max: u32,
+    /// How long payouts of a batch wait for the others that can go to their provider in the same request. 0: they always go one by one.
+    pub group_hold_ms: u64,
 }
 
 /// What the workers on payouts share.
@@ -158,16 +165,7 @@ impl Payouts {
     pub(crate) async fn send(&self, payout: &Payout, send: Send<'_>) -> Result<Done, StoreError> {
         let Send { attempt, request, until, before, epoch, look_first, passed } = send;
         let (provider, mode) = (attempt.provider, payout.mode);
-        let what = if let Err(held) = self.fence.pass(payout.id.shard(), before, epoch).await {
-            tracing::error!(%held, "a dispatch is not made");
-            if let Held::RolledBack(rolled_back) = held {
-                let freeze = crate::store::freeze::Freeze {
-                    reason: rolled_back.to_string(),
-                    at_ms: self.recorder.store.clock().now().as_millisecond(),
-                    epoch_seen: rolled_back.on_file,
-                };
-                self.recorder.store.freeze(payout.id.shard(), &freeze).await?;
-            }
+        let what = if !self.passes(payout.id.shard(), before, epoch).await? {
             self.heard(payout, attempt, Answer::NotSent { why: Reason::new("fenced") })
         } else if look_first {
             match self.recorder.providers.look(provider, mode, &inquiry(attempt, request)).await {
@@ -190,13 +188,36 @@ impl Payouts {
         Ok(done)
     }
 
+    /// Notes a dispatch in the fence, and says whether it may be made. A store that has forgotten writes is frozen.
+    pub(crate) async fn passes(&self, shard: Shard, before: u64, epoch: u64) -> Result<bool, StoreError> {
+        let Err(held) = self.fence.pass(shard, before, epoch).await else { return Ok(true) };
+        tracing::error!(%held, "a dispatch is not made");
+        if let Held::RolledBack(rolled_back) = held {
+            let freeze = crate::store::freeze::Freeze {
+                reason: rolled_back.to_string(),
+                at_ms: self.recorder.store.clock().now().as_millisecond(),
+                epoch_seen: rolled_back.on_file,
+            };
+            self.recorder.store.freeze(shard, &freeze).await?;
+        }
+        Ok(false)
+    }
+
+    async fn record_answer(&self, payout: Payout, fact: Fact) -> Result<Done, StoreError> {
+        self.record_answers(vec![(payout, fact)]).await.map(|()| Done::Settled)
+    }
+
     /// In a task of its own: what a provider has said is recorded although the handler may be dropped at its deadline meanwhile, because the process
     /// was paused or the store is away.
-    async fn record_answer(&self, payout: Payout, fact: Fact) -> Result<Done, StoreError> {
+    pub(crate) async fn record_answers(&self, facts: Vec<(Payout, Fact)>) -> Result<(), StoreError> {
         let recorder = self.recorder.clone();
-        let recording = async move { recorder.record_surely(&payout, &fact).await };
+        let recording = async move {
+            let recorder = &recorder;
+            let each = facts.into_iter().map(|(payout, fact)| async move { recorder.record_surely(&payout, &fact).await.map(drop) });
+            stream::iter(each).buffer_unordered(RECORDED_AT_ONCE).try_collect::<()>().await
+        };
         match tokio::spawn(recording.in_current_span()).await {
-            Ok(recorded) => recorded.map(|_| Done::Settled),
+            Ok(recorded) => recorded,
             Err(failed) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // The runtime is ending.
@@ -250,7 +271,7 @@ pub(crate) fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
 }
 
 /// A connector's answer to the latest send of an attempt, as a fact about it.
-fn said(attempt: &Attempt, answer: Answer) -> What {
+pub(crate) fn said(attempt: &Attempt, answer: Answer) -> What {
     let (number, send) = (attempt.number, attempt.sends);
     match answer {
         Answer::NotSent { why } => What::NotSent { attempt: number, send, why },

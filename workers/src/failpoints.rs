@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 pub const VARIABLE: &str = "FAILPOINTS";
 
 /// Every point, in the order in which a payout passes them; those of batches stand apart.
-pub const POINTS: [&str; 11] = [
+pub const POINTS: [&str; 15] = [
     "before-intent",
     "intent-before-socket",
     HALF_WRITTEN,
@@ -23,6 +23,10 @@ pub const POINTS: [&str; 11] = [
     "delivered-not-marked",
     "batch-item-opened",
     "batch-page-not-recorded",
+    "group-joined",
+    "group-before-socket",
+    "group-not-recorded",
+    "group-rejoined",
 ];
 
 /// In the midst of a request to a provider. The client has to halve the request for that, so nothing but an abort is possible there.

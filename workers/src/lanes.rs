@@ -10,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 use crate::batch::expand;
 use crate::circuit::release;
 use crate::execute::{Payouts, execute};
+use crate::group;
 use crate::poll::poll;
 use crate::queue::{self, Health, Queue, Turn};
 use crate::relay::{RelayContext, relay};
 use crate::settle::settle;
 use crate::store::StoreError;
 use crate::store::batches::ExpandLane;
+use crate::store::groups::GroupLane;
 use crate::store::lanes::{CircuitLane, ExecuteLane, Lane, PollLane, RelayLanes, SettleLane};
 
 /// How the lanes are run.
@@ -26,6 +28,7 @@ pub struct Settings {
     pub poll: LaneSettings,
     pub settle: LaneSettings,
     pub expand: LaneSettings,
+    pub group: LaneSettings,
     pub relay: LaneSettings,
     /// How long a lease lasts. Longer than the longest handler, so that nothing is handed out twice while it is being done.
     pub lease_ms: u64,
@@ -89,8 +92,9 @@ impl Lanes {
             });
             each
         };
-        let [execute_wakes, poll_wakes, settle_wakes, expand_wakes, relay_wakes, circuit_wakes] =
-            [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.relay, &wakes.circuit].map(|wake| fan(wake, shards.len()));
+        let [execute_wakes, poll_wakes, settle_wakes, expand_wakes, group_wakes, relay_wakes, circuit_wakes] =
+            [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit]
+                .map(|wake| fan(wake, shards.len()));
         for (index, shard) in shards.into_iter().enumerate() {
             let lane = self.lane(shard);
             let queue = Queue::new(ExecuteLane(lane.clone()), self.queue_settings("execute", self.settings.execute), execute_wakes[index].clone());
@@ -108,6 +112,9 @@ impl Lanes {
             let queue = Queue::new(ExpandLane(lane.clone()), self.queue_settings("expand", self.settings.expand), expand_wakes[index].clone());
             states.push(("expand", queue.health()));
             running.spawn(queue::run(queue, self.payouts.clone(), expand, stop.clone()));
+            let queue = Queue::new(GroupLane(lane.clone()), self.queue_settings("group", self.settings.group), group_wakes[index].clone());
+            states.push(("group", queue.health()));
+            running.spawn(queue::run(queue, self.payouts.clone(), group::dispatch, stop.clone()));
             let lanes = self.relay_lanes(lane);
             let queue = Queue::new(lanes.clone(), self.queue_settings("relay", self.settings.relay), relay_wakes[index].clone());
             lanes.lane.store.hand_over_to(&lanes, queue.door());
@@ -132,6 +139,9 @@ impl Lanes {
             did += count(queue::turn(&SettleLane(lane.clone()), &self.queue_settings("settle", self.settings.settle), &self.payouts, settle).await?);
             did += count(queue::turn(&CircuitLane(lane.clone()), &self.queue_settings("circuit", CIRCUIT), &self.payouts, release).await?);
             did += count(queue::turn(&ExpandLane(lane.clone()), &self.queue_settings("expand", self.settings.expand), &self.payouts, expand).await?);
+            did += count(
+                queue::turn(&GroupLane(lane.clone()), &self.queue_settings("group", self.settings.group), &self.payouts, group::dispatch).await?,
+            );
             did +=
                 count(queue::turn(&ExecuteLane(lane.clone()), &self.queue_settings("execute", self.settings.execute), &self.payouts, execute).await?);
             did += count(queue::turn(&PollLane(lane.clone()), &self.queue_settings("poll", self.settings.poll), &self.payouts, poll).await?);

@@ -2,8 +2,11 @@
 
 use domain::destination::Beneficiary;
 use domain::payout::{Order, Payout};
+use domain::work::Next;
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+use crate::execute::later;
 use crate::record::Recorder;
 use crate::store::StoreError;
 use crate::store::payouts::Opened;
@@ -37,17 +40,20 @@ pub enum Opening<P> {
 }
 
 impl Recorder {
-    /// Opens a payout, once per key.
+    /// Opens a payout, once per key. It is due for dispatch after `hold`, or on its day.
     ///
     /// # Errors
     /// As every call of the store. A repeat is safe.
-    pub async fn open<P: Clone>(&self, wanted: &Wanted<P>) -> Result<Opening<P>, StoreError> {
+    pub async fn open<P: Clone>(&self, wanted: &Wanted<P>, hold: SignedDuration) -> Result<Opening<P>, StoreError> {
         if let Some(objection) = &wanted.objection
             && self.store.load(wanted.order.id).await?.is_none()
         {
             return Ok(Opening::Objected(objection.clone()));
         }
-        let step = Payout::open(wanted.order.clone(), self.store.clock().now());
+        let mut step = Payout::open(wanted.order.clone(), self.store.clock().now());
+        if let Next::Execute(at) = step.next {
+            step.next = Next::Execute(later(at, hold));
+        }
         Ok(match self.store.open_payout(&step, &wanted.beneficiary, &wanted.fingerprint).await? {
             Opened::New => {
                 self.metrics.opened(&step);

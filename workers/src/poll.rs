@@ -21,7 +21,7 @@ use crate::store::payouts::{Permit, Permitted};
 use crate::trace;
 
 /// Sends of one attempt that may have reached the provider, at most.
-const SENDS_MAX: usize = 8;
+pub(crate) const SENDS_MAX: usize = 8;
 
 /// Asks about one payout whose outcome is not known.
 pub async fn poll(context: Arc<Payouts>, job: Job<PollWork, Ticket>) {
@@ -98,7 +98,11 @@ impl Payouts {
     /// "Not found" permits the same bytes under the same key, once what was sent could have been seen by now, and only where a repeat is recognised.
     fn may_resend(&self, payout: &Payout, attempt: &Attempt, profile: &Profile) -> bool {
         let now = self.recorder.store.clock().now();
-        attempt.live.len() < SENDS_MAX && profile.may_resend(attempt.initiated_at, now) && self.is_overdue(payout, attempt, profile)
+        // What was sent with others is sent again with them or not at all: that is the business of its group.
+        attempt.group.is_none()
+            && attempt.live.len() < SENDS_MAX
+            && profile.may_resend(attempt.initiated_at, now)
+            && self.is_overdue(payout, attempt, profile)
     }
 
     /// "Not found" proves that nothing was done, once what was sent could have been seen by now, and only where the provider's documents say so.

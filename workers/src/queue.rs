@@ -73,7 +73,7 @@ pub struct Batch<I, T> {
 /// How one lane is run.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The lane: execute, poll, settle, expand, relay. Names the worker, the log lines and the metrics.
+    /// The lane: execute, poll, settle, expand, group, relay. Names the worker, the log lines and the metrics.
     pub name: &'static str,
     /// The most jobs that hold a lease at one time, running or about to.
     pub concurrency: usize,

@@ -8,6 +8,7 @@ pub mod batches;
 pub mod circuits;
 pub mod durability;
 pub mod freeze;
+pub mod groups;
 mod handover;
 pub mod keys;
 pub mod lanes;
@@ -75,6 +76,7 @@ pub struct Wakes {
     pub poll: Arc<Notify>,
     pub settle: Arc<Notify>,
     pub expand: Arc<Notify>,
+    pub group: Arc<Notify>,
     pub relay: Arc<Notify>,
     pub circuit: Arc<Notify>,
 }
@@ -118,6 +120,8 @@ struct Scripts {
     batch_accept: Script,
     batch_expanded: Script,
     batch_standing: Script,
+    group_begin: Script,
+    group_end: Script,
 }
 
 struct Script {
@@ -211,6 +215,8 @@ impl Store {
                     batch_accept: Script::new(include_str!("store/batch_accept.lua")),
                     batch_expanded: Script::new(include_str!("store/batch_expanded.lua")),
                     batch_standing: Script::new(include_str!("store/batch_standing.lua")),
+                    group_begin: Script::new(include_str!("store/group_begin.lua")),
+                    group_end: Script::new(include_str!("store/group_end.lua")),
                 },
                 names: Names::new(&settings.prefix),
                 shards,
@@ -298,7 +304,7 @@ impl Store {
             sink.subscribe(self.shared.names.of(shard, "wake")).await?;
         }
         let wakes = &self.shared.wakes;
-        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.relay, &wakes.circuit] {
+        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit] {
             lane.notify_one();
         }
         while let Some(message) = messages.next().await {
@@ -307,6 +313,7 @@ impl Store {
                 b"poll" => wakes.poll.notify_one(),
                 b"settle" => wakes.settle.notify_one(),
                 b"expand" => wakes.expand.notify_one(),
+                b"group" => wakes.group.notify_one(),
                 b"relay" => wakes.relay.notify_one(),
                 b"circuit" => wakes.circuit.notify_one(),
                 _ => {}

@@ -19,8 +19,11 @@ use jiff::SignedDuration;
 use std::time::Duration;
 use workers::batch::{Batch, Item, ItemResult, Outcome, PAGE};
 use workers::circuit::Passed;
+use workers::group::Group;
 use workers::queue::{self, Queue, Source as _};
 use workers::store::batches::{Accepted, ExpandLane, Expanded};
+use workers::store::freeze::Freeze;
+use workers::store::groups::{Begun, GroupLane, Phase};
 use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayWork, Token};
 use workers::store::payouts::{Committed, Opened, Permit, Permitted};
 use workers::store::private_server::{Fsync, PrivateServer};
@@ -515,9 +518,9 @@ async fn a_page_of_a_batch_is_recorded_once() {
     let (page, lost) = lease().await.unwrap();
     store.move_clock(Duration::from_mins(10)).await.unwrap();
     let (_, held) = lease().await.unwrap();
-    assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &lost).await.unwrap(), Expanded::Before);
-    assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &held).await.unwrap(), Expanded::Done);
-    assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &held).await.unwrap(), Expanded::Before);
+    assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &[], &lost).await.unwrap(), Expanded::Before);
+    assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &[], &held).await.unwrap(), Expanded::Done);
+    assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &[], &held).await.unwrap(), Expanded::Before);
     let progress = store.batch(batch.id).await.unwrap().unwrap();
     assert_eq!((progress.pages_done, progress.outcomes[&Outcome::Invalid], progress.expanded_at), (1, PAGE as u64, None));
     assert_eq!(store.batch_page(&batch, 0).await.unwrap().map(|items| items.len()), None, "what was opened is not kept sealed");
@@ -525,7 +528,7 @@ async fn a_page_of_a_batch_is_recorded_once() {
     let shard = batch.id.shard();
     assert!(store.look_over_batches(shard).await.unwrap().0 >= 600_000, "it has waited since it was accepted");
     let (page, held) = lease().await.unwrap();
-    assert_eq!(store.batch_expanded(&batch, page, &[result], &held).await.unwrap(), Expanded::Done);
+    assert_eq!(store.batch_expanded(&batch, page, &[result], &[], &held).await.unwrap(), Expanded::Done);
     let progress = store.batch(batch.id).await.unwrap().unwrap();
     assert_eq!((progress.pages_done, progress.outcomes[&Outcome::Invalid], progress.expanded_at.is_some()), (2, PAGE as u64 + 1, true));
     assert!(lease().await.is_none());
@@ -562,4 +565,69 @@ async fn work_of_a_batch_can_be_put_off() {
     assert!(store.look_over_batches(batch.id.shard()).await.unwrap().0 >= 540_000);
     store.move_clock(Duration::from_mins(1)).await.unwrap();
     assert_eq!(lane.lease(1).await.unwrap().items.len(), 1);
+}
+
+/// The lease of a group permits its payouts to be sent, nobody else's does, and a payout whose group dies is found when that lease ends.
+#[tokio::test]
+async fn the_lease_of_a_group_permits_and_watches() {
+    let Installation { store, server: _server, _folder } = installation().await;
+    let (batch, items) = batch(&store, 2);
+    put(&store, &batch, &items).await;
+    store.accept_batch(&batch, "print", 10).await.unwrap();
+    let (_, page) = ExpandLane(lane(&store)).lease(1).await.unwrap().items.pop().unwrap();
+    let result = ItemResult { transaction_id: None, outcome: Outcome::Invalid, payout_id: None, problem: None };
+    let step = order(&store, "together");
+    open(&store, "together").await;
+    let members = vec![step.payout.id];
+    let group = Group { batch: batch.id, number: 0, provider: Provider::WorldpayAccount, mode: Mode::Test, members, trace: None };
+    store.batch_expanded(&batch, 0, &[result.clone(), result], std::slice::from_ref(&group), &page).await.unwrap();
+    let groups = GroupLane(lane(&store));
+    let (work, lost) = groups.lease(1).await.unwrap().items.pop().unwrap();
+    assert_eq!((&work.group, work.phase, work.times_leased), (&group, Phase::Open, 1));
+    store.move_clock(Duration::from_secs(31)).await.unwrap();
+    let (_, held) = groups.lease(1).await.unwrap().items.pop().unwrap();
+
+    let intent = decide(&step.payout, &store, What::Join { group: group.key(), send_by: store.clock().now() });
+    let permit = |token| Permit::Group { token, group: group.id(), again: false };
+    assert_eq!(store.commit_intent(&intent, permit(lost.token), None).await.unwrap(), Permitted::LeaseLost);
+    assert_eq!(store.begin_group(&group, &lost, b"bytes").await.unwrap(), Begun::Lost);
+    assert_eq!(store.close_group(group.id(), &lost).await.unwrap(), None);
+    assert!(matches!(store.commit_intent(&intent, permit(held.token), Some(b"one")).await.unwrap(), Permitted::Yes { .. }));
+    let execute = ExecuteLane(lane(&store));
+    assert!(execute.lease(10).await.unwrap().items.is_empty(), "it is with the group");
+
+    // Begun once, by the holder; a repeat of the very call answers the same, and what is begun cannot be closed.
+    assert_eq!(store.begin_group(&group, &held, b"bytes").await.unwrap(), Begun::Yes);
+    assert_eq!(store.begin_group(&group, &held, b"bytes").await.unwrap(), Begun::Yes);
+    assert_eq!(store.close_group(group.id(), &held).await.unwrap(), Some(Phase::Sent));
+    assert_eq!(store.group_request(group.id()).await.unwrap().as_deref(), Some(&b"bytes"[..]));
+    store.move_clock(Duration::from_secs(31)).await.unwrap();
+    let found = execute.lease(10).await.unwrap().items;
+    assert_eq!(found.iter().map(|(work, _)| work.payout.state.name()).collect::<Vec<_>>(), [StateName::Initiated]);
+    let (work, held) = groups.lease(1).await.unwrap().items.pop().unwrap();
+    assert_eq!(work.phase, Phase::Sent);
+    store.end_group(group.id(), &held).await.unwrap();
+    store.move_clock(Duration::from_secs(31)).await.unwrap();
+    assert!(groups.lease(1).await.unwrap().items.is_empty());
+}
+
+/// What is closed is never begun, and nothing is begun while dispatch is frozen.
+#[tokio::test]
+async fn a_group_is_closed_or_begun_and_never_both() {
+    let Installation { store, server: _server, _folder } = installation().await;
+    let (batch, items) = batch(&store, 2);
+    put(&store, &batch, &items).await;
+    store.accept_batch(&batch, "print", 10).await.unwrap();
+    let (_, page) = ExpandLane(lane(&store)).lease(1).await.unwrap().items.pop().unwrap();
+    let result = ItemResult { transaction_id: None, outcome: Outcome::Invalid, payout_id: None, problem: None };
+    let group = Group { batch: batch.id, number: 0, provider: Provider::WorldpayAccount, mode: Mode::Test, members: Vec::new(), trace: None };
+    store.batch_expanded(&batch, 0, &[result.clone(), result], std::slice::from_ref(&group), &page).await.unwrap();
+    let (_, held) = GroupLane(lane(&store)).lease(1).await.unwrap().items.pop().unwrap();
+    let shard = batch.id.shard();
+    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    assert_eq!(store.begin_group(&group, &held, b"bytes").await.unwrap(), Begun::Frozen);
+    store.thaw(shard, Duration::ZERO).await.unwrap();
+    assert_eq!(store.close_group(group.id(), &held).await.unwrap(), Some(Phase::Closed));
+    assert_eq!(store.begin_group(&group, &held, b"bytes").await.unwrap(), Begun::Lost);
+    assert_eq!(store.group_request(group.id()).await.unwrap(), None);
 }

@@ -18,6 +18,10 @@ pub struct Attempt {
     pub number: u8,
     pub provider: Provider,
     pub key: ProviderKey,
+    /// The key of the request for many payouts that it was sent with. The provider recognises a repeat of that request, whole, and of no other: it is
+    /// never sent again by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<ProviderKey>,
     pub initiated_at: Timestamp,
     /// How often sending was begun. The number of the latest send.
     pub sends: u32,

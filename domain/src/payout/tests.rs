@@ -9,7 +9,7 @@ mod stories;
 
 use super::*;
 use crate::fact::{ProviderReference, Status};
-use crate::id::{EventId, Shards};
+use crate::id::{BatchId, EventId, Shards};
 use crate::money::Currency;
 
 /// A payout with its surroundings: the clock, the account, the events so far, the work that the due index would hold.
@@ -32,6 +32,11 @@ fn pounds(minor: i64) -> Money {
 }
 
 /// `10s`, `72h`.
+/// A request for many payouts.
+fn group() -> ProviderKey {
+    ProviderKey::of_group(BatchId::derive(&PartyId::parse("acme").expect("a party id"), Mode::Test, "batch", Shards::ONE), 1)
+}
+
 fn duration(text: &str) -> SignedDuration {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
@@ -143,6 +148,7 @@ impl Bench {
             }
             "Decline" => (Source::Worker, What::Decline { reason: code("invalid_request") }),
             "Initiate" => (Source::Worker, What::Initiate { send_by }),
+            "Join" => (Source::Worker, What::Join { group: group(), send_by }),
             "Resend" => (Source::Worker, What::Resend { send_by }),
             "NotSent" => (Source::Answer, What::NotSent { attempt, send, why: code("connect") }),
             "Unprocessed" => (Source::Answer, What::Unprocessed { attempt, send, why: code("429"), retry_after_ms: Some(5_000) }),
@@ -242,7 +248,9 @@ impl Bench {
         // I10: what is withdrawn is not dispatched, what may be under way is not withdrawn.
         match &fact.what {
             What::Cancel { .. } | What::Decline { .. } => assert!(from.is_before_dispatch() && after.withdrawn.is_some()),
-            What::Initiate { .. } => assert!(before.withdrawn.is_none() && from.is_before_dispatch(), "{}", context()),
+            What::Join { .. } if from == StateName::Inconclusive => assert!(before.attempt().is_some_and(|attempt| attempt.group == Some(group()))),
+            What::Resend { .. } => assert!(before.attempt().is_some_and(|attempt| attempt.group.is_none())),
+            What::Initiate { .. } | What::Join { .. } => assert!(before.withdrawn.is_none() && from.is_before_dispatch(), "{}", context()),
             _ => {}
         }
 

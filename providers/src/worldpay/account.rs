@@ -175,6 +175,7 @@ pub fn profile(provider: Provider) -> Profile {
         last_words: &["COMPLETED", "REVERSED", "FAILED", "INVALID"],
         cancelable: false,
         one_open_per_balance: false,
+        batch_max: Some(wire::MAX_BATCH),
         amount: AmountFormat::DecimalNumber,
         limits: profile::Limits { beneficiary_name: 140, reference: MAX_NARRATIVE },
         destinations: &["iban", "sort_code_account_number", "routing_number_account_number"],

@@ -171,6 +171,7 @@ pub fn profile_of(provider: Provider, version: ApiVersion) -> Profile {
         last_words: &["requestReceived", "approved", "disbursed", "refused"],
         cancelable: false,
         one_open_per_balance: false,
+        batch_max: None,
         amount: AmountFormat::MinorUnits,
         limits: profile::Limits { beneficiary_name: 140, reference: wire::MAX_NARRATIVE },
         destinations: &["card", "card_token", "network_token", "apple_pay"],

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 batch  2 due:expand  3 batches  4 page  5 its results  6 payouts of the batch  7 clock
 -- ARGV  1 id  2 token  3 number of the page  4 results  5 '1' for the last page  6 key prefix  7 number of outcomes, then (name, count) each
---       then the ids of payouts
+--       number of groups, then (id, record) each; then the ids of payouts
 local leased = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not leased or tonumber(leased) ~= tonumber(ARGV[2]) then return 'lost' end
 if redis.call('HGET', KEYS[1], 'page') ~= ARGV[3] then return 'lost' end
@@ -18,6 +18,14 @@ for _ = 1, ARGV[7] do
   redis.call('HINCRBY', KEYS[1], 'n:' .. ARGV[at], ARGV[at + 1])
   at = at + 2
 end
+local groups = tonumber(ARGV[at])
+at = at + 1
+for _ = 1, groups do
+  redis.call('HSET', ARGV[6] .. 'gr:' .. ARGV[at], 'rec', ARGV[at + 1], 'phase', 'open', 'l', '0')
+  redis.call('ZADD', ARGV[6] .. 'due:group', now, ARGV[at])
+  at = at + 2
+end
+if groups > 0 then redis.call('PUBLISH', ARGV[6] .. 'wake', 'group') end
 if at <= #ARGV then redis.call('RPUSH', KEYS[6], unpack(ARGV, at)) end
 if ARGV[5] == '1' then
   redis.call('HSET', KEYS[1], 'ended', now)

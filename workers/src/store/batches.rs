@@ -14,6 +14,7 @@ use super::lanes::{Lane, Ticket, field, millis, readable};
 use super::payouts::{answer_of, random_token, unknown_answer};
 use super::{Store, StoreError, from_json, from_value, to_json};
 use crate::batch::{Batch, Item, ItemResult, Outcome};
+use crate::group::Group;
 use crate::queue::{self, Source};
 
 /// How long a page waits for its batch to be accepted: longer than any request takes.
@@ -184,11 +185,18 @@ impl Store {
         Ok(states)
     }
 
-    /// Records what became of a page and makes the next one due, if the lease still holds. Otherwise the present holder will do it.
+    /// Records what became of a page and makes the next one due, and the groups that came of it, if the lease still holds. Otherwise the present holder will do it.
     ///
     /// # Errors
     /// As every call. Repeatable.
-    pub async fn batch_expanded(&self, batch: &Batch, page: usize, results: &[ItemResult], ticket: &Ticket) -> Result<Expanded, StoreError> {
+    pub async fn batch_expanded(
+        &self,
+        batch: &Batch,
+        page: usize,
+        results: &[ItemResult],
+        groups: &[Group],
+        ticket: &Ticket,
+    ) -> Result<Expanded, StoreError> {
         let names = &self.shared.names;
         let shard = batch.id.shard();
         let keys = [
@@ -208,6 +216,10 @@ impl Store {
                 command.arg(Outcome::ALL.len());
                 for outcome in Outcome::ALL {
                     command.arg(outcome.as_str()).arg(results.iter().filter(|result| result.outcome == outcome).count());
+                }
+                command.arg(groups.len());
+                for group in groups {
+                    command.arg(group.id().to_string()).arg(to_json(group));
                 }
                 for payout in results.iter().filter_map(|result| result.payout_id) {
                     command.arg(payout.to_string());

@@ -3,7 +3,8 @@
 --
 -- KEYS  1 payout  2 due:execute  3 due:poll  4 subscriptions of the party  5 lanes  6 account  7 list  8 open  9 frozen  10 epoch  11 clock  12 ended
 --       13 look first
--- ARGV  1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or ''
+-- ARGV  1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or 'g' or 'r'
+--       and the lease token, a space and the id of the group that is sent or sent again, or ''
 --       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
 --       10 sealed request, or ''  11 payout id  12 key prefix  13 now, ms, for lists  14 '1' while the payout is open  15 new version
 --       16 deliveries that the caller would take at once  17 their lease, ms  18 widest window of a subscription
@@ -26,10 +27,11 @@ end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[11]) or 0)
 
-local epoch, passed = 0, ''
+local epoch, passed, kind, permit, group = 0, '', nil, nil, nil
 if ARGV[5] ~= '' then
-  local execute, lease = string.sub(ARGV[5], 1, 1) == 'x', tonumber(string.sub(ARGV[5], 2))
-  local leased = redis.call('ZSCORE', execute and KEYS[2] or KEYS[3], id)
+  kind, permit, group = string.match(ARGV[5], '^(%a)(%d+) ?(.*)$')
+  local lane, lease = kind == 'x' and KEYS[2] or kind == 'p' and KEYS[3] or prefix .. 'due:group', tonumber(permit)
+  local leased = redis.call('ZSCORE', lane, group ~= '' and group or id)
   if not leased or tonumber(leased) ~= lease then return { 'lost' } end
   if redis.call('EXISTS', KEYS[9]) == 1 then return { 'frozen' } end
   local circuit = prefix .. 'circuit:' .. ARGV[19]
@@ -37,7 +39,7 @@ if ARGV[5] ~= '' then
   local blocked = is[2] and math.max(tonumber(is[2]), tonumber(is[3] or 0))
   if is[1] or blocked and blocked > now then
     -- Set aside, so that it costs nobody anything until `release` brings it back. What may have been sent before keeps its polls.
-    if execute then
+    if kind == 'x' then
       redis.call('ZREM', KEYS[2], id)
       redis.call('ZADD', prefix .. 'held:' .. ARGV[19], now, id)
       redis.call('HSET', key, 'held', ARGV[19], 'l', '0')
@@ -93,6 +95,9 @@ if ARGV[6] == 'x' then
 elseif ARGV[6] == 'p' then
   leave(KEYS[2])
   work(KEYS[3], 'poll', ARGV[7])
+elseif kind == 'g' then
+  -- Whoever sends the group may die: then the payout is presumed sent when the group's lease ends.
+  redis.call('ZADD', KEYS[2], permit, id)
 elseif ARGV[6] == 'n' then
   leave(KEYS[2])
   leave(KEYS[3])

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use redis::Value;
 
 use super::circuits;
+use super::groups::GroupId;
 use super::handover::Room;
 use super::lanes::{RelayTicket, RelayWork, Token};
 use super::{Store, StoreError, from_json, from_value, to_json};
@@ -69,6 +70,12 @@ const CIRCUIT_OPEN: &str = "circuit_open";
 pub enum Permit {
     Execute(Token),
     Poll(Token),
+    /// The lease of a group that the payout is sent with, for the first time or again.
+    Group {
+        token: Token,
+        group: GroupId,
+        again: bool,
+    },
 }
 
 /// What is stored about a payout besides the record.
@@ -235,6 +242,7 @@ impl Store {
                     None => String::new(),
                     Some(Permit::Execute(token)) => format!("x{}", token.0),
                     Some(Permit::Poll(token)) => format!("p{}", token.0),
+                    Some(Permit::Group { token, group, again }) => format!("{}{} {group}", if again { "r" } else { "g" }, token.0),
                 });
                 command.arg(next).arg(due).arg(fingerprint).arg(sealed).arg(request);
                 command.arg(payout.id.to_string()).arg(names.shard(shard)).arg(step.observation.at.as_millisecond());

@@ -65,6 +65,7 @@ impl Store {
             ("poll", "due:poll"),
             ("settle", "due:settle"),
             ("expand", "due:expand"),
+            ("group", "due:group"),
             ("relay", "lanes"),
             ("circuit", "due:circuit"),
         ];

@@ -12,7 +12,7 @@ use super::*;
 const SENDS: u32 = 3;
 
 /// Every fact there is, as words.
-const WORDS: [&str; 33] = [
+const WORDS: [&str; 34] = [
     "Approve",
     "ApproveOwn",
     "Cancel",
@@ -23,6 +23,7 @@ const WORDS: [&str; 33] = [
     "Initiate",
     "Initiate",
     "Initiate",
+    "Join",
     "Resend",
     "NotSent",
     "Unprocessed",

@@ -54,6 +54,47 @@ fn the_last_word_of_a_provider_leads_to_no_review() {
     assert_eq!(bench.meets("NoNews").step().map(|step| step.payout.state.name()), Some(StateName::InReview));
 }
 
+/// A provider recognises the repeat of a request for many payouts, whole, and of no other: one of them by itself might be paid twice.
+#[test]
+fn what_was_sent_with_others_is_sent_again_with_them_or_not_at_all() {
+    let bench = tell(
+        "at-once",
+        1,
+        "
+        fact         outcome   state         event         money     next
+        Join         moved     initiated     initiated     reserved  keep
+        NoAnswer     moved     inconclusive  inconclusive  reserved  poll
+        Resend       declined  inconclusive  -             reserved  -
+        Initiate     declined  inconclusive  -             reserved  -
+        Join         known     inconclusive  -             reserved  keep
+        Unprocessed  known     inconclusive  -             reserved  poll
+        Join         known     inconclusive  -             reserved  keep
+        NotSent      known     inconclusive  -             reserved  poll
+        Settled      moved     settled       completed     settled   nothing
+        ",
+    );
+    assert_eq!(bench.payout.attempt().map(|attempt| (attempt.number, attempt.sends, attempt.live.len())), Some((1, 3, 1)));
+}
+
+/// What a whole request was refused for may be the fault of another payout: each goes by itself then, under the same key, and is like any other.
+#[test]
+fn a_request_for_many_that_was_refused_leads_to_one_for_each() {
+    let bench = tell(
+        "at-once",
+        1,
+        "
+        fact         outcome   state         event         money     next
+        Join         moved  initiated     initiated     reserved   keep
+        Unprocessed  moved  scheduled     scheduled     reserved   execute
+        +1m
+        Initiate     moved  initiated     initiated     reserved   keep
+        NoAnswer     moved  inconclusive  inconclusive  reserved   poll
+        Resend       known  inconclusive  -             reserved   keep
+        ",
+    );
+    assert_eq!(bench.payout.attempt().map(|attempt| (attempt.number, attempt.sends, attempt.group)), Some((1, 3, None)));
+}
+
 #[test]
 fn answer_lost_then_notice_says_settled() {
     tell(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::fact::{Answer, ProviderReference};
+use domain::fact::{Answer, ProviderReference, Reason};
 use domain::id::ProviderKey;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -19,6 +19,12 @@ pub struct BatchAnswer {
     pub answer: Answer,
     /// The ids that the provider told, by the keys of the payouts. A repeat of a batch is answered without ids (H).
     pub references: Vec<(ProviderKey, ProviderReference)>,
+}
+
+impl BatchAnswer {
+    pub(crate) fn not_sent(why: &'static str) -> Self {
+        Self { answer: Answer::NotSent { why: Reason::new(why) }, references: Vec::new() }
+    }
 }
 
 impl Client {

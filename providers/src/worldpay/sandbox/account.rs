@@ -54,6 +54,13 @@ struct Checked {
     amount_in_minor: i64,
 }
 
+impl Checked {
+    fn asked(&self) -> Asked<'_> {
+        let texts = [&self.item.narrative, &self.item.payee_name].map(|text| text.as_deref().unwrap_or_default());
+        Asked { amount_in_minor: self.amount_in_minor, texts }
+    }
+}
+
 type Refusal = Box<Response>;
 
 fn refuse<T>(name: &str, path: &str, message: &str) -> Result<T, Refusal> {
@@ -159,14 +166,13 @@ fn check_legacy(payout: &LegacyPayout, at: &str) -> Result<Checked, Refusal> {
 }
 
 impl Sandbox {
-    /// Carries a payout out under a key, and moves it on.
-    fn carry_out(&self, key: &str, checked: &Checked) -> Option<Created> {
+    /// Carries a payout out under a key, and moves it on. `under` is the key of the request that it came in.
+    fn carry_out(&self, key: &str, under: &str, checked: &Checked) -> Option<Created> {
         let Checked { reference, item, amount_in_minor } = checked;
         let now = clock::now();
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let (payee, narrative) = (text(&item.payee_name), text(&item.narrative));
-        let asked = Asked { amount_in_minor: *amount_in_minor, texts: [&narrative, &payee] };
-        let created = self.shared.book.create(Api::Account, key, &asked, now, |_, number| {
+        let created = self.shared.book.create(Api::Account, key, under, &checked.asked(), now, |_, number| {
             // Two letters and six characters (H).
             let id = format!("PZ{number:06X}");
             let item = Item {
@@ -269,7 +275,7 @@ async fn create(State(sandbox): State<Sandbox>, request: Request) -> Response {
         Ok(checked) => checked,
         Err(response) => return *response,
     };
-    let Some(created) = sandbox.carry_out(&key, &checked) else { return full() };
+    let Some(created) = sandbox.carry_out(&key, &key, &checked) else { return full() };
     let accepted = Accepted {
         payout_request_id: Some(id_of(&created)),
         idempotency_key: Some(key.clone()),
@@ -300,7 +306,7 @@ async fn create_legacy(State(sandbox): State<Sandbox>, request: Request) -> Resp
         Err(response) => return *response,
     };
     let key = requester.api_request_reference;
-    let Some(created) = sandbox.carry_out(&key, &checked) else { return full() };
+    let Some(created) = sandbox.carry_out(&key, &key, &checked) else { return full() };
     let accepted =
         Accepted { ubr: Some(id_of(&created)), api_request_reference: Some(key.clone()), entity: Some(requester.entity), ..Accepted::default() };
     sandbox.answer(Api::Account, &key, &parts, &created, || (taken_status(&created), Json(&accepted)).into_response()).await
@@ -361,7 +367,8 @@ async fn create_legacy_batch(State(sandbox): State<Sandbox>, request: Request) -
     }
 }
 
-/// A batch is taken whole or not at all (ASSUMED). The first payout's mood is that of the answer. A repeat is answered without ids (H).
+/// A batch is taken whole or not at all (ASSUMED): it is refused with the first of its payouts that would be, and its answer is as the first of the
+/// troubled payouts would have it. A repeat is answered without ids (H).
 async fn batch(
     sandbox: &Sandbox,
     parts: &http::request::Parts,
@@ -380,16 +387,21 @@ async fn batch(
     if !sandbox.shared.batches.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
         return (StatusCode::OK, Json(repeat)).into_response();
     }
+    for item in &items {
+        if sandbox.shared.book.refuses(Api::Account, &item.reference, &item.asked()).is_some() {
+            sandbox.shared.batches.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            let Some(created) = sandbox.carry_out(&item.reference, &key, item) else { return full() };
+            return sandbox.answer(Api::Account, &item.reference, parts, &created, || (StatusCode::ACCEPTED, Json(&repeat)).into_response()).await;
+        }
+    }
     let (mut lines, mut first) = (Vec::new(), None);
     for item in &items {
-        let Some(created) = sandbox.carry_out(&item.reference, item) else { return full() };
+        let Some(created) = sandbox.carry_out(&item.reference, &key, item) else { return full() };
         let line = AcceptedItem { transaction_reference: item.reference.clone(), ..AcceptedItem::default() };
         lines.push(with_id(line, id_of(&created)));
-        let refused = matches!(created, Created::Refused(_));
-        first.get_or_insert((item.reference.as_str(), created));
-        if refused && lines.len() == 1 {
-            sandbox.shared.batches.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-            break;
+        let troubled = matches!(&created, Created::New(mood, _) if *mood != Mood::Plain);
+        if first.is_none() || (troubled && !matches!(&first, Some((_, Created::New(mood, _))) if *mood != Mood::Plain)) {
+            first = Some((item.reference.as_str(), created));
         }
     }
     let Some((reference, created)) = first else { return full() };

@@ -82,6 +82,8 @@ struct Entry {
     /// Whether the mood's first answer has been given.
     faulted: bool,
     payout: Option<Stored>,
+    /// The key of the request that it was made with: its own, or that of a batch. `None` after a restart.
+    under: Option<String>,
     calls: Calls,
 }
 
@@ -188,7 +190,7 @@ impl Book {
                 Line::Payout { api, key, mood, stored, content } => {
                     let entry = inner.entries.entry((api, key)).or_default();
                     inner.next_id += u64::from(entry.payout.is_none());
-                    *entry = Entry { mood, faulted: true, payout: Some(Stored { content, ..*stored }), calls: Calls::default() };
+                    *entry = Entry { mood, faulted: true, payout: Some(Stored { content, ..*stored }), under: None, calls: Calls::default() };
                 }
                 Line::Movement { api, movement } => inner.movements.push((api, movement)),
             }
@@ -207,37 +209,44 @@ impl Book {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a valid create and carries it out, unless its mood says otherwise. The first content of a key wins (ASSUMED).
+    /// The mood by which a create of that key would not be carried out now.
+    pub(super) fn refuses(&self, api: Api, key: &str, asked: &Asked<'_>) -> Option<Mood> {
+        let mut inner = self.lock();
+        inner.entry(&(api, key.to_owned()), asked).filter(|entry| entry.payout.is_none())?.refuses(api)
+    }
+
+    /// Notes a valid create and carries it out, unless its mood says otherwise. The first content of a key wins (ASSUMED). A repeat is recognised
+    /// if it comes in the same request, which is what `under` names; in any other it is carried out again.
     ///
     /// `make` makes the payout; the number is different for each. `None` if the book is full.
-    pub(super) fn create(&self, api: Api, key: &str, asked: &Asked<'_>, now: Timestamp, make: impl FnOnce(Mood, u64) -> Stored) -> Option<Created> {
+    pub(super) fn create(
+        &self,
+        api: Api,
+        key: &str,
+        under: &str,
+        asked: &Asked<'_>,
+        now: Timestamp,
+        make: impl FnOnce(Mood, u64) -> Stored,
+    ) -> Option<Created> {
         let mut inner = self.lock();
         let index = (api, key.to_owned());
-        if !inner.entries.contains_key(&index) {
-            if inner.entries.len() >= inner.behaviour.keys_max {
-                return None;
-            }
-            let mood = inner.chooser.choose(key.as_bytes(), &asked.texts, asked.amount_in_minor);
-            inner.entries.insert(index.clone(), Entry { mood, ..Entry::default() });
-        }
         let repeats = inner.pays_repeats[usize::from(api == Api::Card)];
         let late = now.checked_add(inner.behaviour.late_appear()).unwrap_or(now);
         let number = inner.next_id;
-        let entry = inner.entries.get_mut(&index)?;
+        let entry = inner.entry(&index, asked)?;
         entry.calls.creates += 1;
         if let Some(stored) = entry.payout.clone() {
-            if repeats {
+            if repeats || entry.under.as_ref().is_some_and(|known| known != under) {
                 inner.moved(api, movement(key, &stored, Direction::Out, now));
             }
             return Some(Created::Known(stored));
         }
-        let first = !std::mem::replace(&mut entry.faulted, true);
-        match entry.mood {
-            Mood::Refuse => return Some(Created::Refused(Mood::Refuse)),
-            mood @ (Mood::ErrorBefore | Mood::RateLimit | Mood::Unauthorised | Mood::Forbidden) if first => return Some(Created::Refused(mood)),
-            Mood::Vanished if first && api == Api::Account => return Some(Created::Refused(Mood::Vanished)),
-            _ => {}
+        let refused = entry.refuses(api);
+        entry.faulted = true;
+        if let Some(mood) = refused {
+            return Some(Created::Refused(mood));
         }
+        entry.under = Some(under.to_owned());
         let mood = entry.mood;
         let mut stored = make(mood, number);
         if mood == Mood::LateAppear || (api == Api::Card && matches!(mood, Mood::Inconclusive | Mood::Vanished)) {
@@ -334,7 +343,30 @@ impl Book {
     }
 }
 
+impl Entry {
+    fn refuses(&self, api: Api) -> Option<Mood> {
+        match self.mood {
+            Mood::Refuse => Some(Mood::Refuse),
+            mood @ (Mood::ErrorBefore | Mood::RateLimit | Mood::Unauthorised | Mood::Forbidden) if !self.faulted => Some(mood),
+            Mood::Vanished if !self.faulted && api == Api::Account => Some(Mood::Vanished),
+            _ => None,
+        }
+    }
+}
+
 impl Inner {
+    /// What is known of a key; its mood is chosen when it is seen for the first time. `None` if the book is full.
+    fn entry(&mut self, index: &(Api, String), asked: &Asked<'_>) -> Option<&mut Entry> {
+        if !self.entries.contains_key(index) {
+            if self.entries.len() >= self.behaviour.keys_max {
+                return None;
+            }
+            let mood = self.chooser.choose(index.1.as_bytes(), &asked.texts, asked.amount_in_minor);
+            self.entries.insert(index.clone(), Entry { mood, ..Entry::default() });
+        }
+        self.entries.get_mut(index)
+    }
+
     fn moved(&mut self, api: Api, movement: Movement) {
         self.journal.write(&Line::Movement { api, movement: movement.clone() });
         self.movements.push((api, movement));

@@ -245,7 +245,7 @@ async fn create(State(sandbox): State<Sandbox>, request: Request, fast: bool) ->
     let key = create.transaction_reference.as_str();
     let Instruction { narrative, value, .. } = &create.instruction;
     let asked = Asked { amount_in_minor: value.amount, texts: [&narrative.line1, card.holder.unwrap_or_default()] };
-    let created = sandbox.shared.book.create(Api::Card, key, &asked, now, |mood, _| {
+    let created = sandbox.shared.book.create(Api::Card, key, key, &asked, now, |mood, _| {
         let (status, refusal_code) = outcome(&create, &card, version, fast, mood);
         Stored {
             id: mask_of(&["resource", key]),
