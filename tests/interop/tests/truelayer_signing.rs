@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::IntoResponse;
 use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, StatementReference};
-use domain::fact::Answer;
+use domain::fact::{Answer, Provider};
 use domain::id::{Mode, PartyId, PayoutId, ProviderKey, Shards};
 use domain::money::{Currency, Money};
 use payrelay::local::{Local, Plan};
@@ -53,6 +53,7 @@ impl Platform {
             fsync: Fsync::Always,
             listen: "127.0.0.1:0",
             more: "",
+            providers: &[Provider::Truelayer],
             sandbox: |_| {},
             role: Some(Role::Serve),
         };
