@@ -294,7 +294,12 @@ impl<S: Source> Queue<S> {
     /// For work that another script than the lane's own leases.
     #[must_use]
     pub fn door(&self) -> Door<S::Item, S::Ticket> {
-        Door { ready: self.shared.ready.clone(), home: self.shared.home.clone(), permits: self.shared.permits.clone() }
+        Door {
+            ready: self.shared.ready.clone(),
+            home: self.shared.home.clone(),
+            permits: self.shared.permits.clone(),
+            concurrency: self.shared.settings.concurrency,
+        }
     }
 }
 

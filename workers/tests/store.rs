@@ -301,6 +301,34 @@ async fn a_subscription_earns_its_window() {
     assert_eq!(relay.lease(100).await.unwrap().items.len(), 1, "failures narrow it");
 }
 
+/// The record of a try may come after its subscription is gone. It leaves nothing behind.
+#[tokio::test]
+async fn a_late_record_leaves_nothing_of_a_subscription_that_is_gone() {
+    let Installation { store, server, .. } = &installation().await;
+    let id = subscription(store, EventTypes::All).await;
+    open(store, "k").await;
+    let relay = RelayLanes { lane: lane(store), per_subscription: 6 };
+    let (work, ticket) = relay.lease(1).await.unwrap().items.remove(0);
+    let (record, _) = store.subscription(id).await.unwrap().unwrap();
+    store.unsubscribe(&record).await.unwrap();
+    let (delivery, decision) = acknowledged(store, &work);
+    store.relayed(&ticket, &delivery, decision).await.unwrap();
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let windows: Vec<String> = redis::cmd("HKEYS").arg("t:{s00}:window").query_async(&mut raw).await.unwrap();
+    assert!(windows.is_empty(), "{windows:?}");
+}
+
+/// However many commits are on their way to the store, half of the lane goes on working.
+#[tokio::test]
+async fn commits_leave_half_of_the_lane_to_itself() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let (_, queue) = taking(store, 8, 16);
+    let door = queue.door();
+    let rooms: Vec<_> = std::iter::from_fn(|| door.spare_room(3)).collect();
+    assert_eq!(rooms.iter().map(queue::Room::size).sum::<usize>(), 8);
+    assert_eq!(door.room(100).unwrap().size(), 8, "the next delivery of a lane is no guess");
+}
+
 #[tokio::test]
 async fn a_commit_hands_its_deliveries_to_the_lane_of_its_process() {
     let Installation { store, server: _server, .. } = &installation().await;

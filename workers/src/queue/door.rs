@@ -12,6 +12,7 @@ pub struct Door<I, T: Clone> {
     pub(super) ready: Arc<Ready<I, T>>,
     pub(super) home: Arc<Home<T>>,
     pub(super) permits: Arc<Semaphore>,
+    pub(super) concurrency: usize,
 }
 
 /// A share of a lane's concurrency that is held for work yet to be leased. What is not used of it is let go.
@@ -24,7 +25,19 @@ impl<I, T: Clone> Door<I, T> {
     /// Room for up to `most` jobs; `None` when the lane is busy, or has stopped.
     #[must_use]
     pub fn room(&self, most: usize) -> Option<Room<'_, I, T>> {
-        let most = u32::try_from(self.permits.available_permits().min(most)).ok().filter(|most| *most > 0)?;
+        self.room_beside(0, most)
+    }
+
+    /// As [`Door::room`], of the one half of the lane only, for callers that may not fill the room that they take: as many of them as there may be at a
+    /// time, the other half goes on working meanwhile.
+    #[must_use]
+    pub fn spare_room(&self, most: usize) -> Option<Room<'_, I, T>> {
+        self.room_beside(self.concurrency / 2, most)
+    }
+
+    fn room_beside(&self, kept: usize, most: usize) -> Option<Room<'_, I, T>> {
+        let free = self.permits.available_permits().saturating_sub(kept);
+        let most = u32::try_from(free.min(most)).ok().filter(|most| *most > 0)?;
         let permits = self.permits.clone().try_acquire_many_owned(most).ok()?;
         // In this order: a lane that closes from here on waits for the permits, and so for what is leased with them.
         if !self.ready.is_open() {

@@ -44,7 +44,7 @@ impl Store {
 impl Taker {
     /// For what a commit makes due.
     pub(super) fn room(&self) -> Option<Room<'_>> {
-        self.door.room(ROOM)
+        self.door.spare_room(ROOM)
     }
 
     /// For the one that follows a delivery.

@@ -17,7 +17,8 @@ redis.call('ZREM', KEYS[4], ARGV[2])
 local windows = ARGV[11] .. 'window'
 local earned = tonumber(redis.call('HGET', windows, subscription) or 4)
 local window = ARGV[6] == 'd' and math.min(earned + 1, math.max(earned, tonumber(ARGV[12]))) or math.max(1, math.floor(earned / 2))
-if window ~= earned then redis.call('HSET', windows, subscription, window) end
+-- A late record of a try must not leave anything behind for a subscription that is gone.
+if window ~= earned and redis.call('EXISTS', ARGV[11] .. 'sub:' .. subscription) == 1 then redis.call('HSET', windows, subscription, window) end
 redis.call('HSET', KEYS[2], 'd:' .. subscription .. ':' .. ARGV[4], ARGV[5])
 if ARGV[6] == 'r' then
   redis.call('HDEL', KEYS[2], lost)
