@@ -148,7 +148,7 @@ pub enum What {
     AskToCancel { reason: Reason },
     /// The provider was asked to cancel that attempt, and says where it is instead.
     NotCanceled { attempt: u8, report: Report },
-    /// A rule of ours says no before dispatch.
+    /// A rule of ours, or the lack of an account, says no before dispatch: to the provider whose turn it is while there is another one, else to the payout.
     Decline { reason: Reason },
     /// It is due, and its provider is not being dispatched to: it waits until it is.
     Hold { why: Reason },
@@ -377,6 +377,13 @@ impl Payout {
         made.or_else(|| self.route.get(usize::from(attempt).checked_sub(1)?).copied())
     }
 
+    /// Whether a look at the provider can bring news: it was asked, and its word is not final. What has settled can come back.
+    #[must_use]
+    pub fn is_checkable(&self) -> bool {
+        let name = self.state.name();
+        !self.attempts.is_empty() && (name.has_provider_status() || name == StateName::Settled)
+    }
+
     /// The attempt that is, or was last, under way.
     #[must_use]
     pub fn attempt(&self) -> Option<&Attempt> {
@@ -422,6 +429,11 @@ impl Payout {
                 self.cancel_asked.get_or_insert_with(|| reason.clone());
                 Ok(Some(Command::Remember(Next::Poll(now))))
             }
+            What::Decline { reason } if self.can_pass_on(now) => {
+                let ended = Ended { at: now, reason: reason.clone() };
+                self.next_attempt(now)?.passed_over = Some(ended);
+                Ok(None)
+            }
             What::Decline { reason } => {
                 self.withdraw(Withdrawal::Rejected { reason: reason.clone() })?;
                 Ok(Some(Command::Enter(State::Rejected { reason: reason.clone() })))
@@ -452,8 +464,7 @@ impl Payout {
                 attempt.begin_send(*send_by);
                 Ok(Some(Command::Remember(Next::Keep)))
             }
-            // What has settled can come back.
-            What::Check if self.attempts.is_empty() || !(name.has_provider_status() || name == StateName::Settled) => Err(Declined::NothingToCheck),
+            What::Check if !self.is_checkable() => Err(Declined::NothingToCheck),
             What::Check => Ok(Some(Command::Remember(Next::Poll(now)))),
             What::Stuck { .. } if name.is_final() || name == StateName::InReview => Ok(Some(Command::Remember(Next::Nothing))),
             What::Stuck { .. } => Ok(Some(Command::Enter(State::InReview { cause: Cause::Stuck }))),
@@ -517,9 +528,24 @@ impl Payout {
         Ok(())
     }
 
-    /// Begins the next send: of the same attempt where nothing of it was processed, else of the next one.
+    /// Begins the next send.
     fn begin(&mut self, group: Option<ProviderKey>, send_by: Timestamp, now: Timestamp) -> Result<(), Declined> {
-        let due = match self.state {
+        let attempt = self.next_attempt(now)?;
+        // Nothing of it was processed, in whatever company it was sent.
+        attempt.group = group;
+        attempt.begin_send(send_by);
+        Ok(())
+    }
+
+    /// Whether there is a provider after the one whose turn it is.
+    fn can_pass_on(&self, now: Timestamp) -> bool {
+        let again = self.attempts.last().is_some_and(|attempt| attempt.outcome() == Outcome::Unsent);
+        let turn = self.attempts.len().saturating_add(usize::from(!again));
+        self.is_due(now) && turn < self.route.len()
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        match self.state {
             State::Requested => true,
             State::Scheduled { until } => until <= now,
             State::AwaitingApproval
@@ -533,20 +559,19 @@ impl Payout {
             | State::Rejected { .. }
             | State::Canceled { .. }
             | State::InReview { .. } => false,
-        };
-        if !due {
+        }
+    }
+
+    /// The attempt whose turn it is: the same one where nothing of it was processed, else the next one.
+    fn next_attempt(&mut self, now: Timestamp) -> Result<&mut Attempt, Declined> {
+        if !self.is_due(now) {
             return Err(Declined::NotDispatchable);
         }
-        match self.attempts.last_mut().map(|attempt| (attempt.outcome(), attempt)) {
-            Some((Outcome::Unsent, attempt)) => {
-                // Nothing of it was processed, in whatever company it was sent.
-                attempt.group = group;
-                attempt.begin_send(send_by);
-                return Ok(());
-            }
-            None | Some((Outcome::Rejected(_) | Outcome::Failed(_), _)) => {}
+        match self.attempts.last().map(Attempt::outcome) {
+            Some(Outcome::Unsent) => return self.attempts.last_mut().ok_or(Declined::NotDispatchable),
+            None | Some(Outcome::Rejected(_) | Outcome::Failed(_)) => {}
             // The next attempt exists only if this one was closed.
-            Some((
+            Some(
                 Outcome::Open
                 | Outcome::Ambiguous
                 | Outcome::Authorised(_)
@@ -555,26 +580,24 @@ impl Payout {
                 | Outcome::Returned(_)
                 | Outcome::Canceled(_)
                 | Outcome::Clash(_),
-                _,
-            )) => return Err(Declined::NotDispatchable),
+            ) => return Err(Declined::NotDispatchable),
         }
         let Some(provider) = self.route.get(self.attempts.len()).copied() else { return Err(Declined::NotDispatchable) };
         let number = u8::try_from(self.attempts.len().saturating_add(1)).map_err(|_| Declined::NotDispatchable)?;
-        let mut attempt = Attempt {
+        self.attempts.push(Attempt {
             number,
             provider,
             key: ProviderKey::derive(self.id, number),
-            group,
+            group: None,
             initiated_at: now,
             sends: 0,
             live: Vec::new(),
             evidence: Evidence::default(),
+            passed_over: None,
             reference: None,
             provider_status: None,
-        };
-        attempt.begin_send(send_by);
-        self.attempts.push(attempt);
-        Ok(())
+        });
+        self.attempts.last_mut().ok_or(Declined::NotDispatchable)
     }
 
     fn with_attempt(&mut self, number: u8, change: impl FnOnce(&mut Attempt)) {

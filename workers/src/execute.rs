@@ -10,7 +10,7 @@ use domain::destination::Beneficiary;
 use domain::fact::{Answer, Look, Reason, Source};
 use domain::id::Shard;
 use domain::payout::attempt::Attempt;
-use domain::payout::state::StateName;
+use domain::payout::state::{State, StateName};
 use domain::payout::{Fact, Payout, Verdict, What};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -131,6 +131,11 @@ impl Payouts {
         let prepared = self.recorder.providers.prepare(attempt.provider, payout.mode, &order);
         let request = match prepared {
             Ok(request) => request,
+            // No worker had it for as long as a payout is tried at all.
+            Err(Unprepared::NotConfigured) if now.duration_since(waits_since(&payout)) >= self.recorder.plan(&payout).dispatch_bound => {
+                tracing::error!(payout.id = %payout.id, provider.name = attempt.provider.name(), mode = payout.mode.as_str(), "no worker has an account there; its turn is over");
+                return self.record(&payout, Fact::new(Source::Worker, What::Decline { reason: Reason::new("provider_not_configured") })).await;
+            }
             Err(Unprepared::NotConfigured) => {
                 tracing::error!(payout.id = %payout.id, provider.name = attempt.provider.name(), mode = payout.mode.as_str(), "this worker has no account there; another one may");
                 store.excuse(payout.id).await?;
@@ -264,6 +269,11 @@ pub(crate) struct Send<'a> {
 /// A question about an attempt, whose bytes are `request`.
 pub(crate) fn inquiry<'a>(attempt: &'a Attempt, request: &'a [u8]) -> Inquiry<'a> {
     Inquiry { key: attempt.key, reference: attempt.reference.as_ref(), request, first_sent: attempt.initiated_at }
+}
+
+/// Since when a payout is due for dispatch.
+fn waits_since(payout: &Payout) -> Timestamp {
+    if let State::Scheduled { until } = payout.state { until } else { payout.since }
 }
 
 pub(crate) fn later(at: Timestamp, by: SignedDuration) -> Timestamp {

@@ -42,7 +42,7 @@ impl Payouts {
                 // What it cannot take it cannot have taken.
                 let Ok(request) = providers.prepare(provider, payout.mode, &order) else { continue };
                 all_remember &= providers.profile(provider, payout.mode).recognises_for_ever();
-                let on_record = payout.attempts.iter().any(|made| (made.number, made.provider) == (number, provider));
+                let on_record = payout.attempts.iter().any(|made| made.sends > 0 && (made.number, made.provider) == (number, provider));
                 if !on_record {
                     asked.push((provider, number, key, request));
                 }

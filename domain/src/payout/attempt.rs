@@ -28,6 +28,9 @@ pub struct Attempt {
     /// The sends that may have reached the provider. A send that is proved not to have been processed is taken out.
     pub live: Vec<Send>,
     pub evidence: Evidence,
+    /// It was never sent and never will be: its provider cannot take the payout, so the next one has its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_over: Option<Ended>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<ProviderReference>,
     /// The provider's latest word, for people.
@@ -195,10 +198,10 @@ impl Attempt {
         }
     }
 
-    /// The first of the refusals, if every send that may have arrived was refused: one such answer, while another send is silent, would prove
+    /// That it was passed over, or the first of the refusals, if every send that may have arrived was refused: one such answer, while another send is silent, would prove
     /// nothing about the silent one. The first by the order of the sends, because their answers may be recorded in any order.
     fn refused(&self) -> Option<&Ended> {
-        let mut refused = None;
+        let mut refused = self.passed_over.as_ref();
         for send in &self.live {
             match &send.fate {
                 Fate::Refused(ended) => refused = refused.or(Some(ended)),

@@ -219,7 +219,7 @@ impl Bench {
         // I3: the next attempt exists only if the one before was closed by the provider's word, and then that one is never sent again.
         let closed = |attempt: &Attempt| {
             let refused = !attempt.live.is_empty() && attempt.live.iter().all(|send| matches!(send.fate, Fate::Refused(_)));
-            refused || attempt.evidence.rejected.is_some() || attempt.evidence.failed.is_some()
+            refused || attempt.passed_over.is_some() || attempt.evidence.rejected.is_some() || attempt.evidence.failed.is_some()
         };
         assert!(after.attempts.len() <= before.attempts.len() + 1 && after.attempts.len() <= after.route.len());
         if after.attempts.len() > before.attempts.len() {
@@ -247,7 +247,11 @@ impl Bench {
 
         // I10: what is withdrawn is not dispatched, what may be under way is not withdrawn.
         match &fact.what {
-            What::Cancel { .. } | What::Decline { .. } => assert!(from.is_before_dispatch() && after.withdrawn.is_some()),
+            What::Cancel { .. } => assert!(from.is_before_dispatch() && after.withdrawn.is_some()),
+            What::Decline { .. } => {
+                let passed_over = after.attempts.last().is_some_and(|attempt| attempt.passed_over.is_some() && attempt.live.is_empty());
+                assert!(from.is_before_dispatch() && (after.withdrawn.is_some() || passed_over), "{}", context());
+            }
             What::Join { .. } if from == StateName::Inconclusive => assert!(before.attempt().is_some_and(|attempt| attempt.group == Some(group()))),
             What::Resend { .. } => assert!(before.attempt().is_some_and(|attempt| attempt.group.is_none())),
             What::Initiate { .. } | What::Join { .. } => assert!(before.withdrawn.is_none() && from.is_before_dispatch(), "{}", context()),

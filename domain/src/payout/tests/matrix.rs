@@ -58,6 +58,12 @@ const WALKS: &str = "
     submitted/1of2           at-once   2          Initiate Submitted
     in_review/1of2           at-once   2          Initiate NoAnswer AtBound
 
+    requested/1of2           at-once   2
+    scheduled/unsent-1of2    at-once   2          Initiate NotSent +1m
+    scheduled/2of3           at-once   3          Initiate Refused +1m
+    scheduled/passed-over    at-once   2          Decline +1m
+    initiated/passed-over    at-once   2          Decline +1m Initiate
+
     scheduled/refused        at-once   2          Initiate Refused +1m
     initiated/refused        at-once   2          Initiate Refused +1m Initiate
     initiated/rejected       at-once   2          Initiate Rejected +1m Initiate
@@ -205,29 +211,34 @@ const STATUSES: &str = "
 
 /// Where a second provider is left, a refusal or a failure leads to it, but not out of a review, in which a person may have paid by other means. A cancellation at the provider does not: somebody meant to stop the payout.
 const ROUTE: &str = "
-    state              NotSent    NoAnswer      Refused    Authorised  Settled  Rejected   Failed     Returned  Canceled
-    initiated/1of2     scheduled  inconclusive  scheduled  authorised  settled  scheduled  scheduled  returned  canceled
-    inconclusive/1of2  scheduled  .             scheduled  authorised  settled  scheduled  scheduled  returned  canceled
-    authorised/1of2    .          .             review     .           settled  scheduled  scheduled  returned  canceled
-    submitted/1of2     .          .             review     .           settled  scheduled  scheduled  returned  canceled
-    in_review/1of2     rejected   .             rejected   authorised  settled  rejected   failed     returned  canceled
+    state                  Decline    NotSent    NoAnswer      Refused    Authorised  Settled  Rejected   Failed     Returned  Canceled
+    requested/1of2         scheduled  review     review        review     review      review   review     review     review    review
+    scheduled/unsent-1of2  .          .          .             .          authorised  settled  .          .          returned  canceled
+    scheduled/2of3         .          .          .             .          review      review   .          .          review    canceled
+    initiated/1of2         -          scheduled  inconclusive  scheduled  authorised  settled  scheduled  scheduled  returned  canceled
+    inconclusive/1of2      -          scheduled  .             scheduled  authorised  settled  scheduled  scheduled  returned  canceled
+    authorised/1of2        -          .          .             review     .           settled  scheduled  scheduled  returned  canceled
+    submitted/1of2         -          .          .             review     .           settled  scheduled  scheduled  returned  canceled
+    in_review/1of2         -          rejected   .             rejected   authorised  settled  rejected   failed     returned  canceled
 ";
 
 /// What is said about the first attempt after it was closed: by a refusal of its send, or by the provider's status. Signs of money there are a matter
 /// for a person, because the second attempt may pay too.
 const CLOSED: &str = "
-    state                 NotSent/1  NoAnswer/1  Refused/1  Authorised/1  Submitted/1  Settled/1  Rejected/1  Failed/1  Returned/1  Canceled/1  KeyConflict/1
-    scheduled/refused     .          .           .          review        review       review     .           .         review      canceled    review
-    initiated/refused     .          .           .          review        review       review     .           .         review      .           review
-    initiated/rejected    .          .           .          .             .            review     .           .         review      .           review
-    initiated/failed      .          .           review     .             .            review     .           .         review      .           review
-    inconclusive/refused  .          .           .          review        review       review     .           .         review      .           review
-    authorised/rejected   .          .           .          .             .            review     .           .         review      .           review
-    settled/refused       .          .           .          review        review       review     .           .         review      .           review
-    settled/rejected      .          .           .          .             .            review     .           .         review      .           review
-    failed/rejected       .          .           .          .             .            review     .           .         review      .           review
-    rejected/refused      .          .           .          review        review       review     .           .         review      .           review
-    settled/decided-2     .          .           .          .             .            review     .           .         review      .           review
+    state                  NotSent/1  NoAnswer/1  Refused/1  Authorised/1  Submitted/1  Settled/1  Rejected/1  Failed/1  Returned/1  Canceled/1  KeyConflict/1
+    scheduled/refused      .          .           .          review        review       review     .           .         review      canceled    review
+    initiated/refused      .          .           .          review        review       review     .           .         review      .           review
+    initiated/rejected     .          .           .          .             .            review     .           .         review      .           review
+    initiated/failed       .          .           review     .             .            review     .           .         review      .           review
+    inconclusive/refused   .          .           .          review        review       review     .           .         review      .           review
+    authorised/rejected    .          .           .          .             .            review     .           .         review      .           review
+    settled/refused        .          .           .          review        review       review     .           .         review      .           review
+    settled/rejected       .          .           .          .             .            review     .           .         review      .           review
+    failed/rejected        .          .           .          .             .            review     .           .         review      .           review
+    rejected/refused       .          .           .          review        review       review     .           .         review      .           review
+    settled/decided-2      .          .           .          .             .            review     .           .         review      .           review
+    scheduled/passed-over  .          .           .          review        review       review     .           .         review      canceled    review
+    initiated/passed-over  .          .           .          review        review       review     .           .         review      .           review
 ";
 
 const TABLES: [&str; 5] = [COMMANDS, SENDS, STATUSES, ROUTE, CLOSED];
