@@ -142,10 +142,20 @@ pub enum Look {
     },
 }
 
+/// Which of our attempts a notice speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum About {
+    /// By our key, which leads to the attempt by itself.
+    Key(ProviderKey),
+    /// By the provider's own id, which only a directory leads from.
+    Reference(ProviderReference),
+}
+
 /// What a verified notice says about which of our attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    pub key: ProviderKey,
+    pub about: About,
     pub report: Report,
 }
 

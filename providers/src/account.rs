@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::fact::{Answer, Look, Provider, Reason};
 use domain::id::{Mode, ProviderKey};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use jiff::Timestamp;
 
 use crate::profile::Profile;
-use crate::{BatchAnswer, Canceling, FieldProblem, Inquiry, Notice, Order, Settings, mollie, truelayer, truelayer_v3, worldpay};
+use crate::{BatchAnswer, Canceling, FieldProblem, Inquiry, Notice, Order, Settings, mollie, of, truelayer, truelayer_v3, worldpay};
 
 /// The client and the inbox of an account.
 #[derive(Debug)]
@@ -81,12 +81,6 @@ pub(crate) fn built_in(provider: Provider) -> Profile {
 impl Account {
     /// The account of that provider and mode, if it is configured.
     pub(crate) fn open(settings: &Settings, provider: Provider, mode: Mode) -> Result<Option<Self>, Box<dyn Error + Send + Sync>> {
-        fn of<'a, S>(mode: Mode, test: &'a Option<S>, live: &'a Option<S>) -> Option<&'a S> {
-            match mode {
-                Mode::Test => test.as_ref(),
-                Mode::Live => live.as_ref(),
-            }
-        }
         Ok(match provider {
             Provider::Truelayer => match of(mode, &settings.truelayer_test, &settings.truelayer_live) {
                 Some(of) => {
@@ -178,6 +172,17 @@ impl Account {
             Self::Truelayer(_) | Self::TruelayerV3(_) | Self::WorldpayAccount(_) | Self::WorldpayCard(_) => {
                 Canceling::Nothing { why: Reason::new("cannot_cancel") }
             }
+        }
+    }
+
+    /// The headers of which a webhook needs one; none where anybody may send them.
+    pub(crate) fn proofs(&self) -> Vec<HeaderName> {
+        match self {
+            Self::Truelayer(account) => account.1.proofs(),
+            Self::TruelayerV3(account) => account.1.proofs(),
+            Self::WorldpayAccount(account) => account.1.proofs(),
+            Self::WorldpayCard(account) => account.1.proofs(),
+            Self::Mollie(account) => account.1.proofs(),
         }
     }
 

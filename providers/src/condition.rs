@@ -1,5 +1,7 @@
 //! What an answer says about the provider itself, beside the payout: for the circuit breaker.
 
+use crate::mollie::wire::ALREADY_SCHEDULED;
+
 /// How a provider does, by one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -16,8 +18,8 @@ pub enum Condition {
 /// Codes of credentials and signatures that are not accepted.
 const LOCKED_OUT: [&str; 3] = ["unauthorized", "invalid_signature", "token_invalid_client"];
 
-/// Codes of our own doing, and of a limit of rates, which is each payout's own affair.
-const NOT_ABOUT_THE_PROVIDER: [&str; 9] = [
+/// Codes of our own doing, and of limits of rates and of balances, which are each payout's own affair.
+const NOT_ABOUT_THE_PROVIDER: [&str; 10] = [
     "send_by_passed",
     "unreadable_request",
     "unusable_version",
@@ -27,6 +29,7 @@ const NOT_ABOUT_THE_PROVIDER: [&str; 9] = [
     "fenced",
     "may_be_forgotten",
     "rate_limited",
+    ALREADY_SCHEDULED,
 ];
 
 impl Condition {

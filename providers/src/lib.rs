@@ -19,7 +19,7 @@ pub mod truelayer_v3;
 pub mod worldpay;
 
 pub use account::NoticeError;
-pub use notice::{Hint, Notice};
+pub use notice::Notice;
 pub use order::{Canceling, Inquiry, Order};
 pub use reading::{NotAnAccount, ReadError};
 pub use worldpay::account::BatchAnswer;
@@ -88,7 +88,79 @@ pub enum Unprepared {
 
 const NOT_CONFIGURED: &str = "provider_not_configured";
 
+/// The settings of a mode.
+pub(crate) fn of<'a, S>(mode: Mode, test: &'a Option<S>, live: &'a Option<S>) -> Option<&'a S> {
+    match mode {
+        Mode::Test => test.as_ref(),
+        Mode::Live => live.as_ref(),
+    }
+}
+
+/// How long the calls of a configured account may take, in ms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Where the keys stand, below `providers`.
+    pub section: String,
+    /// The whole of a question.
+    pub read_ms: u64,
+    /// What comes before any answer, each by its key.
+    pub parts: Vec<(&'static str, u64)>,
+}
+
 impl Settings {
+    /// The deadlines of every configured account.
+    #[must_use]
+    pub fn deadlines(&self) -> Vec<Deadlines> {
+        let mut found = Vec::new();
+        for mode in [Mode::Test, Mode::Live] {
+            let mut add = |provider, inner: &str, read_ms, parts: &[(&'static str, u64)]| {
+                let section = format!("{}{inner}", Self::section(provider, mode));
+                found.push(Deadlines { section, read_ms, parts: parts.to_vec() });
+            };
+            if let Some(of) = of(mode, &self.truelayer_test, &self.truelayer_live) {
+                let parts = [("connect_timeout_ms", of.connect_timeout_ms), ("token_timeout_ms", of.token_timeout_ms)];
+                add(Provider::Truelayer, "", of.read_timeout_ms, &parts);
+            }
+            if let Some(of) = of(mode, &self.truelayer_v3_test, &self.truelayer_v3_live) {
+                let parts = [("connect_timeout_ms", of.connect_timeout_ms), ("token_timeout_ms", of.token_timeout_ms)];
+                add(Provider::TruelayerV3, "", of.read_timeout_ms, &parts);
+            }
+            let worldpay = [
+                (Provider::WorldpayAccount, of(mode, &self.worldpay_account_test, &self.worldpay_account_live).map(|of| &of.access)),
+                (Provider::WorldpayCard, of(mode, &self.worldpay_card_test, &self.worldpay_card_live).map(|of| &of.access)),
+            ];
+            for (provider, access) in worldpay {
+                let Some(access) = access else { continue };
+                let mut parts = vec![("connect_timeout_ms", access.connect_timeout_ms)];
+                if access.discover {
+                    parts.push(("discover_timeout_ms", access.discover_timeout_ms));
+                }
+                add(provider, ".access", access.read_timeout_ms, &parts);
+            }
+            if let Some(of) = of(mode, &self.mollie_test, &self.mollie_live) {
+                add(Provider::Mollie, "", of.read_timeout_ms, &[("connect_timeout_ms", of.connect_timeout_ms)]);
+            }
+        }
+        found
+    }
+
+    /// What each configured account believes otherwise than is built in, by its section below `providers`.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<(String, &profile::Overrides)> {
+        let mut found = Vec::new();
+        for mode in [Mode::Test, Mode::Live] {
+            let accounts = [
+                (Provider::Truelayer, of(mode, &self.truelayer_test, &self.truelayer_live).map(|of| &of.profile)),
+                (Provider::TruelayerV3, of(mode, &self.truelayer_v3_test, &self.truelayer_v3_live).map(|of| &of.profile)),
+                (Provider::WorldpayAccount, of(mode, &self.worldpay_account_test, &self.worldpay_account_live).map(|of| &of.profile)),
+                (Provider::WorldpayCard, of(mode, &self.worldpay_card_test, &self.worldpay_card_live).map(|of| &of.profile)),
+                (Provider::Mollie, of(mode, &self.mollie_test, &self.mollie_live).map(|of| &of.profile)),
+            ];
+            found.extend(accounts.into_iter().filter_map(|(provider, of)| Some((Self::section(provider, mode), of?))));
+        }
+        found
+    }
+
     /// The section of an account in the configuration, below `providers`.
     #[must_use]
     pub fn section(provider: Provider, mode: Mode) -> String {
@@ -172,6 +244,19 @@ impl Providers {
             Some(account) => account.cancel(inquiry).await,
             None => Canceling::Nothing { why: Reason::new(NOT_CONFIGURED) },
         }
+    }
+
+    /// Whether a webhook with these headers is worth reading at all: an account is there, and one of the headers that its proof is in.
+    ///
+    /// # Errors
+    ///
+    /// [`NoticeError::NotConfigured`], and [`NoticeError::Unverified`] for what cannot be verified whatever its body is.
+    pub fn admit_notice(&self, provider: Provider, mode: Mode, headers: &::http::HeaderMap) -> Result<(), NoticeError> {
+        let proofs = self.account(provider, mode).ok_or(NoticeError::NotConfigured)?.proofs();
+        if proofs.is_empty() || proofs.iter().any(|name| headers.contains_key(name)) {
+            return Ok(());
+        }
+        Err(NoticeError::Unverified("no signature of an accepted generation".to_owned()))
     }
 
     /// Verifies and reads a provider's webhook. `path` is the path that the provider called, without query.

@@ -10,7 +10,7 @@
 //! | 201 (or 200) with our payout | [`Answer::Says`], with the provider's id |
 //! | 201 with another amount, balance or description under our key | [`Answer::KeyConflict`] |
 //! | one of the [`Settings::refusal_statuses`], with an error in the provider's shape | [`Answer::Refused`] |
-//! | 401, 403, 429 | [`Answer::Unprocessed`] |
+//! | 401, 403, 429, and that a payout of the balance is scheduled already | [`Answer::Unprocessed`] |
 //! | everything else: 404, 408, 409, 5xx, resets, deadlines, unreadable bodies | [`Answer::NoAnswer`] |
 //!
 //! A key is remembered for one hour (H); afterwards the same request pays again. There is no look-up by key, so every description ends with ours, and a
@@ -73,6 +73,7 @@ pub fn profile(provider: Provider) -> Profile {
         limits: profile::Limits { beneficiary_name: MAX_REFERENCE, reference: MAX_REFERENCE },
         destinations: &["own_account"],
         notices: NoticeProof::SharedSecret,
+        told_by_reference: true,
         unavailable_means_unprocessed: false,
         side_effects: &["sets the balance's transferFrequency to never, which only the provider's dashboard can undo"],
         cut_offs: &[],
@@ -100,6 +101,9 @@ pub struct Settings {
     /// means the same is ASSUMED.
     #[serde(default = "defaults::refusal_statuses")]
     pub refusal_statuses: Vec<u16>,
+    /// When to ask again after an earlier payout of the balance was found to be waiting for its day. An hour: until then the provider may repeat its answer.
+    #[serde(default = "defaults::scheduled_wait_ms")]
+    pub scheduled_wait_ms: u64,
     /// DNS, TCP and TLS together.
     #[serde(default = "defaults::connect_timeout_ms")]
     pub connect_timeout_ms: u64,
@@ -125,6 +129,9 @@ mod defaults {
     }
     pub(super) fn refusal_statuses() -> Vec<u16> {
         vec![400, 422]
+    }
+    pub(super) const fn scheduled_wait_ms() -> u64 {
+        3_600_000
     }
     pub(super) const fn connect_timeout_ms() -> u64 {
         5_000
@@ -288,6 +295,11 @@ impl Client {
             status => match response.json::<wire::ErrorBody>().filter(|error| error.status == status.as_u16()) {
                 // ASSUMED: no document says that other content under a key is refused, but if it is, it is not a refusal of our payout.
                 Some(error) if error.detail.to_ascii_lowercase().contains("idempotency") => Answer::KeyConflict,
+                // Not a word about this payout: it was not taken, and may be once the earlier one has begun.
+                Some(error) if self.profile.one_open_per_balance && error.code() == wire::ALREADY_SCHEDULED => {
+                    let wait = i64::try_from(self.settings.scheduled_wait_ms).unwrap_or(i64::MAX);
+                    unprocessed(wire::ALREADY_SCHEDULED, Some(SignedDuration::from_millis(wait)))
+                }
                 Some(error) if self.settings.refusal_statuses.contains(&status.as_u16()) => Answer::Refused { reason: Reason::new(&error.code()) },
                 Some(_) | None => no_answer(&format!("status_{}", status.as_u16())),
             },

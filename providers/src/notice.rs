@@ -1,7 +1,6 @@
 //! What a provider's webhook comes to, in the same words for every provider.
 
-use domain::fact::{ProviderReference, Told};
-use domain::id::ProviderKey;
+use domain::fact::{About, Told};
 
 /// A webhook that an inbox has read. Only an inbox makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,14 +8,8 @@ pub struct Notice {
     pub(crate) dedupe_id: String,
     pub(crate) event_type: String,
     pub(crate) told: Option<Told>,
-    pub(crate) hint: Option<Hint>,
-}
-
-/// Which attempt to look at now, where a notice is not evidence, or carries the provider's id and nothing of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hint {
-    Key(ProviderKey),
-    Reference(ProviderReference),
+    pub(crate) hint: Option<About>,
+    pub(crate) signed: bool,
 }
 
 impl Notice {
@@ -38,9 +31,15 @@ impl Notice {
         self.told.as_ref()
     }
 
-    /// The attempt to ask about; never together with [`Notice::told`].
+    /// The attempt to ask about, where a notice is no evidence; never together with [`Notice::told`].
     #[must_use]
-    pub const fn hint(&self) -> Option<&Hint> {
+    pub const fn hint(&self) -> Option<&About> {
         self.hint.as_ref()
+    }
+
+    /// Whether the provider has signed it. Anybody can send what is not signed, and as much of it as they like.
+    #[must_use]
+    pub const fn is_signed(&self) -> bool {
+        self.signed
     }
 }

@@ -98,6 +98,7 @@ pub fn profile() -> Profile {
         limits: profile::Limits { beneficiary_name: wire::MAX_TEXT, reference: wire::MAX_TEXT },
         destinations: &["iban"],
         notices: NoticeProof::Signature,
+        told_by_reference: false,
         unavailable_means_unprocessed: false,
         side_effects: &[],
         cut_offs: &[],

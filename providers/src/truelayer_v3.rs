@@ -82,6 +82,7 @@ pub fn profile(provider: Provider) -> Profile {
         limits: profile::Limits { beneficiary_name: MAX_NAME, reference: defaults::reference_max() },
         destinations: &["iban", "sort_code_account_number"],
         notices: NoticeProof::Signature,
+        told_by_reference: true,
         unavailable_means_unprocessed: false,
         side_effects: &[],
         cut_offs: &[],

@@ -10,13 +10,9 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use domain::credential::Scope;
 use domain::fact::{Reason, Source};
-use domain::id::PayoutId;
 use domain::payout::state::StateName;
 use domain::payout::{Declined, Fact, Payout, Resolution, Resolved, What};
-use jiff::SignedDuration;
 use workers::record::Recorded;
-use workers::store::payouts::Timeline;
-use workers::store::{Store, StoreError};
 
 use super::intake::Duty;
 use super::json::Fields;
@@ -24,8 +20,6 @@ use super::problem::{Errors, Kind, Problem};
 use super::view::{PayoutView, result};
 use super::{Ingress, json, order};
 
-/// The shortest time between two looks that callers ask for.
-pub(super) const CHECK_EVERY: SignedDuration = SignedDuration::from_secs(5);
 const NOTE_MAX: usize = 500;
 
 /// `POST /v1/payouts/{transaction_id}/cancel`, with an optional body `{"reason", "party_id"}`. It moves no money, so it need not be signed.
@@ -73,7 +67,7 @@ pub(super) async fn check(State(ingress): State<Arc<Ingress>>, Path(key): Path<S
     errors.check()?;
     let payout = ingress.find(&caller, party, &key).await?;
     let store = &ingress.recorder.store;
-    if checked_lately(store, payout.id).await? {
+    if payout.is_checkable() && store.claim_look(payout.id, ingress.recorder.check_every).await?.is_some() {
         return ingress.shown(StatusCode::ACCEPTED, &payout).await;
     }
     match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Check)).await? {
@@ -81,16 +75,6 @@ pub(super) async fn check(State(ingress): State<Arc<Ingress>>, Path(key): Path<S
         Recorded::Declined(declined, payout) => Err(not_now(declined, &payout)),
         Recorded::Missing => Err(Problem::not_found("payout")),
     }
-}
-
-/// Each check leaves an observation, and that is where the last one is found, by whichever process it was taken.
-pub(super) async fn checked_lately(store: &Store, id: PayoutId) -> Result<bool, StoreError> {
-    let now = store.clock().now();
-    let is_check = |fact: &Fact| fact.what == What::Check;
-    let lately = |timeline: Timeline| {
-        timeline.observations.iter().any(|seen| seen.fact.as_ref().is_some_and(is_check) && now.duration_since(seen.at) < CHECK_EVERY)
-    };
-    Ok(store.timeline(id).await?.is_some_and(lately))
 }
 
 /// `POST /v1/payouts/{transaction_id}/resolve` with `{"outcome", "reason", "evidence", "party_id"}`: an operator decides a payout in review.

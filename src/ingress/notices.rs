@@ -2,7 +2,7 @@
 //!
 //! The mode in the path chooses the keys that the signature is verified with, and the notice is only good for payouts of that mode. The path without
 //! a mode serves installations that have the provider configured for one mode only. It is the signature that admits a notice: no API key is involved.
-//! A notice that proves nothing by itself at most brings the next look at the provider forward. Only a 2xx ends the provider's repeats, so everything
+//! A notice that proves nothing by itself at most leads to a look at the provider, one per payout at a time. Only a 2xx ends the provider's repeats, so everything
 //! that is our own trouble is answered 503.
 
 use std::sync::Arc;
@@ -12,21 +12,15 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use domain::fact::{Provider, Source};
-use domain::id::{Mode, NoticeId, Shard};
-use domain::payout::state::StateName;
-use domain::payout::{Fact, Payout, What};
-use jiff::Timestamp;
-use providers::{Hint, NoticeError};
+use domain::fact::{About, Provider, Told};
+use domain::id::{Mode, NoticeId, PayoutId, ProviderKey, Shard};
+use domain::payout::Payout;
+use providers::NoticeError;
 use workers::settle::StoredNotice;
-use workers::store::notices::Remembered;
+use workers::store::notices::{Remembered, Worth};
 
 use super::Ingress;
-use super::commands::{CHECK_EVERY, checked_lately};
 use super::problem::{Kind, Problem};
-
-/// A payout with so many commits is not looked at because of hints any more: anybody who knows a key can send them, and each look is remembered.
-const HINTED_MAX: u64 = 500;
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new().route("/notices/{provider}", post(of_the_only_mode)).route("/notices/{provider}/{mode}", post(of_mode))
@@ -67,54 +61,76 @@ impl Ingress {
     async fn take_notice(&self, provider: Provider, mode: Mode, request: Request) -> Result<&'static str, Problem> {
         let (parts, body) = request.into_parts();
         tracing::Span::current().record("mode", mode.as_str());
+        let providers = &self.recorder.providers;
         // Before anything is read: a stranger's body is not waited for.
-        if provider == Provider::Truelayer && !["tl-signature", "x-tl-signature"].iter().any(|name| parts.headers.contains_key(*name)) {
-            return Err(refused(&NoticeError::Unverified("no signature of an accepted generation".to_owned())));
-        }
+        providers.admit_notice(provider, mode, &parts.headers).map_err(|error| refused(&error))?;
         let body = self.read_body(&parts, body, self.settings.notice_max_bytes).await?;
-        let read = self.recorder.providers.read_notice(provider, mode, &parts.method, parts.uri.path(), &parts.headers, &body).await;
+        let read = providers.read_notice(provider, mode, &parts.method, parts.uri.path(), &parts.headers, &body).await;
         let notice = read.map_err(|error| refused(&error))?;
-        let Some(told) = notice.told() else {
-            if let Some(hint) = notice.hint() {
-                return self.look_soon(provider, mode, hint).await;
+        let (id, worth, stored) = match (notice.told(), notice.hint()) {
+            (Some(Told { about, report }), _) => {
+                let shard = self.shard(about);
+                let id = NoticeId::derive(provider.name(), &format!("{mode}:{}", notice.dedupe_id()), shard);
+                (id, Worth::Evidence, StoredNotice::new(provider, mode, about.clone(), Some(report.clone())))
             }
-            tracing::debug!(event_type = notice.event_type(), "a notice that is not about a payout");
-            return Ok("not_about_a_payout");
+            (None, Some(about)) => {
+                let hinted = self.hinted(provider, mode, about).await?;
+                // One that leads nowhere yet is kept only if the provider sent it: anybody can make up the others.
+                let waits = notice.is_signed() && matches!(about, About::Reference(_));
+                let (about, shard) = match hinted {
+                    Some((id, attempt)) => (About::Key(ProviderKey::derive(id, attempt)), id.shard()),
+                    None if waits => (about.clone(), Shard::new(0)),
+                    None => return Ok("hint"),
+                };
+                let stored = StoredNotice::new(provider, mode, about, None);
+                // One per attempt at a time, however many come.
+                let id = NoticeId::derive(provider.name(), &format!("{mode}:hint:{}", addressee(&stored.about)), shard);
+                (id, Worth::Hint, stored)
+            }
+            (None, None) => {
+                tracing::debug!(event_type = notice.event_type(), "a notice that is not about a payout");
+                return Ok("not_about_a_payout");
+            }
         };
-        let store = &self.recorder.store;
-        // A key that we cannot have made belongs to no payout of ours. It is kept all the same, so that it is listed as an orphan.
-        let payout = told.key.payout_and_attempt().map(|(payout, _)| payout).filter(|payout| store.shards().contains(payout.shard()));
-        if let Some(payout) = payout {
-            tracing::Span::current().record("payout.id", tracing::field::display(payout));
-        }
-        let shard = payout.map_or(Shard::new(0), |payout| payout.shard());
-        let id = NoticeId::derive(provider.name(), &format!("{mode}:{}", notice.dedupe_id()), shard);
-        let stored = StoredNotice { v: 1, provider, mode, told: told.clone() };
         let stored = serde_json::to_vec(&stored).expect("a notice has string keys only, so it is always JSON");
-        match store.remember(id, &stored).await? {
-            Remembered::New => Ok("new"),
-            Remembered::Known => Ok("known"),
+        match (self.recorder.store.remember(id, worth, &stored).await?, worth) {
+            (_, Worth::Hint) => Ok("hint"),
+            (Remembered::New, Worth::Evidence) => Ok("new"),
+            (Remembered::Known, Worth::Evidence) => Ok("known"),
         }
     }
 
-    /// Brings the next look at the provider forward, at most once in a few seconds. The hint itself is not believed.
-    async fn look_soon(&self, provider: Provider, mode: Mode, hint: &Hint) -> Result<&'static str, Problem> {
-        // Where the provider told its own id only, the polls find out.
-        let Hint::Key(key) = hint else { return Ok("hint") };
-        let store = &self.recorder.store;
-        let Some((id, attempt)) = key.payout_and_attempt().filter(|(id, _)| store.shards().contains(id.shard())) else { return Ok("hint") };
-        let is_it = |payout: &Payout| payout.mode == mode && payout.provider_of(attempt) == Some(provider) && payout.version < HINTED_MAX;
-        let Some(payout) = store.load(id).await?.filter(is_it) else { return Ok("hint") };
-        tracing::Span::current().record("payout.id", tracing::field::display(id));
-        if checked_lately(store, id).await? {
-            // What still has polls ahead is found by them; what has ended is looked at once more when it may be.
-            if payout.state.name() == StateName::Settled {
-                store.look_later(id, store.clock().now().saturating_add(CHECK_EVERY).unwrap_or(Timestamp::MAX)).await?;
-            }
-        } else {
-            self.recorder.record(payout, &Fact::new(Source::Notice, What::Check)).await?;
+    /// Where a notice lands: with its payout, if its key is one that we can have made. The others are kept all the same, until they are listed as orphans.
+    fn shard(&self, about: &About) -> Shard {
+        let About::Key(key) = about else { return Shard::new(0) };
+        let here = key.payout_and_attempt().filter(|(payout, _)| self.recorder.store.shards().contains(payout.shard()));
+        if let Some((payout, _)) = here {
+            tracing::Span::current().record("payout.id", tracing::field::display(payout));
         }
-        Ok("hint")
+        here.map_or(Shard::new(0), |(payout, _)| payout.shard())
+    }
+
+    /// The attempt that a hint is about, if it is here and with that provider.
+    async fn hinted(&self, provider: Provider, mode: Mode, about: &About) -> Result<Option<(PayoutId, u8)>, Problem> {
+        let store = &self.recorder.store;
+        let here = match about {
+            About::Key(key) => key.payout_and_attempt().filter(|(id, _)| store.shards().contains(id.shard())),
+            About::Reference(reference) => store.referred(provider, mode, reference).await?,
+        };
+        let Some((id, attempt)) = here else { return Ok(None) };
+        let is_it = |payout: &Payout| payout.mode == mode && payout.provider_of(attempt) == Some(provider);
+        if !store.load(id).await?.as_ref().is_some_and(is_it) {
+            return Ok(None);
+        }
+        tracing::Span::current().record("payout.id", tracing::field::display(id));
+        Ok(Some((id, attempt)))
+    }
+}
+
+fn addressee(about: &About) -> String {
+    match about {
+        About::Key(key) => key.to_string(),
+        About::Reference(reference) => reference.0.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::credential::{ApiKey, Reach, Scope, token, token_hash};
-use domain::fact::{Reason, Source};
+use domain::fact::{About, Reason, Source};
 use domain::id::{Mode, PartyId, PayoutId};
 use domain::payout::{Fact, What};
 use futures_util::future::join_all;
@@ -726,7 +726,7 @@ async fn only_verified_notices_are_remembered() {
     let remembered = waiting().await;
     assert_eq!(remembered.len(), 1);
     let notice: workers::settle::StoredNotice = serde_json::from_slice(&remembered[0]).unwrap();
-    assert_eq!((notice.mode, notice.told.key), (Mode::Test, provider_key));
+    assert_eq!((notice.mode, notice.about), (Mode::Test, About::Key(provider_key)));
 
     let topup = event("topup_received");
     assert_eq!(send(path, &topup, sign(path, &topup)).await.status, 200);
@@ -841,6 +841,40 @@ async fn too_many_at_once_are_turned_away_and_the_slow_are_not_waited_for() {
     slow.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body-timeout"), "{answer}");
     assert_eq!(shop.get("/v1/payouts").await.status, 200);
+}
+
+/// A webhook that no body could make believable, or that nobody here waits for, is answered before its body has come, whichever provider it is of.
+#[tokio::test]
+async fn the_bodies_of_strangers_are_not_waited_for() {
+    let mollie = json!({ "api_key": "test_x", "balances": { "EUR": "bal_1" }, "webhook_secrets": ["a secret"] });
+    let access = json!({ "base_url": "http://127.0.0.1:9", "username": "user", "password": "secret" });
+    let card = json!({ "access": access, "entity": "default", "event_keys": [{ "id": "1", "secret": "a secret" }] });
+    let account = json!({ "access": access, "entity": "default" });
+    let providers = providers::Settings {
+        truelayer_test: Some(truelayer("http://127.0.0.1:9")),
+        mollie_test: Some(serde_json::from_value(mollie).unwrap()),
+        worldpay_card_test: Some(serde_json::from_value(card).unwrap()),
+        worldpay_account_test: Some(serde_json::from_value(account).unwrap()),
+        ..providers::Settings::default()
+    };
+    let installation = Installation::with(Plan { ingress: json!({ "body_timeout_ms": 700 }), providers, ..Plan::default() }).await;
+    let shop = installation.caller("shop").await;
+    for (path, proof, answered) in [
+        ("/notices/truelayer/test", "x: y", "HTTP/1.1 401"),
+        ("/notices/mollie/test", "tl-signature: x", "HTTP/1.1 401"),
+        ("/notices/mollie/test", "x-mollie-signature: x", "HTTP/1.1 408"),
+        ("/notices/worldpay-card/test", "x: y", "HTTP/1.1 401"),
+        ("/notices/worldpay-card/test", "event-signature: x", "HTTP/1.1 408"),
+        // Without keys anybody may send there.
+        ("/notices/worldpay-account/test", "x: y", "HTTP/1.1 408"),
+        ("/notices/mollie/live", "x-mollie-signature: x", "HTTP/1.1 404"),
+        ("/notices/truelayer-v3/test", "tl-signature: x", "HTTP/1.1 404"),
+    ] {
+        let mut stream = half_of(&shop, path, proof).await;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), answered, "{path} {proof}");
+    }
 }
 
 /// Anybody can send something to the address for notices: that must not shut callers out. Nor must callers delay what a provider says.

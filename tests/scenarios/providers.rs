@@ -1,12 +1,14 @@
 //! Every provider behind the whole product: a request, its provider's sandbox, and a verified webhook at the end.
 
+mod hints;
 mod outcomes;
 mod page;
 mod refusals;
+mod stranded;
 
 use std::time::{Duration, Instant};
 
-use domain::fact::{Provider, Reason, Report, Status, Told};
+use domain::fact::{About, Provider, Reason, Report, Status};
 use domain::id::{Mode, NoticeId, PayoutId, ProviderKey};
 use domain::payout::state::StateName;
 use domain::payout::{Fact, What};
@@ -22,7 +24,7 @@ use providers::worldpay::signature::{Encoding, EventKey};
 use serde_json::{Value, json};
 use uuid::Uuid;
 use workers::settle::StoredNotice;
-use workers::store::notices::Remembered;
+use workers::store::notices::{Remembered, Worth};
 use workers::store::private_server::Fsync;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -335,10 +337,9 @@ async fn what_another_provider_says_is_nothing() {
     let id = house.id(paid);
     let failed = Status::Failed { reason: Reason::new("so_they_say") };
     let report = Report { status: failed, provider_status: "failed".to_owned(), at: None, reference: None, amount: None };
-    let told = Told { key: ProviderKey::derive(id, 1), report };
-    let notice = StoredNotice { v: 1, provider: Provider::Mollie, mode: Mode::Test, told };
+    let notice = StoredNotice::new(Provider::Mollie, Mode::Test, About::Key(ProviderKey::derive(id, 1)), Some(report));
     let notice_id = NoticeId::derive("mollie", "test:1", id.shard());
-    assert_eq!(store.remember(notice_id, &serde_json::to_vec(&notice).unwrap()).await.unwrap(), Remembered::New);
+    assert_eq!(store.remember(notice_id, Worth::Evidence, &serde_json::to_vec(&notice).unwrap()).await.unwrap(), Remembered::New);
     let began = Instant::now();
     while store.vitals(id.shard()).await.unwrap().orphans == 0 {
         assert!(began.elapsed() < PATIENCE, "it is put aside");
@@ -384,34 +385,6 @@ async fn what_was_forgotten_is_looked_for_at_every_provider() {
     };
     assert_eq!(elsewhere().await, Some((Provider::WorldpayAccount, 1, Status::Settled)));
     assert_eq!(house.movements(paid), 1);
-}
-
-/// Anybody can send a hint to an account without event keys: it leads to looks at its own provider only, and not for ever.
-#[tokio::test]
-async fn hints_are_bounded() {
-    let house = House::open().await;
-    let paid = house.pay("worldpay-account", "MOOD no-notices", "GBP", iban()).await;
-    house.becomes(paid, &["settled"]).await;
-    let store = &house.local.store;
-    let id = house.id(paid);
-    let key = ProviderKey::derive(id, 1).as_uuid().simple().to_string();
-    let checks = async || {
-        let observations = store.timeline(id).await.unwrap().unwrap().observations;
-        observations.iter().filter(|seen| seen.fact.as_ref().is_some_and(|fact| fact.what == What::Check)).count()
-    };
-    let hint = async |provider: &str| {
-        let body = if provider == "worldpay-card" {
-            json!({ "eventId": "e1", "eventTimestamp": "2026-01-01T00:00:00Z", "eventDetails": { "type": "disbursed", "classification": "payout", "transactionReference": key } })
-        } else {
-            json!({ "paymentState": "REVERSED", "originalPaymentInfo": { "idempotencyKey": key } })
-        };
-        let path = format!("/notices/{provider}/test");
-        assert_eq!(house.local.unsigned.call(Method::POST, &path, Some(&body)).await.unwrap().status, StatusCode::OK);
-        checks().await
-    };
-    assert_eq!(hint("worldpay-card").await, 0, "another provider's attempt");
-    assert_eq!(hint("worldpay-account").await, 1);
-    assert_eq!(hint("worldpay-account").await, 1, "not again so soon");
 }
 
 /// What waits for one provider is in nobody else's way.

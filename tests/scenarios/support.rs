@@ -168,7 +168,13 @@ impl Installation {
         let store = Store::open(&settings, vault).await.expect("a store");
         let meter = opentelemetry::global::meter("scenarios");
         let providers = Arc::new(Providers::new(&plan.providers).expect("providers"));
-        let rules = Rules { redispatch_first_ms: 1_000, redispatch_cap_ms: 60_000, dispatch_bound_ms: 3_600_000 };
+        let rules = Rules {
+            redispatch_first_ms: 1_000,
+            redispatch_cap_ms: 60_000,
+            dispatch_bound_ms: 3_600_000,
+            check_every_ms: 5_000,
+            references_kept_days: 400,
+        };
         let recorder = Recorder::new(store.clone(), providers, Metrics::new(&meter), &rules);
 
         let mut settings = json!({ "key_pepper": PEPPER, "key_cache_ms": 100 });

@@ -1,7 +1,9 @@
 //! Taking in a fact: load, decide, commit, and decide again when somebody else was faster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use domain::payout::attempt::Attempt;
 use domain::payout::{Declined, Fact, Payout, Plan, Verdict};
 use domain::schedule::Backoff;
 use jiff::SignedDuration;
@@ -24,6 +26,10 @@ pub struct Rules {
     pub redispatch_cap_ms: u64,
     /// How long a payout that cannot be brought to its provider is tried before it is rejected.
     pub dispatch_bound_ms: u64,
+    /// The shortest time between two looks at one payout that callers and hints cause. The looks of the plan do not count.
+    pub check_every_ms: u64,
+    /// How long the ids that providers make are kept: as long as a provider may tell of a payout by its own id only.
+    pub references_kept_days: u32,
 }
 
 /// Applies facts to payouts, the same way for everybody.
@@ -34,6 +40,9 @@ pub struct Recorder {
     pub metrics: Arc<Metrics>,
     redispatch: Backoff,
     dispatch_bound: SignedDuration,
+    /// The shortest time between two looks at one payout that somebody asks for.
+    pub check_every: SignedDuration,
+    references_kept: Duration,
 }
 
 /// What became of a fact.
@@ -56,6 +65,8 @@ impl Recorder {
             metrics,
             redispatch: Backoff { first: duration(rules.redispatch_first_ms), factor: 2, cap: duration(rules.redispatch_cap_ms) },
             dispatch_bound: duration(rules.dispatch_bound_ms),
+            check_every: duration(rules.check_every_ms),
+            references_kept: Duration::from_hours(u64::from(rules.references_kept_days) * 24),
         }
     }
 
@@ -63,14 +74,16 @@ impl Recorder {
     #[must_use]
     pub fn plan(&self, payout: &Payout) -> Plan {
         let provider = payout.attempt().map(|attempt| attempt.provider).or_else(|| payout.route.first().copied());
-        let (polling, last_words, cancelable) = provider.map_or_else(
-            || (domain::schedule::Polling { waits: Vec::new(), bound: self.dispatch_bound }, &[][..], false),
+        let (polling, last_words, cancelable, dispatch_bound) = provider.map_or_else(
+            || (domain::schedule::Polling { waits: Vec::new(), bound: self.dispatch_bound }, &[][..], false, self.dispatch_bound),
             |provider| {
                 let profile = self.providers.profile(provider, payout.mode);
-                (profile.polling, profile.last_words, profile.cancelable)
+                // Payouts of one balance go one after the other there, on business days: it takes longer until one of them cannot be brought there.
+                let bound = if profile.one_open_per_balance { self.dispatch_bound.max(profile.polling.bound) } else { self.dispatch_bound };
+                (profile.polling, profile.last_words, profile.cancelable, bound)
             },
         );
-        Plan { polling, last_words, cancelable, redispatch: self.redispatch.clone(), dispatch_bound: self.dispatch_bound }
+        Plan { polling, last_words, cancelable, redispatch: self.redispatch.clone(), dispatch_bound }
     }
 
     /// Applies a fact to a payout and commits what follows. On a newer record the decision is made again. Repeating a fact is harmless.
@@ -88,6 +101,7 @@ impl Recorder {
                 }
                 Verdict::Declined(declined) => return Ok(Recorded::Declined(*declined, Box::new(payout))),
             };
+            self.note_references(&payout, &step.payout).await?;
             match self.store.commit(step).await? {
                 Committed::Done => {
                     self.metrics.committed(&payout, step);
@@ -101,6 +115,18 @@ impl Recorder {
             }
         }
         Err(StoreError::Unavailable(None))
+    }
+
+    /// Enters the ids that a step has learnt into the directory, where their provider may name a payout by nothing else. Without a new one it asks nobody.
+    async fn note_references(&self, before: &Payout, after: &Payout) -> Result<(), StoreError> {
+        for attempt in &after.attempts {
+            let known = |made: &&Attempt| made.number == attempt.number && made.reference.is_some();
+            let Some(reference) = attempt.reference.as_ref().filter(|_| !before.attempts.iter().any(|made| known(&made))) else { continue };
+            if self.providers.profile(attempt.provider, after.mode).told_by_reference {
+                self.store.refer((attempt.provider, after.mode), reference, (after.id, attempt.number), self.references_kept).await?;
+            }
+        }
+        Ok(())
     }
 
     /// As [`Recorder::record`], and goes on trying while the store does not answer, as long as the caller lets it. For what a provider said:

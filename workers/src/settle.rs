@@ -1,25 +1,28 @@
 //! Settling notices: what a provider told us, as a fact about the payout it speaks of.
+//!
+//! What is evidence is recorded as it is. What is only a hint leads to a look here and now, and the answer is recorded as if the provider had told it: so
+//! hints, which anybody may send to some addresses, change nothing about the plan of polls, never lead to a send, and leave no trace unless there is news.
 
 use std::sync::Arc;
 
-use domain::fact::{Provider, Source, Told};
+use domain::fact::{About, Look, Provider, Report, Source};
 use domain::id::Mode;
-use domain::payout::{Fact, Payout, What};
-use jiff::SignedDuration;
+use domain::payout::{Fact, Payout, Verdict, What};
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
 
-use crate::execute::{Payouts, later};
+use crate::execute::{Payouts, inquiry, later};
 use crate::queue::{Job, Lease};
-use crate::store::StoreError;
 use crate::store::lanes::{SettleWork, Ticket};
 use crate::store::notices::Settled;
+use crate::store::{Store, StoreError};
 use crate::trace;
 
 /// A notice may be faster than our own write. After this time without its payout it is an orphan.
 const ORPHAN_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// What a verified notice says, as it is stored between the request that brought it and its settlement.
+/// What a notice says, as it is stored between the request that brought it and its settlement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredNotice {
@@ -28,7 +31,55 @@ pub struct StoredNotice {
     pub provider: Provider,
     /// Whose keys verified it. A notice of the provider's test environment says nothing about a live payout.
     pub mode: Mode,
-    pub told: Told,
+    pub about: About,
+    /// Verified evidence; `None` for a hint, which is an occasion to look.
+    pub report: Option<Report>,
+}
+
+/// Where a notice leads.
+enum Addressed {
+    /// To an attempt, by its number.
+    Found(Box<Payout>, u8),
+    /// To nothing that is here, perhaps not yet.
+    Unknown,
+    /// To nothing of ours: its key is none that we can have made, or of an attempt at another provider.
+    Foreign,
+}
+
+impl StoredNotice {
+    #[must_use]
+    pub const fn new(provider: Provider, mode: Mode, about: About, report: Option<Report>) -> Self {
+        Self { v: 2, provider, mode, about, report }
+    }
+
+    async fn addressed(&self, store: &Store) -> Result<Addressed, StoreError> {
+        let here = match &self.about {
+            About::Key(key) => match key.payout_and_attempt().filter(|(payout, _)| store.shards().contains(payout.shard())) {
+                Some(here) => here,
+                None => return Ok(Addressed::Foreign),
+            },
+            About::Reference(reference) => match store.referred(self.provider, self.mode, reference).await? {
+                Some(here) => here,
+                None => return Ok(Addressed::Unknown),
+            },
+        };
+        let (id, attempt) = here;
+        Ok(match store.load(id).await?.filter(|payout| payout.mode == self.mode) {
+            None => Addressed::Unknown,
+            // The signature proves which provider speaks, and it speaks for its own attempts only.
+            Some(payout) if payout.provider_of(attempt) != Some(self.provider) => Addressed::Foreign,
+            Some(payout) => Addressed::Found(Box::new(payout), attempt),
+        })
+    }
+}
+
+/// As long again as it has waited already, from a second to an hour; after a day it is an orphan.
+fn put_off(work: &SettleWork, now: Timestamp) -> Settled {
+    let age = now.duration_since(work.at);
+    if age >= ORPHAN_AFTER {
+        return Settled::Orphan;
+    }
+    Settled::RetryAt(later(now, age.clamp(SignedDuration::from_secs(1), SignedDuration::from_hours(1))))
 }
 
 /// Settles one notice.
@@ -37,22 +88,22 @@ pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
     let id = work.id;
     if work.times_leased > context.settings.leases_max {
         tracing::error!(notice.id = %id, "a notice was leased again and again; it is put aside as an orphan");
-        match context.recorder.store.settled(id, lease.ticket(), Settled::Orphan).await {
+        match context.recorder.store.settled(&work, lease.ticket(), Settled::Orphan).await {
             Ok(()) => lease.settled(),
             Err(error) => tracing::warn!(notice.id = %id, %error, "a notice could not be put aside; its lease will lead back to it"),
         }
         return;
     }
-    let span = tracing::debug_span!("notice.settle", notice.id = %id, payout.id = tracing::field::Empty);
+    let span = tracing::info_span!("notice.settle", notice.id = %id, payout.id = tracing::field::Empty);
     // Before the span is entered for the first time: from then on it belongs to the trace that it was begun in.
     let addressed = context.addressed(&work).await;
-    if let Ok(Addressed { found: Some((payout, _)), .. }) = &addressed {
+    if let Ok((_, Addressed::Found(payout, _))) = &addressed {
         span.record("payout.id", tracing::field::display(payout.id));
         trace::continues(&span, payout.trace.as_deref());
     }
     async {
         let settled = match addressed {
-            Ok(addressed) => context.settle(&work, &lease, addressed).await,
+            Ok((notice, addressed)) => context.settle(&work, &lease, notice, addressed).await,
             Err(error) => Err(error),
         };
         match settled {
@@ -64,47 +115,73 @@ pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
     .await;
 }
 
-/// A notice and the payout that it speaks of.
-struct Addressed {
-    notice: StoredNotice,
-    /// Whether its key can be one of ours, on a shard of ours, and is not known to be of an attempt at another provider.
-    ours: bool,
-    /// With the number of the attempt.
-    found: Option<(Payout, u8)>,
-}
-
 impl Payouts {
-    async fn addressed(&self, work: &SettleWork) -> Result<Addressed, StoreError> {
-        let store = &self.recorder.store;
+    async fn addressed(&self, work: &SettleWork) -> Result<(StoredNotice, Addressed), StoreError> {
         let notice: StoredNotice = serde_json::from_slice(&work.body).map_err(|error| StoreError::Corrupt(format!("notice {}: {error}", work.id)))?;
-        let here = notice.told.key.payout_and_attempt().filter(|(payout, _)| store.shards().contains(payout.shard()));
-        let found = match here {
-            Some((id, attempt)) => store.load(id).await?.filter(|payout| payout.mode == notice.mode).map(|payout| (payout, attempt)),
-            None => None,
-        };
-        // The signature proves which provider speaks, and it speaks for its own attempts only.
-        let of_another = found.as_ref().is_some_and(|(payout, attempt)| payout.provider_of(*attempt) != Some(notice.provider));
-        Ok(Addressed { ours: here.is_some() && !of_another, found: found.filter(|_| !of_another), notice })
+        let addressed = notice.addressed(&self.recorder.store).await?;
+        Ok((notice, addressed))
     }
 
-    async fn settle(&self, work: &SettleWork, lease: &Lease<Ticket>, Addressed { notice, ours, found }: Addressed) -> Result<(), StoreError> {
+    async fn settle(&self, work: &SettleWork, lease: &Lease<Ticket>, notice: StoredNotice, addressed: Addressed) -> Result<(), StoreError> {
         let store = &self.recorder.store;
-        let outcome = if let Some((payout, attempt)) = found {
-            let fact = Fact::new(Source::Notice, What::Reported { attempt, report: notice.told.report });
-            self.recorder.record(payout, &fact).await?;
-            fail::fail_point!("notice-not-settled");
-            Settled::Done
-        } else {
-            let now = store.clock().now();
-            let age = now.duration_since(work.at);
-            if !ours || age >= ORPHAN_AFTER {
-                tracing::warn!(notice.id = %work.id, "a notice speaks of a payout that is not here");
-                Settled::Orphan
-            } else {
-                // As long again as it has waited already, from a second to an hour.
-                Settled::RetryAt(later(now, age.clamp(SignedDuration::from_secs(1), SignedDuration::from_hours(1))))
+        let now = store.clock().now();
+        let outcome = match (addressed, notice.report) {
+            (Addressed::Found(payout, attempt), Some(report)) => {
+                let fact = Fact::new(Source::Notice, What::Reported { attempt, report });
+                self.recorder.record(*payout, &fact).await?;
+                fail::fail_point!("notice-not-settled");
+                Settled::Done
             }
+            (Addressed::Found(payout, attempt), None) => match self.follow(*payout, attempt).await? {
+                Some(settled) => settled,
+                None => put_off(work, now),
+            },
+            (Addressed::Unknown, _) => put_off(work, now),
+            (Addressed::Foreign, _) => Settled::Orphan,
         };
-        store.settled(work.id, lease.ticket(), outcome).await
+        if outcome == Settled::Orphan {
+            tracing::warn!(notice.id = %work.id, "a notice speaks of a payout that is not here, or that its provider does not show");
+        }
+        store.settled(work, lease.ticket(), outcome).await
+    }
+
+    /// Looks at the attempt that a hint names, unless somebody has just had a look asked for: then later. `None` if the provider gave no answer.
+    async fn follow(&self, payout: Payout, number: u8) -> Result<Option<Settled>, StoreError> {
+        let store = &self.recorder.store;
+        let every = self.recorder.check_every;
+        let attempt = payout.attempts.iter().find(|made| made.number == number);
+        let Some(attempt) = attempt.filter(|_| payout.is_checkable()) else {
+            // Before its answer is there the polls are still to come; once it has ended there is nothing to learn.
+            return Ok(Some(Settled::Followed { again: later(store.clock().now(), every) }));
+        };
+        if let Some(wait) = store.claim_look(payout.id, every).await? {
+            return Ok(Some(Settled::RetryAt(later(store.clock().now(), wait))));
+        }
+        // The bytes that are kept are those of the latest attempt.
+        let is_latest = payout.attempt().is_some_and(|latest| latest.number == number);
+        let request = if is_latest { store.request(payout.id).await?.unwrap_or_default() } else { Vec::new() };
+        let look = self.recorder.providers.look(attempt.provider, payout.mode, &inquiry(attempt, &request)).await;
+        self.recorder.metrics.looked(attempt.provider, &look);
+        let again = later(store.clock().now(), every);
+        match look {
+            Look::Found(report) => {
+                let fact = Fact::new(Source::Notice, What::Reported { attempt: number, report });
+                if self.is_news(&payout, &fact) {
+                    self.recorder.record(payout, &fact).await?;
+                }
+                Ok(Some(Settled::Followed { again }))
+            }
+            // That it is not known is for the plan of polls to judge.
+            Look::NotFound => Ok(Some(Settled::Followed { again })),
+            Look::Nothing { .. } => Ok(None),
+        }
+    }
+
+    /// Whether a fact adds anything to the record.
+    fn is_news(&self, payout: &Payout, fact: &Fact) -> bool {
+        match payout.apply(fact, &self.recorder.plan(payout), self.recorder.store.clock().now()) {
+            Verdict::Known(step) => (&step.payout.attempts, &step.payout.contradictions) != (&payout.attempts, &payout.contradictions),
+            Verdict::Moved(_) | Verdict::Refused(..) | Verdict::Declined(_) => true,
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod notices;
 pub mod payouts;
 pub mod private_server;
+pub mod references;
 pub mod subscriptions;
 pub mod vault;
 pub mod vitals;
@@ -112,6 +113,7 @@ struct Scripts {
     give_back_relay: Script,
     relayed: Script,
     remember: Script,
+    look: Script,
     settled: Script,
     subscribe: Script,
     heard: Script,
@@ -207,6 +209,7 @@ impl Store {
                     give_back_relay: Script::new(include_str!("store/give_back_relay.lua")),
                     relayed: Script::new(include_str!("store/relayed.lua")),
                     remember: Script::new(include_str!("store/remember.lua")),
+                    look: Script::new(include_str!("store/look.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),
                     subscribe: Script::new(include_str!("store/subscribe.lua")),
                     heard: Script::new(include_str!("store/heard.lua")),

@@ -8,7 +8,7 @@ use domain::delivery::{Attempt, Attempted, Decision, Delivery};
 use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, StatementReference};
 use domain::event::EventType;
 use domain::fact::{Provider, Reason, Source};
-use domain::id::{BatchId, DeliveryId, Mode, PartyId, PayoutId, Shard, SubscriptionId};
+use domain::id::{BatchId, DeliveryId, Mode, NoticeId, PartyId, PayoutId, Shard, SubscriptionId};
 use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Order, Payout, Plan, Step, Verdict, What};
@@ -24,7 +24,8 @@ use workers::queue::{self, Queue, Source as _};
 use workers::store::batches::{Accepted, ExpandLane, Expanded};
 use workers::store::freeze::Freeze;
 use workers::store::groups::{Begun, GroupLane, Phase};
-use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayWork, Token};
+use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayWork, SettleLane, Token};
+use workers::store::notices::{Remembered, Settled, Worth};
 use workers::store::payouts::{Committed, Opened, Permit, Permitted};
 use workers::store::private_server::{Fsync, PrivateServer};
 use workers::store::vault::Vault;
@@ -658,4 +659,21 @@ async fn a_group_is_closed_or_begun_and_never_both() {
     assert_eq!(store.close_group(group.id(), &held).await.unwrap(), Some(Phase::Closed));
     assert_eq!(store.begin_group(&group, &held, b"bytes").await.unwrap(), Begun::Lost);
     assert_eq!(store.group_request(group.id()).await.unwrap(), None);
+}
+
+/// A hint that comes while the look that it caused is under way may tell of something newer: it leads to another look. Nothing stays of one that was followed.
+#[tokio::test]
+async fn a_hint_that_comes_again_meanwhile_is_followed_again() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let id = NoticeId::derive("worldpay-account", "test:hint:key", Shard::new(0));
+    let settle = SettleLane(lane(store));
+    assert_eq!(store.remember(id, Worth::Hint, b"look").await.unwrap(), Remembered::New);
+    let (work, ticket) = settle.lease(10).await.unwrap().items.remove(0);
+    assert_eq!(store.remember(id, Worth::Hint, b"look").await.unwrap(), Remembered::Known);
+    let again = store.clock().now();
+    store.settled(&work, &ticket, Settled::Followed { again }).await.unwrap();
+    let (work, ticket) = settle.lease(10).await.unwrap().items.remove(0);
+    store.settled(&work, &ticket, Settled::Followed { again }).await.unwrap();
+    assert!(settle.lease(10).await.unwrap().items.is_empty());
+    assert_eq!(store.remember(id, Worth::Hint, b"look").await.unwrap(), Remembered::New, "forgotten");
 }

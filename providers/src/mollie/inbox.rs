@@ -4,22 +4,22 @@
 //! times and there may be several secrets while one replaces another, and **one pair that matches is enough** (H). There is no timestamp in it, so a copy of an
 //! old notice verifies for ever: the event's id tells it apart, and an old status changes nothing about a payout that went on.
 //!
-//! A notice comes in three forms. A snapshot holds the payout and is evidence about the key in its description. A simple one names the payout only, and a payout
-//! with a description of somebody else's making cannot be placed: both are a [`Hint`] to look. A bare payout without an envelope is read as a snapshot.
+//! A notice comes in three forms. A snapshot holds the payout and is evidence, about the key in its description, or about the provider's id where that is
+//! of somebody else's making. A simple one names the payout only and is an occasion to look. A bare payout without an envelope is read as a snapshot.
 
 use std::fmt::Write as _;
 
 use aws_lc_rs::hmac;
 use bytes::Bytes;
-use domain::fact::{ProviderReference, Told};
+use domain::fact::{About, ProviderReference, Told};
 use domain::id::Mode;
 use http::{HeaderMap, HeaderName, Method};
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Settings, SetupError, wire};
+pub use crate::Notice;
 use crate::reading::{is_plain_id, sanitised};
-pub use crate::{Hint, Notice};
 
 /// The header of a webhook's signature (H).
 pub const SIGNATURE: HeaderName = HeaderName::from_static("x-mollie-signature");
@@ -66,6 +66,12 @@ impl Inbox {
             if secret.is_empty() { Err(SetupError::Missing("webhook_secrets")) } else { Ok(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())) }
         };
         Ok(Self { secrets: secrets.map(key).collect::<Result<_, _>>()?, mode })
+    }
+
+    /// The headers of which a webhook needs one.
+    #[must_use]
+    pub fn proofs(&self) -> Vec<HeaderName> {
+        vec![SIGNATURE]
     }
 
     /// Verifies a request over its raw bytes, then reads it. Reading the same request again gives the same notice.
@@ -118,9 +124,9 @@ fn notice(body: &[u8], mode: Mode) -> Result<Notice, NoticeError> {
     let value: serde_json::Value = serde_json::from_slice(body).map_err(|_| NoticeError::Unreadable("not JSON"))?;
     if value.get("resource").and_then(serde_json::Value::as_str) == Some("payout") {
         let payout: wire::Payout = serde_json::from_value(value).map_err(|_| NoticeError::Unreadable("the payout"))?;
-        let (told, hint) = about(&payout, mode)?;
+        let (told, hint) = (about(&payout, mode)?, None);
         let event_type = format!("payout.{}", sanitised(&payout.status));
-        return Ok(Notice { dedupe_id: hex(&Sha256::digest(body)), event_type, told, hint });
+        return Ok(Notice { dedupe_id: hex(&Sha256::digest(body)), event_type, told, hint, signed: true });
     }
     let event: wire::Event = serde_json::from_value(value).map_err(|_| NoticeError::Unreadable("the envelope"))?;
     if event.id.is_empty() || event.id.len() > MAX_ID || event.event_type.is_empty() {
@@ -132,25 +138,23 @@ fn notice(body: &[u8], mode: Mode) -> Result<Notice, NoticeError> {
             if payout.id != event.entity_id {
                 return Err(NoticeError::Unreadable("entityId"));
             }
-            about(&payout, mode)?
+            (about(&payout, mode)?, None)
         }
-        (true, None) if is_plain_id(&event.entity_id) => (None, Some(Hint::Reference(ProviderReference(event.entity_id)))),
+        (true, None) if is_plain_id(&event.entity_id) => (None, Some(About::Reference(ProviderReference(event.entity_id)))),
         (true, None) => return Err(NoticeError::Unreadable("entityId")),
         (false, _) => (None, None),
     };
-    Ok(Notice { dedupe_id: event.id, event_type: sanitised(&event.event_type), told, hint })
+    Ok(Notice { dedupe_id: event.id, event_type: sanitised(&event.event_type), told, hint, signed: true })
 }
 
-fn about(payout: &wire::Payout, mode: Mode) -> Result<(Option<Told>, Option<Hint>), NoticeError> {
+fn about(payout: &wire::Payout, mode: Mode) -> Result<Option<Told>, NoticeError> {
     if payout.mode != mode.as_str() {
         return Err(NoticeError::Unreadable("of the other mode"));
     }
     let report = super::report(payout).ok_or(NoticeError::Unreadable("id or amount"))?;
     let key = payout.description.as_deref().and_then(wire::described_key);
-    Ok(match key {
-        Some(key) => (Some(Told { key, report }), None),
-        None => (None, report.reference.map(Hint::Reference)),
-    })
+    let about = key.map(About::Key).or_else(|| report.reference.clone().map(About::Reference));
+    Ok(about.map(|about| Told { about, report }))
 }
 
 #[cfg(test)]
@@ -216,7 +220,7 @@ mod tests {
     fn snapshots_are_evidence_and_ids_are_hints() {
         let completed = notice(&fixture("notice-completed")).expect("reads");
         let told = completed.told().expect("evidence");
-        assert_eq!(told.key.to_string(), "7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e20");
+        assert_eq!(told.about, About::Key("7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e20".parse().expect("a key")));
         assert_eq!((&told.report.status, told.report.amount.map(domain::money::Money::minor)), (&Status::Settled, Some(1000)));
         assert_eq!(told.report.at, Some("2026-05-21T14:02:00Z".parse().expect("a timestamp")));
         assert_eq!((completed.dedupe_id(), completed.event_type(), completed.hint()), ("event_GvJ8WHrp5isUdRub9CJyH", "payout.completed", None));
@@ -224,7 +228,7 @@ mod tests {
         assert_eq!(returned.told().expect("evidence").report.status, Status::Returned { reason: Reason::new("returned") });
 
         let simple = notice(&fixture("notice-simple")).expect("reads");
-        let reference = Hint::Reference(ProviderReference("payout_Xa1Mq8".to_owned()));
+        let reference = About::Reference(ProviderReference("payout_Xa1Mq8".to_owned()));
         assert_eq!((simple.told(), simple.hint(), simple.event_type()), (None, Some(&reference), "payout.canceled"));
 
         let bare = notice(&fixture("payout-completed")).expect("reads");
@@ -232,10 +236,10 @@ mod tests {
         assert_eq!(notice(&fixture("payout-completed")), Ok(bare.clone()), "the same again");
         assert_ne!(notice(&fixture("payout-returned")).expect("reads").dedupe_id(), bare.dedupe_id());
 
-        // A payout that somebody else made can only be looked at.
+        // Without our key it is told about the provider's id.
         let theirs = String::from_utf8(fixture("notice-completed")).expect("text").replace("Week 12 7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e20", "Weekly");
         let theirs = notice(theirs.as_bytes()).expect("reads");
-        assert_eq!((theirs.told(), theirs.hint()), (None, Some(&reference)));
+        assert_eq!((theirs.told().map(|told| (&told.about, &told.report.status)), theirs.hint()), (Some((&reference, &Status::Settled)), None));
     }
 
     #[test]

@@ -210,9 +210,12 @@ impl ErrorBody {
     }
 }
 
+/// The code of the reason that is about another payout: an earlier one of the balance waits for its day.
+pub const ALREADY_SCHEDULED: &str = "payout_already_scheduled";
+
 /// The documented reasons (H), by words of their sentences (ASSUMED).
 const REFUSALS: [(&str, &str); 7] = [
-    ("already scheduled", "payout_already_scheduled"),
+    ("already scheduled", ALREADY_SCHEDULED),
     ("insufficient", "insufficient_funds"),
     ("not active", "balance_inactive"),
     ("blocked", "payouts_blocked"),

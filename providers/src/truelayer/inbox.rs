@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::fact::{Reason, Report, Status, Told};
+use domain::fact::{About, Reason, Report, Status, Told};
 use domain::id::{Mode, ProviderKey};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 pub use super::proof::NoticeError;
 use super::proof::{KeySource, Proof};
@@ -37,6 +37,12 @@ impl Inbox {
         Ok(Self { proof: Proof::new(&keys, mode, settings.accept_legacy_notices)? })
     }
 
+    /// The headers of which a webhook needs one.
+    #[must_use]
+    pub fn proofs(&self) -> Vec<HeaderName> {
+        self.proof.headers()
+    }
+
     /// Verifies a request over its raw bytes, then reads it. `path` is the path that the provider called, without query.
     ///
     /// Takes at most a few seconds, when keys have to be fetched. Reading the same request again gives the same notice.
@@ -63,7 +69,7 @@ fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
         }
         Some(_) | None => None,
     };
-    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told, hint: None })
+    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told, hint: None, signed: true })
 }
 
 /// `payout_returned` is ASSUMED, as is that a return may come as a failure with the reason `returned`; so are the names of reasons and most timestamps.
@@ -78,7 +84,7 @@ fn told(word: &str, body: &wire::EventBody) -> Told {
         _ => (super::status(word, reason), body.failed_at),
     };
     let report = Report { status, provider_status: word.to_owned(), at: at.map(|moment| moment.0), reference: None, amount: None };
-    Told { key: ProviderKey::from_uuid(body.transaction_id), report }
+    Told { about: About::Key(ProviderKey::from_uuid(body.transaction_id)), report }
 }
 
 #[cfg(test)]
@@ -104,7 +110,7 @@ mod tests {
         ] {
             let notice = read(&format!("notice-payout-{name}"));
             let told = notice.told().expect(name);
-            assert_eq!(told.key.to_string(), "7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e21");
+            assert_eq!(told.about, About::Key("7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e21".parse().expect("a key")));
             assert_eq!(told.report.status, status);
             assert_eq!(told.report.provider_status, name);
             assert_eq!(told.report.at, Some(at.parse().expect("a timestamp")));

@@ -59,6 +59,11 @@ impl Proof {
         Ok(Self { keys, accept_legacy })
     }
 
+    /// The headers of which a webhook needs one.
+    pub(crate) fn headers(&self) -> Vec<HeaderName> {
+        if self.accept_legacy { vec![REQUEST_SIGNATURE, BODY_SIGNATURE] } else { vec![REQUEST_SIGNATURE] }
+    }
+
     /// Verifies a request over its raw bytes. `path` is the path that the provider called, without query.
     ///
     /// Takes at most a few seconds, when keys have to be fetched.

@@ -1,20 +1,20 @@
 //! Webhooks of TrueLayer's Payouts API v3: the proof is that of v1, in `truelayer/proof.rs`, and only its newer generation is accepted.
 //!
 //! Only `payout_executed` and `payout_failed` are sent (H). A failure with the reason `returned` is authoritative even while a look still says executed.
-//! Our key comes back in the metadata; a notice without it is a [`Hint`] to look by the provider's id.
+//! Our key comes back in the metadata; a notice without it names the provider's id only.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::fact::{ProviderReference, Report, Told};
+use domain::fact::{About, ProviderReference, Report, Told};
 use domain::id::Mode;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::{Settings, SetupError, wire};
+pub use crate::Notice;
 use crate::reading::{is_plain_id, sanitised};
 pub use crate::truelayer::inbox::NoticeError;
 use crate::truelayer::proof::{KeySource, Proof};
-pub use crate::{Hint, Notice};
 
 /// Reads and verifies webhooks. One per account; cheap to share, and it keeps a cache of the provider's keys.
 pub struct Inbox {
@@ -36,6 +36,12 @@ impl Inbox {
     pub fn new(settings: &Settings, mode: Mode) -> Result<Self, SetupError> {
         let keys = KeySource { jku: &settings.jku, limits: settings.limits(), refetch: Duration::from_millis(settings.jwks_refetch_ms) };
         Ok(Self { proof: Proof::new(&keys, mode, false)? })
+    }
+
+    /// The headers of which a webhook needs one.
+    #[must_use]
+    pub fn proofs(&self) -> Vec<HeaderName> {
+        self.proof.headers()
     }
 
     /// Verifies a request over its raw bytes, then reads it. `path` is the path that the provider called, without query.
@@ -60,24 +66,20 @@ fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
     let (word, at) = match event.event_type.as_str() {
         "payout_executed" => ("executed", event.executed_at),
         "payout_failed" => ("failed", event.failed_at),
-        _ => return Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told: None, hint: None }),
+        _ => return Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told: None, hint: None, signed: true }),
     };
     let id = event.payout_id.filter(|id| is_plain_id(id)).ok_or(NoticeError::Unreadable("payout_id"))?;
     let reference = ProviderReference(id);
-    let (told, hint) = match event.metadata.as_ref().and_then(wire::key_in) {
-        Some(key) => {
-            let report = Report {
-                status: super::status(word, event.failure_reason.as_deref()),
-                provider_status: word.to_owned(),
-                at: at.map(|moment| moment.0),
-                reference: Some(reference),
-                amount: None,
-            };
-            (Some(Told { key, report }), None)
-        }
-        None => (None, Some(Hint::Reference(reference))),
+    let about = event.metadata.as_ref().and_then(wire::key_in).map_or_else(|| About::Reference(reference.clone()), About::Key);
+    let report = Report {
+        status: super::status(word, event.failure_reason.as_deref()),
+        provider_status: word.to_owned(),
+        at: at.map(|moment| moment.0),
+        reference: Some(reference),
+        amount: None,
     };
-    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told, hint })
+    let told = Some(Told { about, report });
+    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told, hint: None, signed: true })
 }
 
 #[cfg(test)]
@@ -103,7 +105,7 @@ mod tests {
         ] {
             let notice = read(&format!("notice-payout-{name}"));
             let told = notice.told().expect(name);
-            assert_eq!(told.key.to_string(), "7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e20");
+            assert_eq!(told.about, About::Key("7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e20".parse().expect("a key")));
             assert_eq!((&told.report.status, told.report.at), (&status, Some(at.parse().expect("a timestamp"))));
             assert_eq!(told.report.reference, Some(ProviderReference("0cd1b0f7-71bc-4d24-b209-95259dadcc20".to_owned())));
             assert_eq!((notice.event_type(), notice.hint()), (event_type, None));
@@ -117,10 +119,11 @@ mod tests {
             event.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
             notice(event.to_string().as_bytes())
         };
+        let by_their_id = About::Reference(ProviderReference("p1".to_owned()));
         let nameless = with(json!({})).expect("reads");
-        assert_eq!((nameless.told(), nameless.hint()), (None, Some(&Hint::Reference(ProviderReference("p1".to_owned())))));
+        assert_eq!(nameless.told().map(|told| (&told.about, &told.report.status)), Some((&by_their_id, &Status::Settled)));
         for metadata in [json!({"payrelay_key": "x"}), json!({"other": "7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e20"}), json!([]), json!({"a": 1})] {
-            assert!(with(json!({"metadata": metadata})).expect("reads").hint().is_some(), "{metadata}");
+            assert_eq!(with(json!({"metadata": metadata})).expect("reads").told().map(|told| &told.about), Some(&by_their_id), "{metadata}");
         }
         let key = json!({"payrelay_key": "7c0a3f52-94f1-4be0-8d1c-5a9d0c6f7e20"});
         let bare = with(json!({"type": "payout_failed", "metadata": key, "failed_at": 7, "beneficiary": {"type": "x"}})).expect("reads");

@@ -280,7 +280,10 @@ impl Course for Sandbox {
     }
 
     async fn tell(&self, told: &Told, forged: bool) {
-        let Some(event) = event(told, forged) else { return };
+        let Some(mut event) = event(told, forged) else { return };
+        if !self.shared.settings.tells_metadata {
+            event.metadata = None;
+        }
         let Ok(body) = serde_json::to_vec(&event).map(Bytes::from) else { return };
         let jku = self.jku();
         let call = |client: &Client| self.shared.keys.signed(NoticeSignature::Request, client, &jku, &body, forged).ok();

@@ -180,6 +180,7 @@ pub fn profile(provider: Provider) -> Profile {
         limits: profile::Limits { beneficiary_name: 140, reference: MAX_NARRATIVE },
         destinations: &["iban", "sort_code_account_number", "routing_number_account_number"],
         notices: NoticeProof::None,
+        told_by_reference: true,
         unavailable_means_unprocessed: false,
         side_effects: &[],
         cut_offs: &[],

@@ -176,11 +176,15 @@ pub fn profile_of(provider: Provider, version: ApiVersion) -> Profile {
         limits: profile::Limits { beneficiary_name: 140, reference: wire::MAX_NARRATIVE },
         destinations: &["card", "card_token", "network_token", "apple_pay"],
         notices: NoticeProof::SharedSecret,
+        told_by_reference: false,
         unavailable_means_unprocessed: false,
         side_effects: &[],
         cut_offs: &[],
     }
 }
+
+/// The last words of fast access alone. A basic disbursement, which fast access falls back to unless that is switched off, ends at `requestReceived` (H).
+const FAST_LAST_WORDS: [&str; 3] = ["approved", "disbursed", "refused"];
 
 /// The client of one account. Knows nothing of payouts' states: same question, same translation, however often.
 pub struct Client {
@@ -205,6 +209,9 @@ impl Client {
         let access = Access::new(&settings.access, mode)?;
         request::check(&settings)?;
         let mut profile = profile_of(provider, settings.version).with(&settings.profile);
+        if settings.endpoint == Endpoint::FastAccess && settings.fallback_to_basic == Some(false) {
+            profile.last_words = &FAST_LAST_WORDS;
+        }
         if settings.event_keys.is_empty() {
             profile.notices = NoticeProof::None;
         }

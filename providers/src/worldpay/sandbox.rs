@@ -115,7 +115,13 @@ impl Sandbox {
         let forger = Keyring::new(&forged.collect::<Vec<_>>())?;
         let sender = |api, url: &Option<String>| {
             let outbox = Outbox::new(url.as_deref(), retries).map_err(OpenError::NoticeUrl)?;
-            Ok::<_, OpenError>(Sender { api, keys: Keyring::new(&settings.event_keys)?, forger: forger.clone(), outbox })
+            Ok::<_, OpenError>(Sender {
+                api,
+                keys: Keyring::new(&settings.event_keys)?,
+                forger: forger.clone(),
+                outbox,
+                tells_reference: settings.tells_reference,
+            })
         };
         let pays_repeats = [settings.pays_account_repeats, !settings.rejects_card_repeats];
         let shared = Shared {

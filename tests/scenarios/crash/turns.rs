@@ -1,6 +1,6 @@
 //! The same witnesses, with workers in this process that are cranked turn by turn: time is moved, not waited for.
 
-use domain::fact::{Report, Status, Told};
+use domain::fact::{About, ProviderReference, Report, Status};
 use domain::id::{NoticeId, ProviderKey};
 use payrelay::config::Config;
 use payrelay::run;
@@ -8,7 +8,7 @@ use workers::lanes::Lanes;
 use workers::queue::Turn;
 use workers::settle::StoredNotice;
 use workers::store::freeze::Freeze;
-use workers::store::notices::Remembered;
+use workers::store::notices::{Remembered, Worth};
 use workers::store::vitals::Vitals;
 
 use super::*;
@@ -180,14 +180,18 @@ async fn a_notice_that_cannot_be_settled_ends_as_an_orphan() {
     let lanes = site.cranked(&site.local.config).await;
     let store = &lanes.payouts.recorder.store;
     let id = NoticeId::derive("truelayer", "poison", store.shards().all().next().unwrap());
-    assert_eq!(store.remember(id, b"written by a later version").await.unwrap(), Remembered::New);
+    assert_eq!(store.remember(id, Worth::Evidence, b"written by a later version").await.unwrap(), Remembered::New);
     for _ in 0..2 {
         assert_ne!(after(STEP, &lanes).await, Turn::Idle);
         assert_eq!(site.notices().await, (1, 0), "it is tried again");
     }
     after(STEP, &lanes).await;
     assert_eq!(site.notices().await, (0, 1));
-    assert_eq!(store.remember(id, b"written by a later version").await.unwrap(), Remembered::Known, "the provider's repeats do not bring it back");
+    assert_eq!(
+        store.remember(id, Worth::Evidence, b"written by a later version").await.unwrap(),
+        Remembered::Known,
+        "the provider's repeats do not bring it back"
+    );
     assert_eq!(after(STEP, &lanes).await, Turn::Idle);
 }
 
@@ -200,13 +204,21 @@ async fn a_notice_waits_a_day_for_its_payout_however_often_it_is_tried() {
     let party = &site.local.config.ingress.default_party;
     let payout = PayoutId::derive(party, Mode::Test, "not here yet", store.shards());
     let report = Report { status: Status::Settled, provider_status: "settled".to_owned(), at: None, reference: None, amount: None };
-    let told = Told { key: ProviderKey::derive(payout, 1), report };
-    let notice = StoredNotice { v: 1, provider: Provider::Truelayer, mode: Mode::Test, told };
-    store.remember(NoticeId::derive("truelayer", "early", payout.shard()), &serde_json::to_vec(&notice).unwrap()).await.unwrap();
+    let by_their_id = About::Reference(ProviderReference("not told yet".to_owned()));
+    for (name, about, report, worth) in
+        [("early", About::Key(ProviderKey::derive(payout, 1)), Some(report), Worth::Evidence), ("theirs", by_their_id.clone(), None, Worth::Hint)]
+    {
+        let notice = StoredNotice::new(Provider::Truelayer, Mode::Test, about, report);
+        store.remember(NoticeId::derive("truelayer", name, payout.shard()), worth, &serde_json::to_vec(&notice).unwrap()).await.unwrap();
+    }
     for _ in 0..23 {
         assert_ne!(after(Duration::from_hours(1), &lanes).await, Turn::Idle);
-        assert_eq!(site.notices().await, (1, 0));
+        assert_eq!(site.notices().await, (2, 0));
     }
     after(Duration::from_hours(2), &lanes).await;
-    assert_eq!(site.notices().await, (0, 1));
+    assert_eq!(site.notices().await, (0, 2));
+    // A hint that was put aside is no memory that keeps the next one away.
+    let notice = StoredNotice::new(Provider::Truelayer, Mode::Test, by_their_id, None);
+    let id = NoticeId::derive("truelayer", "theirs", payout.shard());
+    assert_eq!(store.remember(id, Worth::Hint, &serde_json::to_vec(&notice).unwrap()).await.unwrap(), Remembered::New);
 }

@@ -61,18 +61,32 @@ async fn documented_refusals_have_their_codes() {
     assert_eq!(house.becomes(paid, &["rejected", "settled", "in_review"]).await, "settled", "with the cause gone");
 }
 
-/// Mollie takes one payout of a balance for its next day, and refuses others until that has begun.
+/// Mollie takes one payout of a balance for its next day. Others wait until that has begun, and can be taken back meanwhile.
 #[tokio::test]
 async fn mollie_takes_one_payout_of_a_balance_a_day() {
-    let house = House::with(chaos::SHORT, "", |settings| {
+    let house = House::with(chaos::SHORT, "providers.mollie_test.scheduled_wait_ms = 1000\n", |settings| {
         quick(settings);
-        (settings.mollie.one_per_balance, settings.mollie.initiate_after_ms) = (true, 2_000);
+        // Asked again about the same key it gives the same answer, for an hour in real life.
+        (settings.mollie.one_per_balance, settings.mollie.initiate_after_ms, settings.mollie.remembered_ms) = (true, 3_000, 500);
     })
     .await;
-    let first = Uuid::new_v4();
-    house.local.caller.expect(Method::POST, "/v1/payouts", Some(&order(Provider::Mollie, first, 500))).await.unwrap();
+    let ask = async || {
+        let transaction = Uuid::new_v4();
+        house.local.caller.expect(Method::POST, "/v1/payouts", Some(&order(Provider::Mollie, transaction, 500))).await.unwrap();
+        transaction
+    };
+    let first = ask().await;
     house.becomes(first, &["authorised"]).await;
-    assert_eq!(house.refused(Provider::Mollie, |_| {}).await, "payout_already_scheduled");
-    assert_eq!(house.becomes(first, &["settled", "failed", "in_review"]).await, "settled");
-    assert_eq!(house.movements(first), 1);
+    let (second, third) = (ask().await, ask().await);
+    for waiting in [second, third] {
+        assert_eq!(house.becomes(waiting, &["scheduled", "rejected", "failed", "in_review"]).await, "scheduled");
+    }
+    house.local.unsigned.expect(Method::POST, &format!("/v1/payouts/{third}/cancel"), Some(&json!({}))).await.unwrap();
+    assert_eq!(house.becomes(third, &["canceled"]).await, "canceled");
+    for paid in [first, second] {
+        assert_eq!(house.becomes(paid, &["settled", "rejected", "failed", "in_review"]).await, "settled");
+    }
+    assert_eq!([first, second, third].map(|transaction| house.movements(transaction)), [1, 1, 0]);
+    let circuit = house.local.unsigned.expect(Method::GET, "/v1/providers/mollie", None).await.unwrap();
+    assert_eq!(circuit["result"]["circuit"]["state"], "closed", "an answer about one balance is none about the provider");
 }

@@ -49,6 +49,8 @@ pub struct SettleWork {
     /// What the verifier accepted, as [`super::notices::Remembered`] stored it.
     pub body: Vec<u8>,
     pub at: Timestamp,
+    /// How often it had come, if it is a hint.
+    pub times_told: u64,
     pub times_leased: u32,
 }
 
@@ -240,14 +242,15 @@ impl Source for SettleLane {
     type Error = StoreError;
 
     async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
-        let (entries, next_due_in) = self.0.lease_flat("due:settle", "nt:", &["body", "at"], max).await?;
+        let (entries, next_due_in) = self.0.lease_flat("due:settle", "nt:", &["body", "at", "n"], max).await?;
         let items = readable(entries, |entry| {
             let id: NoticeId = entry.id.parse().map_err(|_| StoreError::Corrupt("a notice id".to_owned()))?;
             let at =
                 std::str::from_utf8(field(&entry.fields, 1)).ok().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok());
             let at = at.ok_or_else(|| StoreError::Corrupt(format!("notice {id}")))?;
             let body = self.0.store.open_notice(id, field(&entry.fields, 0))?;
-            Ok((SettleWork { id, body, at, times_leased: entry.times_leased }, Ticket { id: entry.id, token: entry.token }))
+            let times_told = std::str::from_utf8(field(&entry.fields, 2)).ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+            Ok((SettleWork { id, body, at, times_told, times_leased: entry.times_leased }, Ticket { id: entry.id, token: entry.token }))
         });
         Ok(Batch { items, next_due_in })
     }

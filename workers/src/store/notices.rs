@@ -1,16 +1,26 @@
-//! Verified notices: remembered once, settled once.
+//! Notices: evidence is remembered once and settled once; a hint is remembered until it was looked at.
 
 use std::time::Duration;
 
-use domain::id::{NoticeId, Shard};
-use jiff::Timestamp;
+use domain::id::{NoticeId, PayoutId, Shard};
+use jiff::{SignedDuration, Timestamp};
+use redis::Value;
 
-use super::lanes::{Ticket, millis};
+use super::lanes::{SettleWork, Ticket, millis};
 use super::payouts::{answer_of, unknown_answer};
-use super::{Store, StoreError};
+use super::{Store, StoreError, from_value};
 
 /// How long the id of a settled notice is remembered: longer than any provider goes on repeating one (TrueLayer: 72 h).
 const REMEMBERED: Duration = Duration::from_hours(24 * 8);
+
+/// What a notice is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It is settled once, and its id is remembered after that.
+    Evidence,
+    /// It leads to a look, after which it is forgotten: the next one with its id leads to another.
+    Hint,
+}
 
 /// Whether a notice was new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,21 +37,28 @@ pub enum Settled {
     RetryAt(Timestamp),
     /// Its payout never came.
     Orphan,
+    /// A hint that was followed. If it came again meanwhile, it is followed again at that time.
+    Followed {
+        again: Timestamp,
+    },
 }
 
 impl Store {
-    /// Stores a verified notice with the work to settle it, once per id.
+    /// Stores a notice with the work to settle it, once per id.
     ///
     /// # Errors
     /// As every call. A repeat answers [`Remembered::Known`].
-    pub async fn remember(&self, id: NoticeId, body: &[u8]) -> Result<Remembered, StoreError> {
+    pub async fn remember(&self, id: NoticeId, worth: Worth, body: &[u8]) -> Result<Remembered, StoreError> {
         let names = &self.shared.names;
         let shard = id.shard();
         let keys = [names.of(shard, &format!("nt:{id}")), names.of(shard, "due:settle"), names.of(shard, "clock")];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let sealed = self.shared.vault.seal(&owner(id), body);
-        let answer =
-            self.run(&self.shared.scripts.remember, &keys, |command| _ = command.arg(sealed).arg(id.to_string()).arg(names.shard(shard))).await?;
+        let answer = self
+            .run(&self.shared.scripts.remember, &keys, |command| {
+                command.arg(sealed).arg(id.to_string()).arg(names.shard(shard)).arg(if worth == Worth::Hint { "1" } else { "0" });
+            })
+            .await?;
         match answer_of(&answer)? {
             "new" => Ok(Remembered::New),
             "known" => Ok(Remembered::Known),
@@ -53,7 +70,8 @@ impl Store {
     ///
     /// # Errors
     /// As every call. Repeatable.
-    pub async fn settled(&self, id: NoticeId, ticket: &Ticket, outcome: Settled) -> Result<(), StoreError> {
+    pub async fn settled(&self, work: &SettleWork, ticket: &Ticket, outcome: Settled) -> Result<(), StoreError> {
+        let id = work.id;
         let names = &self.shared.names;
         let shard: Shard = id.shard();
         let keys = [names.of(shard, &format!("nt:{id}")), names.of(shard, "due:settle"), names.of(shard, "orphans"), names.of(shard, "clock")];
@@ -62,12 +80,28 @@ impl Store {
             Settled::Done => ("d", 0),
             Settled::RetryAt(at) => ("r", at.as_millisecond()),
             Settled::Orphan => ("o", 0),
+            Settled::Followed { again } => ("f", again.as_millisecond()),
         };
         self.run(&self.shared.scripts.settled, &keys, |command| {
-            command.arg(&ticket.id).arg(ticket.token.0).arg(word).arg(due).arg(millis(REMEMBERED));
+            command.arg(&ticket.id).arg(ticket.token.0).arg(word).arg(due).arg(millis(REMEMBERED)).arg(work.times_told);
         })
         .await
         .map(drop)
+    }
+
+    /// Claims the next look at a payout that somebody asks for: one in `every`, whoever asks, in whatever process. Answers how long to wait instead, if
+    /// somebody else had it.
+    ///
+    /// # Errors
+    /// As every call. **After an error the look may be claimed**, and nobody else gets one for that time; the looks of the plan do not ask here.
+    pub async fn claim_look(&self, id: PayoutId, every: SignedDuration) -> Result<Option<SignedDuration>, StoreError> {
+        let names = &self.shared.names;
+        let keys = [names.of(id.shard(), &format!("look:{id}")), names.of(id.shard(), "clock")];
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
+        let answer: Value = self.run(&self.shared.scripts.look, &keys, |command| _ = command.arg(every)).await?;
+        let wait: i64 = from_value(answer)?;
+        Ok((wait > 0).then(|| SignedDuration::from_millis(wait)))
     }
 
     pub(super) fn open_notice(&self, id: NoticeId, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {

@@ -278,15 +278,6 @@ impl Store {
         self.query(redis::cmd("HSET").arg(self.shared.names.payout(id)).arg("l").arg(0).to_owned()).await.map(drop)
     }
 
-    /// Has the provider asked about a payout for which nothing is to be done, at that time. Without effect on one that has work.
-    ///
-    /// # Errors
-    /// As every call. Repeatable.
-    pub async fn look_later(&self, id: PayoutId, at: Timestamp) -> Result<(), StoreError> {
-        let due = self.shared.names.of(id.shard(), "due:poll");
-        self.query(redis::cmd("ZADD").arg(due).arg("NX").arg(at.as_millisecond()).arg(id.to_string()).to_owned()).await.map(drop)
-    }
-
     /// The record of a payout, if there is one.
     ///
     /// # Errors

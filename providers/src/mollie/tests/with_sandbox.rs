@@ -9,7 +9,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::inbox::{Hint, Inbox, Notice, NoticeError};
+use domain::fact::About;
+
+use super::super::inbox::{Inbox, Notice, NoticeError};
 use super::super::sandbox::balance::{Account, Trouble};
 use super::super::sandbox::{self, Payload, Sandbox, Spelling, Stage};
 use super::*;
@@ -165,8 +167,8 @@ async fn a_payout_completes() {
         assert_eq!(found(world.look(1, None).await), report, "by our key as by their id");
         for notice in notices.iter().flatten() {
             match payload {
-                Payload::Simple => assert_eq!((notice.told(), notice.hint()), (None, Some(&Hint::Reference(reference.clone())))),
-                Payload::Snapshot | Payload::Bare => assert_eq!(notice.told().map(|told| told.key), Some(key(1))),
+                Payload::Simple => assert_eq!((notice.told(), notice.hint()), (None, Some(&About::Reference(reference.clone())))),
+                Payload::Snapshot | Payload::Bare => assert_eq!(notice.told().map(|told| &told.about), Some(&About::Key(key(1)))),
             }
         }
         if payload == Payload::Snapshot {
@@ -244,7 +246,8 @@ async fn refusals() {
     // One open payout per balance.
     let world = World::start(|settings| (settings.one_per_balance, settings.initiate_after_ms) = (true, 3_600_000)).await;
     let reference = accepted(world.pay(1, 500, "x").await);
-    assert_eq!(world.pay(2, 500, "x").await, refused("payout_already_scheduled"));
+    let wait = Some(SignedDuration::from_hours(1));
+    assert_eq!(world.pay(2, 500, "x").await, Answer::Unprocessed { why: Reason::new("payout_already_scheduled"), retry_after: wait });
     assert!(matches!(world.cancel(1, Some(&reference)).await, Canceling::Canceled(_)));
     accepted(world.pay(3, 500, "x").await);
 }
@@ -422,7 +425,7 @@ async fn moods_of_notices() {
         let distinct = notices.iter().flatten().count() / if mood == Mood::DuplicateNotices { 2 } else { 1 };
         assert_eq!(ids.len(), distinct, "{mood:?}");
         let told = notices.iter().flatten().last().expect("a notice").told().expect("a payout").clone();
-        assert_eq!((told.key, told.report.status), (key(1), last), "{mood:?}");
+        assert_eq!((told.about, told.report.status), (About::Key(key(1)), last), "{mood:?}");
         let came_back = matches!(mood, Mood::Fail | Mood::Return);
         assert_eq!(world.sandbox.movements().len(), if mood == Mood::Reject { 0 } else { 1 + usize::from(came_back) }, "{mood:?}");
         assert_eq!(world.sandbox.ledger().double_movements, 0);
@@ -435,7 +438,7 @@ async fn moods_of_notices() {
     world.status_is(1, "completed").await;
     accepted(world.pay(2, 500, "MOOD reject").await);
     let notices = world.notices(1).await;
-    assert_eq!(notices[0].as_ref().expect("verified").told().expect("a payout").key, key(2), "nothing about the first");
+    assert_eq!(notices[0].as_ref().expect("verified").told().expect("a payout").about, About::Key(key(2)), "nothing about the first");
 }
 
 /// A receiver that fails gets a notice again, under the same id; one of several secrets is enough.

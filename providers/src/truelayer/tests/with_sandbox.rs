@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
+use domain::fact::About;
 use http::HeaderMap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -136,7 +137,7 @@ async fn a_payout_settles() {
         let notices = world.notices(3).await;
         assert_eq!(World::words(&notices), ["payout_authorised", "payout_submitted", "payout_settled"], "{signature:?}");
         for notice in &notices {
-            assert_eq!(notice.as_ref().expect("verified").told().expect("a payout").key, key(1));
+            assert_eq!(notice.as_ref().expect("verified").told().expect("a payout").about, About::Key(key(1)));
         }
         let Look::Found(report) = world.client.look(key(1)).await else { panic!("found") };
         assert_eq!((report.status, report.amount), (Status::Settled, Some(gbp(5_000))));

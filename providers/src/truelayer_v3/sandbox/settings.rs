@@ -44,6 +44,9 @@ pub struct Settings {
     /// Whether a look shows a return; if not, only the notice tells of it. Documents differ (H).
     #[serde(default = "defaults::yes")]
     pub returns_shown: bool,
+    /// Whether notices carry the metadata of the create, and with it the client's own key.
+    #[serde(default = "defaults::yes")]
+    pub tells_metadata: bool,
     #[serde(default = "defaults::token_life_s")]
     pub token_life_s: u64,
     /// How long a key is remembered: a day (ASSUMED).
@@ -92,6 +95,7 @@ impl Settings {
             authorize_after_ms: defaults::stage_ms(),
             execute_after_ms: defaults::stage_ms(),
             returns_shown: true,
+            tells_metadata: true,
             token_life_s: defaults::token_life_s(),
             remembered_ms: defaults::remembered_ms(),
             behaviour: Behaviour::default(),

@@ -9,7 +9,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::inbox::{Hint, Inbox, Notice, NoticeError};
+use domain::fact::About;
+
+use super::super::inbox::{Inbox, Notice, NoticeError};
 use super::super::sandbox::{self, Account, Sandbox, Stage};
 use super::*;
 use crate::jws::Unverified;
@@ -147,7 +149,7 @@ async fn a_payout_is_executed() {
     let notices = world.notices(1).await;
     assert_eq!(World::words(&notices), ["payout_executed"]);
     let told = notices[0].as_ref().expect("verified").told().expect("a payout").clone();
-    assert_eq!((told.key, &told.report.status, told.report.reference.as_ref()), (key(1), &Status::Settled, Some(&reference)));
+    assert_eq!((&told.about, &told.report.status, told.report.reference.as_ref()), (&About::Key(key(1)), &Status::Settled, Some(&reference)));
     let Look::Found(report) = world.look(1, &reference).await else { panic!("found") };
     assert_eq!((report.status, report.amount, report.at), (Status::Settled, Some(gbp(5_000)), told.report.at));
     let [movement] = &world.sandbox.movements()[..] else { panic!("one movement") };
@@ -245,7 +247,7 @@ async fn moods_of_notices() {
         let distinct = notices.iter().flatten().count() / if mood == Mood::DuplicateNotices { 2 } else { 1 };
         assert_eq!(ids.len(), distinct, "{mood:?}");
         let told = notices.iter().flatten().last().expect("a notice").told().expect("a payout").clone();
-        assert_eq!((told.key, &told.report.status), (key(1), &last), "{mood:?}");
+        assert_eq!((&told.about, &told.report.status), (&About::Key(key(1)), &last), "{mood:?}");
         let Look::Found(report) = world.look(1, &reference).await else { panic!("found") };
         assert_eq!(report.status, last, "{mood:?}");
         assert_eq!((world.sandbox.movements().len(), world.sandbox.ledger().double_movements), (movements, 0), "{mood:?}");
@@ -268,7 +270,7 @@ async fn moods_of_notices() {
     id_in(world.pay(1, 500, "MOOD no-notices").await);
     world.status_is(1, "executed").await;
     id_in(world.pay(2, 500, "MOOD reject").await);
-    assert_eq!(world.notices(1).await[0].as_ref().expect("verified").told().expect("a payout").key, key(2));
+    assert_eq!(world.notices(1).await[0].as_ref().expect("verified").told().expect("a payout").about, About::Key(key(2)));
 }
 
 /// A return that a look never shows: the notice is all there is.
@@ -313,7 +315,7 @@ async fn notices_are_believed_only_whole() {
 
 /// A payout that somebody else made names no key of ours: the notice is a hint, by the provider's id.
 #[tokio::test]
-async fn a_notice_without_our_key_is_a_hint() {
+async fn a_notice_without_our_key_names_theirs() {
     let world = World::start(|_| ()).await;
     let beneficiary = beneficiary("Invoice");
     let order = Order { key: key(1), money: gbp(500), beneficiary: &beneficiary, context_code: "" };
@@ -323,7 +325,7 @@ async fn a_notice_without_our_key_is_a_hint() {
     let created = world.client.api.call(call).await.expect("an answer").json::<wire::Created>().expect("an id");
     let notices = world.notices(1).await;
     let notice = notices[0].as_ref().expect("verified");
-    assert_eq!((notice.told(), notice.hint()), (None, Some(&Hint::Reference(ProviderReference(created.id)))));
+    assert_eq!(notice.told().map(|told| &told.about), Some(&About::Reference(ProviderReference(created.id))));
 }
 
 /// The sandbox is a strict server: no token, no key, no signature, no unknown fields.

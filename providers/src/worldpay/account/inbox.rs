@@ -3,14 +3,13 @@
 //! With [`Settings::event_keys`] they must be signed as events are (ASSUMED), which keeps strangers from causing looks.
 
 use bytes::Bytes;
-use domain::fact::ProviderReference;
+use domain::fact::{About, ProviderReference};
 use domain::id::Mode;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::{Settings, is_id, wire};
-use crate::Hint;
 pub use crate::Notice;
-use crate::worldpay::signature::{Keyring, Unsigned};
+use crate::worldpay::signature::{EVENT_SIGNATURE, Keyring, Unsigned};
 use crate::worldpay::{SetupError, dedupe_id, key_of, sanitised};
 
 /// Reads notifications. One per account.
@@ -36,6 +35,12 @@ impl Inbox {
         Ok(Self { keys: Keyring::new(&settings.event_keys)? })
     }
 
+    /// The headers of which a webhook needs one.
+    #[must_use]
+    pub fn proofs(&self) -> Vec<HeaderName> {
+        if self.keys.is_empty() { Vec::new() } else { vec![EVENT_SIGNATURE] }
+    }
+
     /// Verifies a request where there are keys, then reads it. Reading the same request again gives the same notice.
     ///
     /// # Errors
@@ -43,14 +48,15 @@ impl Inbox {
     /// [`NoticeError`].
     #[expect(clippy::unused_async, reason = "inboxes of other providers fetch keys, and all are asked alike")]
     pub async fn read(&self, _method: &Method, _path: &str, headers: &HeaderMap, body: &Bytes) -> Result<Notice, NoticeError> {
-        if !self.keys.is_empty() {
+        let signed = !self.keys.is_empty();
+        if signed {
             self.keys.verify(headers, body)?;
         }
-        notice(body)
+        notice(body, signed)
     }
 }
 
-fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
+fn notice(body: &[u8], signed: bool) -> Result<Notice, NoticeError> {
     // A list would be read as an object whose fields have no names.
     let object = body.trim_ascii_start().starts_with(b"{").then_some(body).ok_or(NoticeError::Unreadable("not an object"))?;
     let notification: wire::Notification = serde_json::from_slice(object).map_err(|_| NoticeError::Unreadable("not an object"))?;
@@ -64,7 +70,8 @@ fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
         dedupe_id: dedupe_id(notification.notification_id.as_deref(), body),
         event_type: word.map_or_else(|| "unspecified".to_owned(), |word| sanitised(&word)),
         told: None,
-        hint: key.map(Hint::Key).or(reference.map(|id| Hint::Reference(ProviderReference(id)))),
+        signed,
+        hint: key.map(About::Key).or(reference.map(|id| About::Reference(ProviderReference(id)))),
     })
 }
 
@@ -75,14 +82,14 @@ mod tests {
     const KEY: &str = "00000000000040008000000000000004";
 
     fn read(json: &serde_json::Value) -> Notice {
-        notice(json.to_string().as_bytes()).expect("reads")
+        notice(json.to_string().as_bytes(), false).expect("reads")
     }
 
     /// Whatever of the provider's several names is used, the payout is found; nothing is ever told.
     #[test]
     fn hints_are_found_under_every_name() {
-        let key = Some(Hint::Key(key_of(KEY).expect("a key")));
-        let reference = Some(Hint::Reference(ProviderReference("PZ000EC4".to_owned())));
+        let key = Some(About::Key(key_of(KEY).expect("a key")));
+        let reference = Some(About::Reference(ProviderReference("PZ000EC4".to_owned())));
         for (payment, hint) in [
             (serde_json::json!({"transactionReference": KEY}), &key),
             (serde_json::json!({"idempotencyKey": KEY, "payoutRequestID": "PZ000EC4"}), &key),
@@ -108,7 +115,7 @@ mod tests {
         assert_eq!((hash.len(), with(serde_json::Value::Null, "COMPLETED") == hash), (64, true));
         assert_ne!(with(serde_json::Value::Null, "REVERSED"), hash);
         assert_eq!(with("x".repeat(1000).into(), "COMPLETED").len(), 64, "an id of any length is kept short");
-        assert_eq!(notice(b"[]"), Err(NoticeError::Unreadable("not an object")));
-        assert_eq!(notice(b"{}").expect("reads").event_type(), "unspecified");
+        assert_eq!(notice(b"[]", false), Err(NoticeError::Unreadable("not an object")));
+        assert_eq!(notice(b"{}", false).expect("reads").event_type(), "unspecified");
     }
 }

@@ -3,15 +3,14 @@
 //! Signing is opt-in at the provider (H), and there is no time in a signature, so a repeated event is recognised by its id.
 
 use bytes::Bytes;
-use domain::fact::{Reason, Report, Status, Told};
+use domain::fact::{About, Reason, Report, Status, Told};
 use domain::id::Mode;
 use domain::money::{Currency, Money};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::{Settings, wire};
-use crate::Hint;
 pub use crate::Notice;
-use crate::worldpay::signature::{Keyring, Unsigned};
+use crate::worldpay::signature::{EVENT_SIGNATURE, Keyring, Unsigned};
 use crate::worldpay::{SetupError, dedupe_id, key_of, sanitised, time_of};
 
 /// Reads events. One per account.
@@ -37,6 +36,12 @@ impl Inbox {
         Ok(Self { keys: Keyring::new(&settings.event_keys)? })
     }
 
+    /// The headers of which a webhook needs one.
+    #[must_use]
+    pub fn proofs(&self) -> Vec<HeaderName> {
+        if self.keys.is_empty() { Vec::new() } else { vec![EVENT_SIGNATURE] }
+    }
+
     /// Verifies a request over its raw bytes where there are keys, then reads it. Reading the same request again gives the same notice.
     ///
     /// # Errors
@@ -59,9 +64,9 @@ fn notice(body: &[u8], signed: bool) -> Result<Notice, NoticeError> {
         return Err(NoticeError::Unreadable("eventId or type"));
     }
     let key = details.transaction_reference.as_deref().and_then(key_of);
-    let told = key.filter(|_| signed).map(|key| Told { key, report: report(&event) });
-    let hint = key.filter(|_| !signed).map(Hint::Key);
-    Ok(Notice { dedupe_id: dedupe_id(Some(&event.event_id), body), event_type: sanitised(&details.kind), told, hint })
+    let told = key.filter(|_| signed).map(|key| Told { about: About::Key(key), report: report(&event) });
+    let hint = key.filter(|_| !signed).map(About::Key);
+    Ok(Notice { dedupe_id: dedupe_id(Some(&event.event_id), body), event_type: sanitised(&details.kind), told, hint, signed })
 }
 
 /// The words of both classifications (H): a payout's own, and those of the refund that a basic disbursement is.
@@ -116,7 +121,7 @@ mod tests {
         ] {
             let notice = read(&event(classification, kind), true);
             let told = notice.told().expect("told");
-            assert_eq!((told.key, &told.report.status), (key_of(KEY).expect("a key"), &status), "{classification} {kind}");
+            assert_eq!((&told.about, &told.report.status), (&About::Key(key_of(KEY).expect("a key")), &status), "{classification} {kind}");
             assert_eq!(told.report.at, Some("2018-06-13T14:18:13.407Z".parse().expect("a time")));
             assert_eq!(told.report.amount.map(|amount| amount.to_string()).as_deref(), Some("EUR 1.00"));
             assert_eq!((notice.event_type(), notice.hint(), notice.dedupe_id()), (kind, None, "bb55ca5a-e05c-47e1-8e94-e88bac1a0a17"));
@@ -126,7 +131,7 @@ mod tests {
     #[test]
     fn an_unsigned_event_is_a_hint() {
         let notice = read(&event("payout", "disbursed"), false);
-        assert_eq!((notice.told(), notice.hint()), (None, Some(&Hint::Key(key_of(KEY).expect("a key")))));
+        assert_eq!((notice.told(), notice.hint()), (None, Some(&About::Key(key_of(KEY).expect("a key")))));
         let mut foreign = event("payment", "authorised");
         foreign["eventDetails"]["transactionReference"] = "Memory265-13/08/1876".into();
         for signed in [true, false] {

@@ -394,4 +394,16 @@ fn settings_are_checked_and_nothing_shows_a_card() {
     assert!(serde_json::from_value::<Settings>(serde_json::json!({"access": access(""), "entity": "e", "version": "v1"})).is_err(), "not spoken");
 }
 
+/// `requestReceived` is the end of a basic disbursement, and of fast access that fell back to one. Where it may not fall back, more is to come.
+#[test]
+fn last_words_depend_on_what_is_ordered() {
+    let ends = |endpoint, fallback_to_basic| {
+        let client = client(Settings { endpoint, fallback_to_basic, ..settings("http://127.0.0.1:1") });
+        client.profile().last_words.contains(&"requestReceived")
+    };
+    assert!(ends(Endpoint::BasicDisbursement, None));
+    assert!(ends(Endpoint::FastAccess, None) && ends(Endpoint::FastAccess, Some(true)));
+    assert!(!ends(Endpoint::FastAccess, Some(false)));
+}
+
 mod with_sandbox;

@@ -23,6 +23,8 @@ pub(super) struct Sender {
     /// The same ids with other secrets: for forgeries.
     pub(super) forger: Keyring,
     pub(super) outbox: Outbox,
+    /// Whether a notification carries the client's own reference.
+    pub(super) tells_reference: bool,
 }
 
 impl Sender {
@@ -65,7 +67,7 @@ impl Sender {
                     "RFI_IN_PROGRESS" => "rfiInProgress",
                     _ => return None,
                 };
-                let reference = &stored.transaction_reference;
+                let reference = self.tells_reference.then_some(&stored.transaction_reference);
                 let body = serde_json::json!({
                     "notificationId": id, "notificationType": event_type, "notificationDateTime": format!("{at:.3}"), "paymentState": state,
                     "originalPaymentInfo": {"payoutRequestID": stored.id, "ubr": stored.id, "transactionReference": reference},

@@ -21,6 +21,9 @@ pub struct Settings {
     /// Where events of card payouts go; none are sent without it.
     #[serde(default)]
     pub card_notice_url: Option<String>,
+    /// Whether notifications of account payouts carry the client's own reference, beside the provider's id.
+    #[serde(default = "defaults::yes")]
+    pub tells_reference: bool,
     /// The keys with which notices are signed, all of them at once; not signed without.
     #[serde(default)]
     pub event_keys: Vec<EventKey>,
@@ -77,6 +80,9 @@ mod defaults {
     pub(super) const fn check_outcome_status() -> u16 {
         500
     }
+    pub(super) const fn yes() -> bool {
+        true
+    }
 }
 
 impl Settings {
@@ -89,6 +95,7 @@ impl Settings {
             entity: defaults::entity(),
             account_notice_url: None,
             card_notice_url: None,
+            tells_reference: true,
             event_keys: Vec::new(),
             notice_wait_ms: defaults::notice_wait_ms(),
             notice_longest_wait_ms: defaults::notice_longest_wait_ms(),

@@ -1,11 +1,10 @@
 //! Client, inbox and sandbox against each other, over real sockets, in both generations.
 
-use domain::fact::Told;
+use domain::fact::{About, Told};
 use http::{HeaderMap, Method, header};
 
 use super::super::inbox::{Inbox, Notice, NoticeError};
 use super::*;
-use crate::Hint;
 use crate::http as net;
 use crate::http::Limits;
 use crate::sandbox::audit::Direction;
@@ -201,7 +200,7 @@ async fn notifications() {
         let words: Vec<_> = notices.iter().map(|notice| notice.as_ref().map_or("refused", Notice::event_type)).collect();
         assert_eq!(words, expected, "{}", mood.name());
         for notice in notices.iter().flatten() {
-            assert_eq!((notice.hint(), notice.told()), (Some(&Hint::Key(key(1))), None::<&Told>));
+            assert_eq!((notice.hint(), notice.told()), (Some(&About::Key(key(1))), None::<&Told>));
         }
         let ids: std::collections::HashSet<_> = notices.iter().flatten().map(Notice::dedupe_id).collect();
         let distinct = notices.iter().flatten().count() / if mood == Mood::DuplicateNotices { 2 } else { 1 };
@@ -227,7 +226,7 @@ async fn notifications() {
     assert_eq!(api.call(call).await.expect("an answer").status, StatusCode::ACCEPTED);
     let notices = read_all(&signed_inbox(&world), &world.notices(1).await);
     let notice = notices[0].as_ref().expect("reads");
-    assert_eq!((notice.event_type(), notice.hint()), ("payoutReversal", Some(&Hint::Reference(ProviderReference("PZ000000".to_owned())))));
+    assert_eq!((notice.event_type(), notice.hint()), ("payoutReversal", Some(&About::Reference(ProviderReference("PZ000000".to_owned())))));
 
     // A receiver that fails at first gets it again, under the same id.
     let (world, client) = start(Generation::Current, |_| ()).await;

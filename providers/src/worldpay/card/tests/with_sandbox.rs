@@ -1,5 +1,6 @@
 //! Client, inbox and sandbox against each other, over real sockets, in every version.
 
+use domain::fact::About;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::super::inbox::{Inbox, Notice, NoticeError};
@@ -287,7 +288,7 @@ async fn events() {
                 Ok(notice) => {
                     ids.insert(notice.dedupe_id().to_owned());
                     let told = notice.told().expect("signed");
-                    assert_eq!((told.key, told.report.amount, notice.hint()), (key(1), Some(money(500, "GBP")), None));
+                    assert_eq!((&told.about, told.report.amount, notice.hint()), (&About::Key(key(1)), Some(money(500, "GBP")), None));
                     assert!(told.report.at.is_some());
                     format!("{} {}", notice.event_type(), class(&told.report.status))
                 }
@@ -325,7 +326,7 @@ async fn events_are_believed_only_whole() {
     longer.push(b' ');
     assert_eq!(read(event_keys(), &headers, &longer.into()).await, Err(NoticeError::Unsigned(Unsigned::Mismatch)));
     let hint = read(Vec::new(), &bare, &body).await.expect("reads");
-    assert_eq!((hint.told(), hint.hint()), (None, Some(&crate::Hint::Key(key(1)))));
+    assert_eq!((hint.told(), hint.hint()), (None, Some(&About::Key(key(1)))));
 }
 
 /// Two documents lead to the resources, and both are kept.
