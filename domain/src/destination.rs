@@ -137,6 +137,14 @@ impl Iban {
     pub fn country(&self) -> &str {
         self.0.country_code()
     }
+
+    /// Whether accounts in a country, by its two capital letters, have IBANs.
+    #[must_use]
+    pub fn has_country(code: &str) -> bool {
+        // An account number is judged by the country's form only once its check digits are right, and some two digits are.
+        let known = |text: &str| matches!(Self::parse(text), Ok(_) | Err(DestinationError::IbanCountryForm));
+        code.len() == 2 && (2..=98).any(|check| known(&format!("{code}{check:02}00000000000")))
+    }
 }
 
 /// A sort code of the United Kingdom: six digits.
@@ -213,6 +221,10 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// Every `type`.
+    pub const KINDS: [&'static str; 8] =
+        ["iban", "sort_code_account_number", "routing_number_account_number", "card", "card_token", "network_token", "apple_pay", "own_account"];
+
     /// The `type` of its JSON form: `iban`, `card`, and so on.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

@@ -75,7 +75,7 @@ async fn look(config: &Config, findings: &mut Findings) {
     for (name, meant) in near_misses(std::env::vars().map(|(name, _)| name)) {
         findings.add("configuration", &name, State::Weak, &format!("is not read; did you mean {meant}?"));
     }
-    if config.providers.truelayer_test.is_none() && config.providers.truelayer_live.is_none() {
+    if config.providers.overrides().is_empty() {
         findings.add(
             "configuration",
             "providers",

@@ -115,11 +115,17 @@ impl Config {
         found.contains(("workers.lease_ms", self.workers.lease_ms), handler, record);
         found.contains(handler, ("execute.call_ms", self.execute.call_ms), record);
         found.contains(handler, ("egress.timeout_ms", self.egress.timeout_ms), record);
-        for (section, settings) in self.accounts() {
+        for providers::Deadlines { section, read_ms, parts } in self.providers.deadlines() {
             // A question, and after "not found" the same request once more.
-            let asked =
-                ("{section}.read_timeout_ms + execute.call_ms".replace("{section}", section), settings.read_timeout_ms + self.execute.call_ms);
+            let read = (format!("providers.{section}.read_timeout_ms"), read_ms);
+            let asked = (format!("{} + execute.call_ms", read.0), read_ms.saturating_add(self.execute.call_ms));
             found.contains(handler, (&asked.0, asked.1), record);
+            // What is only the way to an answer leaves time for the answer, when the provider is asked and when it is sent to.
+            for (part, ms) in parts {
+                let part = format!("providers.{section}.{part}");
+                found.contains(("execute.call_ms", self.execute.call_ms), (&part, ms), 1);
+                found.contains((&read.0, read.1), (&part, ms), 0);
+            }
         }
         found.contains(("execute.call_ms", self.execute.call_ms), ("execute.send_window_ms", self.execute.send_window_ms), 1);
         found.contains(("workers.drain_ms", self.workers.drain_ms), ("execute.call_ms", self.execute.call_ms), record);
@@ -153,6 +159,8 @@ impl Config {
         found.between("circuit.wait_cap_ms", self.circuit.wait_cap_ms, 1, 86_400_000);
         found.contains(("circuit.wait_cap_ms", self.circuit.wait_cap_ms), ("circuit.wait_first_ms", self.circuit.wait_first_ms), 0);
         found.between("rules.redispatch_first_ms", self.rules.redispatch_first_ms, 1, 3_600_000);
+        found.between("rules.check_every_ms", self.rules.check_every_ms, 100, 3_600_000);
+        found.between("rules.references_kept_days", self.rules.references_kept_days.into(), 1, 3_650);
         let relay = &self.relay;
         found.unless(relay.waits_s.as_ref().is_none_or(|waits| !waits.is_empty()), "relay.waits_s", || "must name at least one wait".to_owned());
         found.between("relay.per_subscription", relay.per_subscription as u64, 1, workers.relay.concurrency.max(1) as u64);
@@ -163,13 +171,9 @@ impl Config {
         found.between("egress.url_max_bytes", self.egress.url_max_bytes as u64, 16, 8_192);
     }
 
-    /// A rule that names a provider twice would try it again under another key.
     fn check_routes(&self, found: &mut Findings) {
-        for rule in &self.ingress.routes {
-            let once = rule.providers.iter().collect::<std::collections::BTreeSet<_>>().len() == rule.providers.len();
-            found.unless(once && !rule.providers.is_empty(), "ingress.routes", || {
-                "must name at least one provider in each rule, and none twice".to_owned()
-            });
+        for (index, rule) in self.ingress.routes.iter().enumerate() {
+            found.0.extend(rule.problems().into_iter().map(|(key, why)| Problem::new(format!("ingress.routes[{index}].{key}"), why)));
         }
     }
 
@@ -183,8 +187,10 @@ impl Config {
         }
         for (section, settings) in self.accounts() {
             found.unless(!settings.refusal_codes.is_empty(), &format!("{section}.refusal_codes"), || "must name at least one code".to_owned());
-            let polls = settings.profile.polls_ms.as_ref();
-            found.unless(polls.is_none_or(|polls| !polls.is_empty()), &format!("{section}.profile.polls_ms"), || {
+        }
+        for (section, profile) in self.providers.overrides() {
+            let polls = profile.polls_ms.as_ref();
+            found.unless(polls.is_none_or(|polls| !polls.is_empty()), &format!("providers.{section}.profile.polls_ms"), || {
                 "must name at least one wait".to_owned()
             });
         }
@@ -202,13 +208,15 @@ impl Config {
             format!("is needed in {live}: a file that outlives the process and is not part of the store")
         });
         found.unless(self.egress.https_only_in_live, "egress.https_only_in_live", || format!("must be true in {live}"));
-        let account = self.providers.truelayer_live.is_some();
-        found.unless(account, "providers.truelayer_live", || format!("is needed in {live}: no other account can pay what live keys ask for"));
+        let account = self.providers.overrides().iter().any(|(section, _)| section.ends_with("_live"));
+        found.unless(account, "providers", || {
+            format!("has no account for {live} (`providers.truelayer_live`, say): nothing can pay what live keys ask for")
+        });
         let armed = std::env::var_os(failpoints::VARIABLE).is_some_and(|points| !points.is_empty());
         found.unless(!armed, "server.live", || format!("refuses to run with failpoints: unset {}", failpoints::VARIABLE));
     }
 
-    /// The configured accounts, by their section.
+    /// The configured accounts at TrueLayer's version 1, by their section.
     pub(crate) fn accounts(&self) -> impl Iterator<Item = (&'static str, &providers::truelayer::Settings)> {
         let test = self.providers.truelayer_test.as_ref().map(|settings| ("providers.truelayer_test", settings));
         let live = self.providers.truelayer_live.as_ref().map(|settings| ("providers.truelayer_live", settings));

@@ -367,16 +367,49 @@ fn contradictions_are_found() {
         (&[("PAYRELAY__TELEMETRY__LEVEL", "inof")], "telemetry.level"),
         (&[("PAYRELAY__TELEMETRY__OTLP_ENDPOINT", "localhost:4317")], "telemetry.otlp_endpoint"),
         (&[("PAYRELAY__TELEMETRY__TRACE_RATIO", "1.5")], "telemetry.trace_ratio"),
+        (&[("PAYRELAY__RULES__CHECK_EVERY_MS", "0")], "rules.check_every_ms"),
     ] {
         let problems = checked(changes);
         assert!(problems.iter().any(|problem| problem.starts_with(&format!("`{key}`"))), "{changes:?}: {problems:?}");
     }
 }
 
+/// Whatever the provider: its account's deadlines must fit into those of the work.
+#[test]
+fn deadlines_of_every_account_are_compared() {
+    let mollie = "[providers.mollie_test]\napi_key='test_x'\nbalances={EUR='bal_1'}\n";
+    let access = |more: &str| format!("access={{base_url='http://a.example',username='u',password='p'{more}}}\nentity='default'\n");
+    let card = |more: &str| format!("[providers.worldpay_card_test]\n{}", access(more));
+    let found = |file: String| with(&file, &SECRETS).unwrap().check().into_iter().map(|problem| (problem.key, problem.text)).collect::<Vec<_>>();
+    assert_eq!(found(format!("{mollie}{}", card(""))), []);
+    for (file, key, names) in [
+        (format!("{mollie}read_timeout_ms=18000"), "workers.handler_deadline_ms", "providers.mollie_test.read_timeout_ms + execute.call_ms"),
+        (card(",read_timeout_ms=18000"), "workers.handler_deadline_ms", "providers.worldpay_card_test.access.read_timeout_ms + execute.call_ms"),
+        (format!("{mollie}connect_timeout_ms=12000\nread_timeout_ms=12000"), "execute.call_ms", "providers.mollie_test.connect_timeout_ms"),
+        (
+            card(",connect_timeout_ms=11000"),
+            "providers.worldpay_card_test.access.read_timeout_ms",
+            "providers.worldpay_card_test.access.connect_timeout_ms",
+        ),
+    ] {
+        let problems = found(file.clone());
+        assert!(matches!(&problems[..], [(at, text)] if at == key && text.contains(&format!("`{names}`"))), "{file}: {problems:?}");
+    }
+    let polls = found(format!("{mollie}profile={{polls_ms=[]}}"));
+    assert_eq!(polls[0].0, "providers.mollie_test.profile.polls_ms");
+}
+
+#[test]
+fn rules_of_routing_are_judged() {
+    let problems =
+        with("[[ingress.routes]]\nproviders=['mollie']\n[[ingress.routes]]\nproviders=['mollie']\ncurrencies=['EURO']", &SECRETS).unwrap().check();
+    assert_eq!(problems.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), ["ingress.routes[1].currencies"]);
+}
+
 #[test]
 fn live_mode_demands_more() {
     let problems = checked(&[("PAYRELAY__SERVER__LIVE", "true"), ("PAYRELAY__EGRESS__HTTPS_ONLY_IN_LIVE", "false")]);
-    for key in ["fence.path", "egress.https_only_in_live", "providers.truelayer_live"] {
+    for key in ["fence.path", "egress.https_only_in_live", "providers"] {
         assert!(problems.iter().any(|problem| problem.starts_with(&format!("`{key}`"))), "{key}: {problems:?}");
     }
 }

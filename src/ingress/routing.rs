@@ -3,10 +3,12 @@
 //! The route is decided once, when the payout is accepted, and kept with it. The second provider of a route gets the payout only after the first one has
 //! refused it, or nothing was sent to it; never while an outcome is unknown.
 
-use domain::destination::Destination;
+use std::collections::BTreeSet;
+
+use domain::destination::{Destination, Iban};
 use domain::fact::Provider;
 use domain::id::PartyId;
-use domain::money::Money;
+use domain::money::{Currency, Money};
 use serde::Deserialize;
 
 /// Providers for the payouts that fit. What is left out fits all. The first rule that fits counts.
@@ -35,6 +37,48 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// What no payout can ever fit, or what would mean something else than it says: the key, and why.
+    pub(crate) fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut unless = |fine: bool, key, why: &str| {
+            if !fine {
+                found.push((key, why.to_owned()));
+            }
+        };
+        let once = self.providers.iter().collect::<BTreeSet<_>>().len() == self.providers.len();
+        // A second time it would be tried again under another key.
+        unless(once && !self.providers.is_empty(), "providers", "must name at least one provider, and none twice");
+        unless(
+            self.currencies.iter().all(|code| Currency::parse(code).is_ok()),
+            "currencies",
+            "must hold codes of ISO 4217 in capitals, such as EUR",
+        );
+        let kinds = Destination::KINDS.join(", ");
+        unless(self.destinations.iter().all(|kind| Destination::KINDS.contains(&kind.as_str())), "destinations", &format!("must be among {kinds}"));
+        unless(
+            self.countries.iter().all(|code| Iban::has_country(code)),
+            "countries",
+            "must hold two capital letters each of a country that has IBANs, such as NL",
+        );
+        let by_iban = self.destinations.is_empty() || self.destinations.iter().any(|kind| kind == "iban");
+        unless(self.countries.is_empty() || by_iban, "countries", "are those of IBANs, and no `iban` is among the destinations");
+        unless(self.parties.iter().all(|party| PartyId::parse(party).is_ok()), "parties", "must hold ids of parties");
+        let (from, below) = (self.amount_from, self.amount_below);
+        let amounts = if from.is_some() { "amount_from" } else { "amount_below" };
+        // 1000 are 10 pounds, or 1000 yen.
+        unless(
+            (from.is_none() && below.is_none()) || self.currencies.len() == 1,
+            amounts,
+            "counts minor units, and so needs exactly one currency beside it",
+        );
+        unless(
+            from.unwrap_or(0) >= 0 && below.is_none_or(|below| below > from.unwrap_or(0)),
+            "amount_below",
+            "must be above `amount_from`, which is 0 or more",
+        );
+        found
+    }
+
     fn fits(&self, party: &PartyId, money: Money, destination: &Destination) -> bool {
         let any = |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|one| one == found);
         let country = match destination {
@@ -58,9 +102,6 @@ pub fn ruled<'a>(rules: &'a [Rule], party: &PartyId, money: Money, destination: 
 
 #[cfg(test)]
 mod tests {
-    use domain::destination::Iban;
-    use domain::money::Currency;
-
     use super::*;
 
     #[test]
@@ -86,5 +127,36 @@ mod tests {
         }
         assert_eq!(found("x", 500, "EUR", &Destination::OwnAccount), None);
         assert!(serde_json::from_value::<Rule>(serde_json::json!({ "currency": "EUR", "providers": [] })).is_err());
+    }
+    /// Each mistake is found under its key, and a rule without one has none.
+    #[test]
+    fn mistakes_are_found() {
+        let keys = |json: serde_json::Value| {
+            let mut rule = serde_json::json!({ "providers": ["truelayer"] });
+            rule.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
+            let rule: Rule = serde_json::from_value(rule).unwrap();
+            rule.problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        let fine = serde_json::json!({ "currencies": ["EUR"], "countries": ["DE", "NL"], "destinations": ["iban"], "amount_from": 100, "amount_below": 1000 });
+        assert!(keys(fine).is_empty());
+        assert!(keys(serde_json::json!({ "destinations": ["card", "own_account"], "parties": ["shop"] })).is_empty());
+        for (rule, key) in [
+            (serde_json::json!({ "providers": [] }), "providers"),
+            (serde_json::json!({ "providers": ["mollie", "mollie"] }), "providers"),
+            (serde_json::json!({ "currencies": ["EUr"] }), "currencies"),
+            (serde_json::json!({ "currencies": ["EUR", "ERU"] }), "currencies"),
+            (serde_json::json!({ "destinations": ["ibann"] }), "destinations"),
+            (serde_json::json!({ "countries": ["nl"] }), "countries"),
+            (serde_json::json!({ "countries": ["Germany"] }), "countries"),
+            (serde_json::json!({ "countries": ["XX"] }), "countries"),
+            (serde_json::json!({ "countries": ["NL"], "destinations": ["card"] }), "countries"),
+            (serde_json::json!({ "parties": [""] }), "parties"),
+            (serde_json::json!({ "amount_from": 1 }), "amount_from"),
+            (serde_json::json!({ "amount_below": 1, "currencies": ["EUR", "GBP"] }), "amount_below"),
+            (serde_json::json!({ "amount_from": 5, "amount_below": 5, "currencies": ["EUR"] }), "amount_below"),
+            (serde_json::json!({ "amount_from": -1, "currencies": ["EUR"] }), "amount_below"),
+        ] {
+            assert_eq!(keys(rule.clone()), [key], "{rule}");
+        }
     }
 }
