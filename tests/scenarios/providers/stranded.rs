@@ -31,6 +31,7 @@ async fn nothing_waits_for_ever_for_a_provider_that_cannot_take_it() {
             scheduled_for: None,
             route,
             maker: "ops".to_owned(),
+            batch_id: None,
             needs_approval: false,
             trace: None,
         };
