@@ -240,6 +240,17 @@ async fn a_request_that_came_to_nothing_goes_again_whole() {
     }
 }
 
+/// The second request is not processed, which says nothing about the first one: the third finds out.
+#[tokio::test]
+async fn a_second_request_that_is_turned_away_is_not_the_end() {
+    let works = Works::open().await;
+    let (batch, paid) = works.post(&["MOOD error-before", PLAIN, "MOOD rate-limit"]).await;
+    let _worker = works.worker("first", "");
+    works.stands(batch, &json!({ "settled": 3 })).await;
+    assert_eq!((works.movements(&paid), works.together(&paid).await), (vec![1; 3], vec![true; 3]));
+    assert_eq!(works.payout(paid[1]).await.attempt().unwrap().sends, 3);
+}
+
 /// The provider has carried it out and hides it: the whole request goes again, and is recognised. A payout by itself would not be.
 #[tokio::test]
 async fn what_the_provider_hides_is_not_paid_again() {

@@ -211,15 +211,20 @@ impl Payouts {
         let passed = joined.iter().map(|joined| joined.passed).find(|passed| *passed != Passed::Closed).unwrap_or(Passed::Closed);
         let of = joined.first().map(|first| first.payout.clone());
         let sensed = of.as_ref().and_then(Payout::attempt).map(|attempt| circuit::sensed(&said(attempt, answer.clone())));
-        let fact = |payout: &Payout| payout.attempt().map(|attempt| Fact::new(Source::Answer, said(attempt, of_one(attempt, &answer, &references))));
-        let facts: Vec<(Payout, Fact)> =
-            joined.into_iter().filter_map(|joined| Some((fact(&joined.payout)?, joined.payout))).map(|(fact, payout)| (payout, fact)).collect();
-        let known = facts.iter().all(|(_, fact)| !matches!(fact.what, What::NoAnswer { .. }));
+        let mut facts = Vec::with_capacity(joined.len());
+        let mut all_known = true;
+        for Joined { payout, .. } in joined {
+            let Some(attempt) = payout.attempt() else { continue };
+            let what = said(attempt, of_one(attempt, &answer, &references));
+            // What became of a second send says nothing about the first, unless the provider has it.
+            all_known &= matches!(what, What::Reported { .. }) || (attempt.sends == 1 && !matches!(what, What::NoAnswer { .. }));
+            facts.push((payout, Fact::new(Source::Answer, what)));
+        }
         self.record_answers(facts).await?;
         if let (Some(of), Some((condition, why))) = (of, sensed) {
             self.sense(&of, group.provider, passed, condition, &why).await;
         }
-        if known {
+        if all_known {
             return self.recorder.store.end_group(group.id(), lease.ticket()).await;
         }
         let propagation = self.recorder.providers.profile(group.provider, group.mode).propagation;
