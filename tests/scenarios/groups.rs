@@ -16,12 +16,9 @@ use payrelay::chaos;
 use payrelay::child::{Child, Program};
 use payrelay::local::{Local, Plan};
 use payrelay::run::{self, Role};
-use providers::sandbox::audit::{Direction, Movement};
-use providers::worldpay::sandbox::{Sandbox, Settings};
-use secrecy::SecretString;
+use providers::sandbox::all::Settings;
+use providers::worldpay::sandbox::Sandbox;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use workers::batch::expand;
 use workers::execute::Payouts;
@@ -41,39 +38,24 @@ const PLAIN: &str = "Withdrawal 204";
 /// An installation with an account at Worldpay, whose workers are processes of their own or cranked.
 struct Works {
     local: Local,
-    worldpay: Sandbox,
     program: Program,
-    ends: CancellationToken,
     _folder: tempfile::TempDir,
 }
 
-impl Drop for Works {
-    fn drop(&mut self) {
-        self.ends.cancel();
-    }
+fn quick(settings: &mut Settings) {
+    settings.worldpay.stage_ms = 20;
 }
 
 impl Works {
     async fn open() -> Self {
-        Self::with(3_000, 500, |_| {}).await
+        Self::with(3_000, 500, quick).await
     }
 
-    async fn with(hold_ms: u64, most: usize, change: fn(&mut Settings)) -> Self {
+    async fn with(hold_ms: u64, most: usize, sandbox: fn(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ends = CancellationToken::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let mut settings = Settings::new("user", SecretString::from("hunter2"));
-        settings.stage_ms = 20;
-        change(&mut settings);
-        let worldpay = Sandbox::new(settings).unwrap();
-        tokio::spawn(worldpay.clone().serve(listener, ends.clone()));
         let more = format!(
-            "{}execute.group_hold_ms = {hold_ms}\n\
-             providers.worldpay_account_test.entity = 'default'\n\
-             providers.worldpay_account_test.access = {{ base_url = '{url}', username = 'user', password = 'hunter2', read_timeout_ms = 600 }}\n\
-             providers.worldpay_account_test.profile = {{ polls_ms = [150, 400, 1000], propagation_ms = 800, bound_ms = 40000, batch_max = {most} }}\n",
-            chaos::SHORT
+            "{}execute.group_hold_ms = {hold_ms}\nproviders.worldpay_account_test.profile.batch_max = {most}\n",
+            chaos::SHORT.replace("bound_ms = 6000", "bound_ms = 40000")
         );
         let plan = Plan {
             folder: folder.path(),
@@ -81,13 +63,17 @@ impl Works {
             fsync: Fsync::Always,
             listen: "127.0.0.1:0",
             more: &more,
-            providers: &[Provider::Truelayer],
-            sandbox: |_| {},
+            providers: &Provider::ALL,
+            sandbox,
             role: Some(Role::Serve),
         };
         let local = Local::start(plan).await.unwrap();
         let program = Program::worker(PathBuf::from(env!("CARGO_BIN_EXE_payrelay")), &local.config_file, folder.path());
-        Self { local, worldpay, program, ends, _folder: folder }
+        Self { local, program, _folder: folder }
+    }
+
+    fn worldpay(&self) -> &Sandbox {
+        &self.local.sandboxes.worldpay
     }
 
     fn worker(&self, name: &str, armed: &str) -> Child {
@@ -146,17 +132,13 @@ impl Works {
 
     /// How often money left for each.
     fn movements(&self, transactions: &[Uuid]) -> Vec<usize> {
-        let out = self.worldpay.movements();
-        let of = |id: PayoutId| {
-            move |movement: &&Movement| movement.direction == Direction::Out && movement.payout_and_attempt().is_some_and(|(payout, _)| payout == id)
-        };
-        transactions.iter().map(|transaction| out.iter().filter(of(self.id(*transaction))).count()).collect()
+        transactions.iter().map(|transaction| self.local.sandboxes.times_paid(self.id(*transaction))).collect()
     }
 
     /// How often the provider was asked to make each, in whatever request.
     fn creates(&self, transactions: &[Uuid]) -> Vec<u64> {
         let creates = |transaction: &Uuid| {
-            let view = self.worldpay.payout(ProviderKey::derive(self.id(*transaction), 1));
+            let view = self.worldpay().payout(ProviderKey::derive(self.id(*transaction), 1));
             view.map_or(0, |view| view.calls.creates)
         };
         transactions.iter().map(creates).collect()
@@ -207,7 +189,7 @@ async fn payouts_of_a_batch_go_in_one_request() {
     assert_eq!((works.movements(&paid), works.creates(&paid)), (vec![1; 7], vec![1; 7]));
     assert_eq!(works.together(&paid).await, [true; 7]);
     // The sandbox notes an answer with the first payout of a request.
-    let answers = |transaction: Uuid| works.worldpay.payout(ProviderKey::derive(works.id(transaction), 1)).unwrap().calls.answers.len();
+    let answers = |transaction: Uuid| works.worldpay().payout(ProviderKey::derive(works.id(transaction), 1)).unwrap().calls.answers.len();
     assert_eq!(paid.iter().map(|transaction| answers(*transaction)).sum::<usize>(), 1);
     assert!(works.payout(paid[3]).await.attempt().unwrap().reference.is_some());
 }
@@ -254,19 +236,27 @@ async fn a_second_request_that_is_turned_away_is_not_the_end() {
 /// The provider has carried it out and hides it: the whole request goes again, and is recognised. A payout by itself would not be.
 #[tokio::test]
 async fn what_the_provider_hides_is_not_paid_again() {
-    let works = Works::with(3_000, 500, |settings| settings.behaviour.late_appear_ms = 4_000).await;
+    let works = Works::with(3_000, 500, |settings| {
+        quick(settings);
+        settings.worldpay.behaviour.late_appear_ms = 4_000;
+    })
+    .await;
     let (batch, paid) = works.post(&["MOOD late-appear"; 3]).await;
     let _worker = works.worker("first", "");
     works.stands(batch, &json!({ "settled": 3 })).await;
     assert_eq!(works.movements(&paid), [1; 3]);
-    assert_eq!(works.worldpay.ledger().double_movements, 0);
+    assert_eq!(works.worldpay().ledger().double_movements, 0);
     assert!(works.payout(paid[0]).await.attempt().unwrap().sends > 1, "the whole request went again");
 }
 
 /// Its own polls only look, whatever they find, for as long as nothing is found.
 #[tokio::test]
 async fn a_payout_that_was_sent_with_others_is_never_sent_by_itself() {
-    let works = Works::with(3_000, 500, |settings| settings.behaviour.late_appear_ms = 600_000).await;
+    let works = Works::with(3_000, 500, |settings| {
+        quick(settings);
+        settings.worldpay.behaviour.late_appear_ms = 600_000;
+    })
+    .await;
     let (_, asked) = works.post(&["MOOD late-appear"; 2]).await;
     let lanes = works.cranked().await;
     crank(&lanes, ExpandLane, expand).await;
@@ -300,7 +290,7 @@ async fn a_refused_request_leads_to_one_for_each() {
 #[tokio::test]
 async fn payouts_go_one_by_one_where_that_is_wanted() {
     for (hold_ms, most) in [(0, 500), (3_000, 1)] {
-        let works = Works::with(hold_ms, most, |_| {}).await;
+        let works = Works::with(hold_ms, most, quick).await;
         let (batch, paid) = works.post(&[PLAIN; 3]).await;
         let _worker = works.worker("first", "");
         works.stands(batch, &json!({ "settled": 3 })).await;
@@ -317,7 +307,7 @@ async fn survives(armed: &str, references: &[&str], then: impl AsyncFnOnce(&Work
     let _second = works.worker("second", "");
     works.stands(batch, &json!({ "settled": references.len() })).await;
     assert_eq!(works.movements(&paid), vec![1; references.len()]);
-    assert_eq!(works.worldpay.ledger().double_movements, 0);
+    assert_eq!(works.worldpay().ledger().double_movements, 0);
 }
 
 /// The intents are on disk, and the group is not sent: that proves that nothing left, and each goes by itself.
@@ -396,7 +386,11 @@ async fn any_trouble_with_groups_pays_at_most_once() {
         [PLAIN, "MOOD lost-answer", "MOOD error-before", "MOOD error-after", "MOOD late-appear", "MOOD refuse", "MOOD rate-limit", "MOOD fail"];
     const POINTS: [&str; 6] =
         ["group-joined", "group-before-socket", "group-not-recorded", "group-rejoined", "batch-page-not-recorded", "answer-not-recorded"];
-    let works = Works::with(3_000, 500, |settings| settings.behaviour.late_appear_ms = 1_500).await;
+    let works = Works::with(3_000, 500, |settings| {
+        quick(settings);
+        settings.worldpay.behaviour.late_appear_ms = 1_500;
+    })
+    .await;
     let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
     let mut roll = |sides: usize| {
         dice ^= dice << 13;
@@ -432,7 +426,7 @@ async fn any_trouble_with_groups_pays_at_most_once() {
         }
     }
     let all: Vec<Uuid> = asked.into_values().flatten().collect();
-    assert_eq!(works.worldpay.ledger().double_movements, 0);
+    assert_eq!(works.worldpay().ledger().double_movements, 0);
     for (transaction, moved) in all.iter().zip(works.movements(&all)) {
         let state = works.payout(*transaction).await.state.name().as_str();
         assert!(moved <= 1, "{transaction} {state} {moved}");
