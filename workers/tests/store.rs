@@ -308,7 +308,7 @@ async fn a_late_record_leaves_nothing_of_a_subscription_that_is_gone() {
     let Installation { store, server, .. } = &installation().await;
     let id = subscription(store, EventTypes::All).await;
     open(store, "k").await;
-    let relay = RelayLanes { lane: lane(store), per_subscription: 6 };
+    let (relay, _queue) = taking(store, 6, 1);
     let (work, ticket) = relay.lease(1).await.unwrap().items.remove(0);
     let (record, _) = store.subscription(id).await.unwrap().unwrap();
     store.unsubscribe(&record).await.unwrap();
