@@ -733,10 +733,11 @@ impl Payout {
         plan.polling.next(self.polls, self.since, now, self.id.as_bytes())
     }
 
-    /// Whether the provider has told all that it will: then it is still asked, but as rarely as the bound is long.
+    /// Whether the provider has told all that it will: then it is still asked, but as rarely as the bound is long. Where it has told of the bank, by an
+    /// event perhaps, it has more to tell, whatever word a look still answers.
     fn has_last_word(&self, plan: &Plan) -> bool {
         let told = self.attempts.last().and_then(|attempt| attempt.provider_status.as_deref());
-        matches!(self.state, State::Authorised | State::Submitted) && told.is_some_and(|told| plan.last_words.contains(&told))
+        matches!(self.state, State::Authorised) && told.is_some_and(|told| plan.last_words.contains(&told))
     }
 
     /// The work that a state asks for when it is entered.

@@ -52,6 +52,11 @@ fn the_last_word_of_a_provider_leads_to_no_review() {
     let mut bench = Bench::led("at-once", 1, "Initiate Authorised +73h");
     bench.plan.last_words = &["another word"];
     assert_eq!(bench.meets("NoNews").step().map(|step| step.payout.state.name()), Some(StateName::InReview));
+    // An event has told of the bank, and a look still answers with the word that would be the last one without events.
+    let mut bench = Bench::led("at-once", 1, "Initiate Authorised Submitted +73h");
+    bench.plan.last_words = &["as they say"];
+    assert_eq!(bench.meets("Authorised").step().map(|step| step.payout.state.name()), Some(StateName::Submitted), "a notice is no look");
+    assert_eq!(bench.meets("NoNews").step().map(|step| step.payout.state.name()), Some(StateName::InReview));
 }
 
 /// A provider recognises the repeat of a request for many payouts, whole, and of no other: one of them by itself might be paid twice.
