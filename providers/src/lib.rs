@@ -18,6 +18,9 @@ pub mod truelayer;
 pub mod truelayer_v3;
 pub mod worldpay;
 
+#[cfg(test)]
+mod rules;
+
 pub use account::NoticeError;
 pub use notice::Notice;
 pub use order::{Canceling, Inquiry, Order};

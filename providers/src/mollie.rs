@@ -293,23 +293,30 @@ impl Client {
             StatusCode::FORBIDDEN => unprocessed("forbidden", None),
             StatusCode::TOO_MANY_REQUESTS => unprocessed("rate_limited", retry_after(&response)),
             status => match response.json::<wire::ErrorBody>().filter(|error| error.status == status.as_u16()) {
-                // ASSUMED: no document says that other content under a key is refused, but if it is, it is not a refusal of our payout.
-                Some(error) if error.detail.to_ascii_lowercase().contains("idempotency") => Answer::KeyConflict,
-                // Not a word about this payout: it was not taken, and may be once the earlier one has begun.
-                Some(error) if self.profile.one_open_per_balance && error.code() == wire::ALREADY_SCHEDULED => {
-                    let wait = i64::try_from(self.settings.scheduled_wait_ms).unwrap_or(i64::MAX);
-                    unprocessed(wire::ALREADY_SCHEDULED, Some(SignedDuration::from_millis(wait)))
-                }
-                Some(error) if self.settings.refusal_statuses.contains(&status.as_u16()) => Answer::Refused { reason: Reason::new(&error.code()) },
+                Some(error) if self.settings.refusal_statuses.contains(&status.as_u16()) => self.refused(&error),
                 Some(_) | None => no_answer(&format!("status_{}", status.as_u16())),
             },
         }
     }
 
+    fn refused(&self, error: &wire::ErrorBody) -> Answer {
+        let code = error.code();
+        if error.is_about_the_key() {
+            // ASSUMED: no document says that other content under a key is refused, but if it is, it is not a refusal of our payout.
+            Answer::KeyConflict
+        } else if self.profile.one_open_per_balance && code == wire::ALREADY_SCHEDULED {
+            // Not a word about this payout: it was not taken, and may be once the earlier one has begun.
+            let wait = i64::try_from(self.settings.scheduled_wait_ms).unwrap_or(i64::MAX);
+            unprocessed(wire::ALREADY_SCHEDULED, Some(SignedDuration::from_millis(wait)))
+        } else {
+            Answer::Refused { reason: Reason::new(&code) }
+        }
+    }
+
     /// Asks for one attempt: by the provider's id, else through the list of the balance's payouts. Changes nothing at the provider.
     ///
-    /// [`Look::NotFound`] means that the list was read back to before the first send, and nothing in it can be ours. A list that cannot be read so far,
-    /// a payout of our amount that nowhere shows its description, or two with our key are [`Look::Nothing`]: somebody has to look.
+    /// [`Look::NotFound`] means that the list was read back to before the first send, and nothing in it can be ours. A list that cannot be read so far or
+    /// does not say where it ends, a payout of our amount that nowhere shows its description, or two with our key are [`Look::Nothing`]: somebody has to look.
     pub async fn look(&self, inquiry: &Inquiry<'_>) -> Look {
         match self.find(inquiry, self.read_deadline()).await {
             Ok(Some(payout)) => match self.report(&payout) {
@@ -416,9 +423,11 @@ impl Client {
                     None => {}
                 }
             }
-            from = page.links.next_from();
-            if complete || from.is_none() {
-                return self.judge(inquiry.key, ours, undescribed, deadline).await;
+            match page.links.next_from() {
+                Some(Some(next)) if !complete => from = Some(next),
+                // Whether there are more is not said, and nothing that is here is ours.
+                None if !complete && ours.is_empty() => return Err(ReadError::new("unlinked_list")),
+                Some(_) | None => return self.judge(inquiry.key, ours, undescribed, deadline).await,
             }
         }
         // What was found is found; that the rest was not read only matters if nothing was.
@@ -485,7 +494,8 @@ impl Client {
 /// Whether a payout without a description can be what was asked for.
 fn may_be(payout: &wire::Payout, create: &wire::CreatePayout) -> bool {
     match (&payout.amount, &create.amount) {
-        (Some(theirs), Some(ours)) => theirs.exact() == ours.exact(),
+        // An amount that cannot be read may be any.
+        (Some(theirs), Some(ours)) => theirs.exact().is_none() || theirs.exact() == ours.exact(),
         _ => true,
     }
 }

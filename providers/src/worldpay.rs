@@ -123,12 +123,13 @@ fn not_accepted(response: &Response, refusals: &[String]) -> Answer {
     }
 }
 
-/// A 200 with the expected content, or why not.
+/// A 200 with the expected content, or why not. A list is none: it would be read as an object whose fields have no names.
 fn usable<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, ReadError> {
     if response.status != StatusCode::OK {
         return Err(unread(&format!("status_{}", response.status.as_u16())));
     }
-    response.json().ok_or_else(|| unread("unreadable"))
+    let object = response.body.as_ref().is_ok_and(|body| body.trim_ascii_start().starts_with(b"{"));
+    response.json().filter(|_| object).ok_or_else(|| unread("unreadable"))
 }
 
 /// A time as the provider writes it: with a zone, or without one, which is then UTC (ASSUMED).

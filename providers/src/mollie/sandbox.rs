@@ -435,7 +435,7 @@ async fn list_payouts(State(sandbox): State<Sandbox>, Query(query): Parameters, 
         }
     }
     let count = payouts.len() as u64;
-    hal(StatusCode::OK, Payouts { count, embedded: EmbeddedPayouts { payouts }, links: PageLinks { next, previous: None } })
+    hal(StatusCode::OK, Payouts { count, embedded: EmbeddedPayouts { payouts }, links: PageLinks { next: Some(next), previous: None } })
 }
 
 async fn list_balances(State(sandbox): State<Sandbox>, Query(query): Parameters, headers: HeaderMap) -> Response {

@@ -130,6 +130,10 @@ async fn every_status_has_its_class() {
         (422, error(422, "Something new about Ada."), refused("unprocessable")),
         (400, error(400, "The request body is not JSON."), refused("unprocessable")),
         (422, error(422, "The Idempotency-Key was used before."), Answer::KeyConflict),
+        (422, json!({"status": 422, "title": "Idempotency-Key reused", "detail": "Unprocessable Entity"}), Answer::KeyConflict),
+        // An earlier send of ours may still be under way, and a machine in trouble knows nothing about our content.
+        (409, error(409, "A request with this Idempotency-Key is being processed."), no_answer("status_409")),
+        (503, error(503, "The idempotency store is not available."), no_answer("status_503")),
         (401, error(401, "Missing authentication"), unprocessed("unauthorized", None)),
         (403, error(403, "no"), unprocessed("forbidden", None)),
         (429, error(429, "slow down"), unprocessed("rate_limited", None)),
@@ -298,6 +302,12 @@ async fn looks_through_the_list() {
         ),
         ("undescribed, too old", vec![vec![bare("payout_1", json!({"createdAt": early}))]], json!(null), Look::NotFound),
         ("undescribed, of any amount", vec![vec![bare("payout_1", json!({"amount": null}))]], payout(), Look::Found(requested())),
+        (
+            "undescribed, of an amount that cannot be read",
+            vec![vec![bare("payout_1", json!({"amount": {"currency": "EUR", "value": "10.000"}}))]],
+            payout(),
+            Look::Found(requested()),
+        ),
         ("too many undescribed", vec![(0..9).map(|n| bare(&format!("payout_{n}"), json!({}))).collect()], payout(), nothing("undescribed_payouts")),
         // A list that does not end in time proves nothing.
         (
@@ -320,6 +330,15 @@ async fn looks_through_the_list() {
         let client = Client::new(Settings { pages_max: 3, ..settings(&server.url) }, Mode::Test, NAME).expect("a client");
         let request = prepared(&client);
         assert_eq!(client.look(&inquiry(&request, None)).await, expected, "{name}");
+    }
+    // What does not say that it is the last page is not the end of the list; what is on it, is.
+    let unlinked = |payout: Value, links: Value| Reply::json(200, &json!({"count": 1, "_embedded": {"payouts": [payout]}, "_links": links}));
+    for links in [Value::Null, json!({}), json!({"next": {}}), json!({"next": {"href": "/v2/payouts?cursor=2"}})] {
+        for (payout, expected) in [(other("payout_2", late), nothing("unlinked_list")), (payout(), Look::Found(requested()))] {
+            let mut reply = Some(unlinked(payout, links.clone()));
+            let (_server, client) = provider(move |_| reply.take().unwrap_or(Reply::Drop)).await;
+            assert_eq!(client.look(&inquiry(&prepared(&client), None)).await, expected, "{links}");
+        }
     }
     for (reply, why) in [
         (Reply::status(500), "status_500"),

@@ -109,7 +109,7 @@ pub struct Payouts {
     pub count: u64,
     #[serde(rename = "_embedded")]
     pub embedded: EmbeddedPayouts,
-    #[serde(rename = "_links")]
+    #[serde(rename = "_links", default, deserialize_with = "lenient_links")]
     pub links: PageLinks,
 }
 
@@ -118,11 +118,12 @@ pub struct EmbeddedPayouts {
     pub payouts: Vec<Payout>,
 }
 
-/// Where the next page is (H): `null` on the last.
+/// Where the next page is (H).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageLinks {
-    #[serde(default)]
-    pub next: Option<Link>,
+    /// `Some(None)`, in JSON `null`, on the last page (H). Absent, or not a link, it says nothing about whether there is another.
+    #[serde(default, deserialize_with = "lenient")]
+    pub next: Option<Option<Link>>,
     #[serde(default)]
     pub previous: Option<Link>,
 }
@@ -135,11 +136,13 @@ pub struct Link {
 }
 
 impl PageLinks {
-    /// The id with which the next page begins. Only that is taken from the link, never its address.
+    /// The id with which the next page begins, `Some(None)` on the last page, and `None` where that cannot be told. Only the id is taken from the link,
+    /// never its address.
     #[must_use]
-    pub fn next_from(&self) -> Option<String> {
-        let next = url::Url::parse("https://api.mollie.com").ok()?.join(&self.next.as_ref()?.href).ok()?;
-        next.query_pairs().find(|(name, _)| name == "from").map(|(_, id)| id.into_owned())
+    pub fn next_from(&self) -> Option<Option<String>> {
+        let Some(link) = self.next.as_ref()? else { return Some(None) };
+        let next = url::Url::parse("https://api.mollie.com").ok()?.join(&link.href).ok()?;
+        next.query_pairs().find(|(name, _)| name == "from").map(|(_, id)| Some(id.into_owned()))
     }
 }
 
@@ -195,6 +198,12 @@ pub struct ErrorBody {
 }
 
 impl ErrorBody {
+    /// Whether it is about the idempotency key, wherever it says so.
+    #[must_use]
+    pub fn is_about_the_key(&self) -> bool {
+        [&self.title, &self.detail].into_iter().any(|text| text.to_ascii_lowercase().contains("idempotency"))
+    }
+
     /// A code for the documented reasons of a refusal, found by what their sentences are about, because the exact texts are ASSUMED.
     /// Anything else is `unprocessable` and, if it is one of ours, the field. Never the provider's free text.
     #[must_use]
@@ -298,6 +307,10 @@ fn lenient<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(deserializ
     Ok(T::deserialize(value).ok())
 }
 
+fn lenient_links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PageLinks, D::Error> {
+    lenient(deserializer).map(Option::unwrap_or_default)
+}
+
 macro_rules! shows_only {
     ($($kind:ident: $field:ident),+ $(,)?) => {$(
         impl fmt::Debug for $kind {
@@ -340,7 +353,7 @@ mod tests {
             assert_eq!(payout.description, create.description, "{status}");
         }
         let page: Payouts = survives("payouts");
-        assert_eq!(page.links.next_from().as_deref(), Some("payout_Zb7Nq2"));
+        assert_eq!(page.links.next_from(), Some(Some("payout_Zb7Nq2".to_owned())));
         let balance: Balance = serde_json::from_str(&fixture("balance")).expect("a balance");
         assert_eq!((balance.available_amount.value.as_str(), balance.transfer_frequency.as_str()), ("905.25", "daily"));
         let error: ErrorBody = survives("error-balance-id");

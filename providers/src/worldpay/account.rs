@@ -324,8 +324,9 @@ impl Client {
     async fn adopt(&self, prepared: &Prepared, deadline: Instant) -> Answer {
         match self.find(prepared.generation, prepared.key, deadline).await {
             Ok(Some(item)) if prepared.is_same(&item) => Answer::Says(report(&item)),
-            Ok(Some(_)) => Answer::KeyConflict,
-            Ok(None) | Err(ReadError { .. }) => no_answer("status_409"),
+            Ok(Some(item)) if amount(&item).is_some() => Answer::KeyConflict,
+            // Without an amount, what is there says nothing about its content.
+            Ok(_) | Err(ReadError { .. }) => no_answer("status_409"),
         }
     }
 
@@ -373,8 +374,14 @@ impl Client {
     async fn find(&self, generation: Generation, key: ProviderKey, deadline: Instant) -> Result<Option<wire::Item>, ReadError> {
         let search = Search { transaction_reference: Some(key_text(key)), page_size: FEW, ..Search::default() };
         let page = self.search_in(generation, &search, Some(key.as_uuid()), deadline).await?;
+        let whole = page.pagination.page_count <= 1 && page.items.iter().all(|item| item.transaction_reference.is_some());
         // A search may find what only resembles.
-        only(page.items.into_iter().filter(|item| item.transaction_reference.as_deref() == search.transaction_reference.as_deref()))
+        let ours = page.items.into_iter().filter(|item| item.transaction_reference.as_deref() == search.transaction_reference.as_deref());
+        match only(ours)? {
+            // Ours may be what does not say which payout it is, or on another page.
+            None if !whole => Err(unread("incomplete_search")),
+            found => Ok(found),
+        }
     }
 
     async fn search_in(&self, generation: Generation, search: &Search, about: Option<Uuid>, deadline: Instant) -> Result<wire::Page, ReadError> {

@@ -349,8 +349,11 @@ async fn looks() {
 #[tokio::test]
 async fn conflicts_are_looked_at() {
     type Change = fn(&mut serde_json::Value);
-    let cases: [(Change, &str); 5] = [
+    let cases: [(Change, &str); 7] = [
         (|_| (), "adopted"),
+        // What cannot be compared is neither.
+        (|item| item["targetAmount"] = serde_json::Value::Null, "other"),
+        (|item| item["targetCurrency"] = 826.into(), "other"),
         (|item| item["payeeName"] = "A QUILL".into(), "adopted"),
         (|item| item["targetAmount"] = 123.46.into(), "conflict"),
         (|item| item["targetCurrency"] = "EUR".into(), "conflict"),
@@ -377,6 +380,35 @@ async fn conflicts_are_looked_at() {
     let server = Scripted::start(|request: &Received| if request.line == CREATE { Reply::status(409) } else { Reply::json(200, &page(&[])) }).await;
     let client = client(settings(&server.url));
     assert_eq!(client.submit(&prepared(&client), soon(), LONG).await, no_answer("status_409"));
+}
+
+/// A search that may have left ours out is not a "not found".
+#[tokio::test]
+async fn an_incomplete_search_is_no_answer() {
+    let other = || item(|item| item["transactionReference"] = "XYZ102025".into());
+    let nameless = || item(|item| item["transactionReference"] = serde_json::Value::Null);
+    let paged = |pages: u32, items: &[serde_json::Value]| {
+        let mut page = page(items);
+        page["pagination"]["pageCount"] = pages.into();
+        page
+    };
+    let nothing = |why: &str| Look::Nothing { why: Reason::new(why) };
+    for (answer, expected) in [
+        (paged(0, &[]), Look::NotFound),
+        (paged(1, &[other()]), Look::NotFound),
+        (paged(1, &[other(), nameless()]), nothing("incomplete_search")),
+        (paged(5610, &[other()]), nothing("incomplete_search")),
+        (paged(5610, &[]), nothing("incomplete_search")),
+        (serde_json::json!([[]]), nothing("unreadable")),
+    ] {
+        let reply = answer.clone();
+        let server = Scripted::start(move |_| Reply::json(200, &reply)).await;
+        let client = client(settings(&server.url));
+        assert_eq!(client.look(&inquiry(1, None, &prepared(&client))).await, expected, "{answer}");
+    }
+    let server = Scripted::start(move |_| Reply::json(200, &paged(5610, &[nameless(), item(|_| ())]))).await;
+    let client = client(settings(&server.url));
+    assert!(matches!(client.look(&inquiry(1, None, &prepared(&client))).await, Look::Found(_)), "what is found is found");
 }
 
 /// What the provider would refuse is refused here, by the name of the order's field.
