@@ -21,8 +21,9 @@ async fn json_of(url: &str) -> Value {
 
 #[tokio::test]
 async fn the_page_lists_providers_moods_and_books() {
-    let keys = "providers.worldpay_account_test.access.discover = true\nproviders.worldpay_card_test.access.discover = true\n";
-    let house = House::with(chaos::SHORT, keys, quick).await;
+    let discover = |account: &str| format!("providers.{account}.access.discover = true\nproviders.{account}.access.discover_timeout_ms = 300\n");
+    let keys = discover("worldpay_account_test") + &discover("worldpay_card_test");
+    let house = House::with(chaos::SHORT, &keys, quick).await;
     let mut paid = Vec::new();
     for provider in Provider::ALL {
         let transaction = Uuid::new_v4();
