@@ -175,7 +175,7 @@ pub struct Ingress {
     /// Notices under way. Kept apart, because anybody can send something to their address.
     notice_slots: Semaphore,
     /// Batches being taken in.
-    batch_slots: Semaphore,
+    batch_slots: Arc<Semaphore>,
     /// Signatures being verified.
     verifying: Semaphore,
     shutdown: CancellationToken,
@@ -209,7 +209,7 @@ impl Ingress {
             metrics: metrics::Metrics::new(meter),
             slots: Semaphore::new(settings.concurrency),
             notice_slots: Semaphore::new((settings.concurrency / 4).max(1)),
-            batch_slots: Semaphore::new(settings.batches.concurrency),
+            batch_slots: Arc::new(Semaphore::new(settings.batches.concurrency)),
             verifying: Semaphore::new(cores),
             settings,
             shutdown,

@@ -179,7 +179,8 @@ pub enum What {
     /// The provider does not know that attempt now.
     NotFound { attempt: u8 },
     /// The provider does not know that attempt, and by its documents that proves by now that nothing was done, nor will be.
-    NeverDone { attempt: u8, reason: Reason },
+    /// Says nothing about sends after `send`, which was the latest when it was asked.
+    NeverDone { attempt: u8, send: u32, reason: Reason },
     /// That provider has an attempt of this payout of which there is no record: the store has forgotten it.
     Elsewhere { provider: Provider, attempt: u8, report: Report },
     /// A question to the provider led nowhere.
@@ -384,6 +385,12 @@ impl Payout {
         !self.attempts.is_empty() && (name.has_provider_status() || name == StateName::Settled)
     }
 
+    /// When it was asked for, by the store's clock.
+    #[must_use]
+    pub fn requested_at(&self) -> Timestamp {
+        self.reached.get(&StateName::Requested).copied().unwrap_or(self.since)
+    }
+
     /// The attempt that is, or was last, under way.
     #[must_use]
     pub fn attempt(&self) -> Option<&Attempt> {
@@ -494,9 +501,9 @@ impl Payout {
             }
             // Anything else is no silence that this could end.
             What::NeverDone { .. } if name != StateName::Inconclusive => Err(Declined::NotInconclusive),
-            What::NeverDone { attempt, reason } => {
+            What::NeverDone { attempt, send, reason } => {
                 let ended = Ended { at: now, reason: reason.clone() };
-                self.with_attempt(*attempt, |attempt| attempt.settle_all_sends(&Fate::Refused(ended)));
+                self.with_attempt(*attempt, |attempt| attempt.settle_sends_up_to(*send, &Fate::Refused(ended)));
                 Ok(None)
             }
             What::KeyConflict { attempt } => {
@@ -698,7 +705,8 @@ impl Payout {
             let moved = before.attempts.last().is_some_and(|before| last.moved_after_withdrawal(before));
             return if moved { Err(Clash::WithdrawnAndAccepted) } else { Ok(Target::now(self.state.clone())) };
         }
-        let route_left = self.attempts.len() < self.route.len();
+        // Whoever wanted it stopped does not want the next provider to pay it.
+        let route_left = self.attempts.len() < self.route.len() && before.cancel_asked.is_none();
         let closed_by = |state: State, ended: Ended| {
             if route_left {
                 let until = now.saturating_add(plan.redispatch.wait(u32::from(last.number), self.id.as_bytes())).unwrap_or(Timestamp::MAX);

@@ -84,31 +84,42 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let (parts, body) = request.into_parts();
     let caller = ingress.admit(&parts.headers, Scope::PayoutsWrite).await?;
     let overloaded = || Problem::new(Kind::Overloaded, "As many batches as can be are being taken in. Nothing was done.");
-    let _slot = ingress.batch_slots.try_acquire().map_err(|_| overloaded())?;
+    let slot = Arc::clone(&ingress.batch_slots).try_acquire_owned().map_err(|_| overloaded())?;
     let body = ingress.take_in(&caller, &parts, body, ingress.settings.batches.body_max_bytes, Duty::Body).await?;
     json::check_media_type(&parts.headers)?;
     let trace = parts.extensions.get().map(TraceParent::onwards);
 
     // Ten thousand items are long work for a core: not on a thread that serves others.
     let (reading, reader, span) = (Arc::clone(&ingress), caller.clone(), Span::current());
-    let read = tokio::task::spawn_blocking(move || span.in_scope(|| reading.read_batch(&reader, &body, trace.as_deref())));
-    let Asked { batch, fingerprint, pages } = read.await.map_err(|_| Problem::new(Kind::Internal, "The batch could not be read."))??;
+    // The slot goes along: a request that is given up leaves its work on that thread.
+    let read = tokio::task::spawn_blocking(move || (span.in_scope(|| reading.read_batch(&reader, &body, trace.as_deref())), slot));
+    let (read, _slot) = read.await.map_err(|_| Problem::new(Kind::Internal, "The batch could not be read."))?;
+    let Asked { batch, fingerprint, pages } = read?;
 
     let store = &ingress.recorder.store;
     if let Some(known) = store.batch(batch.id).await? {
         return ingress.replay(&caller, known, &fingerprint).await;
     }
+    let full = || Problem::new(Kind::Overloaded, "As many batches as may wait are waiting. Nothing was done.");
+    // Before anything is uploaded; the script that accepts it looks again.
+    if store.batches_waiting(batch.id.shard()).await? >= ingress.settings.batches.waiting_max {
+        return Err(full());
+    }
     let of = &batch;
     let stored = pages.into_iter().enumerate().map(|(page, sealed)| async move { store.put_batch_page(of, page, &sealed).await });
     stream::iter(stored).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-    match store.accept_batch(&batch, &fingerprint, ingress.settings.batches.waiting_max).await? {
+    let accepted_now = store.accept_batch(&batch, &fingerprint, ingress.settings.batches.waiting_max).await?;
+    if accepted_now != Accepted::New {
+        store.drop_batch_pages(&batch).await?;
+    }
+    match accepted_now {
         Accepted::New => ingress.recorder.metrics.accepted(batch.mode),
         // Another request with this key was faster.
         Accepted::Exists | Accepted::Conflict => {
             let known = store.batch(batch.id).await?.ok_or_else(|| Problem::new(Kind::StoreUnavailable, "Repeat the request as it is."))?;
             return ingress.replay(&caller, known, &fingerprint).await;
         }
-        Accepted::Full => return Err(Problem::new(Kind::Overloaded, "As many batches as may wait are waiting. Nothing was done.")),
+        Accepted::Full => return Err(full()),
         Accepted::Expired => return Err(Problem::new(Kind::Timeout, "Nothing was done. Repeat the request as it is.")),
     }
     let progress = Progress { batch, fingerprint, pages_done: 0, outcomes: BTreeMap::new(), expanded_at: None };

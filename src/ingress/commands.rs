@@ -38,13 +38,15 @@ pub(super) async fn cancel(State(ingress): State<Arc<Ingress>>, Path(key): Path<
         return ingress.shown(StatusCode::OK, &payout).await;
     }
     // Fails closed: after a rollback of the store a payout that looks undispatched may be with its provider.
-    if payout.state.name().is_before_dispatch() && ingress.recorder.store.is_suspect(payout.id.shard()).await? {
+    if payout.state.name().is_before_dispatch() && ingress.recorder.store.is_suspect(&payout).await? {
         return Err(not_now(Declined::TooLate, &payout));
     }
     let why = reason.unwrap_or_else(|| Reason::new("canceled_by_caller"));
     match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Cancel { reason: why.clone() })).await? {
         Recorded::Done(payout) => ingress.shown(StatusCode::OK, &payout).await,
         Recorded::Declined(_, payout) if payout.state.name() == StateName::Canceled => ingress.shown(StatusCode::OK, &payout).await,
+        // It is to be asked already, or was a moment ago.
+        Recorded::Declined(_, payout) if payout.cancel_asked.is_some() => ingress.shown(StatusCode::ACCEPTED, &payout).await,
         // A provider that can cancel is asked to, by a worker: the outcome is told as any other.
         Recorded::Declined(_, payout) => match ingress.recorder.record(*payout, &Fact::new(Source::Caller, What::AskToCancel { reason: why })).await?
         {

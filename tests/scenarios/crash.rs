@@ -579,7 +579,7 @@ async fn a_worker_that_is_asked_to_end_gives_back_its_leases() {
 /// A backlog of deliveries that are due: 20,000, or 200,000 in the long variant. Two workers drain it, one of which is killed half way.
 #[tokio::test]
 async fn a_backlog_drains_without_loss() {
-    let due = if long() { 200_000 } else { 20_000 };
+    let due = if long() { 200_000 } else { 10_000 };
     let site = Site::open().await;
     let store = &site.local.store;
     let ids = site.stock(due / 2, Some(store.clock().now() + jiff::SignedDuration::from_hours(24))).await;

@@ -286,6 +286,20 @@ async fn a_refused_request_leads_to_one_for_each() {
     assert_eq!(works.payout(asked[0]).await.attempts.len(), 1, "it is the same attempt, sent another way");
 }
 
+/// That a refused request did nothing is no more than assumed: before a payout of it goes by itself, the provider is asked whether it has it.
+#[tokio::test]
+async fn what_a_refused_request_paid_all_the_same_is_not_paid_again() {
+    let works = Works::with(3_000, 500, |settings| {
+        quick(settings);
+        settings.worldpay.pays_refused_batches = true;
+    })
+    .await;
+    let (batch, asked) = works.post(&[PLAIN, "MOOD refuse", PLAIN]).await;
+    let _worker = works.worker("first", "");
+    works.stands(batch, &json!({ "settled": 2, "rejected": 1 })).await;
+    assert_eq!((works.movements(&asked), works.worldpay().ledger().double_movements), (vec![1, 0, 1], 0));
+}
+
 /// Where the provider is not asked for more than one at a time, nothing waits for others.
 #[tokio::test]
 async fn payouts_go_one_by_one_where_that_is_wanted() {

@@ -216,6 +216,7 @@ async fn a_provider_that_can_is_asked_to_cancel() {
     house.becomes(unpaid, &["authorised"]).await;
     let answer = cancel(unpaid).await;
     assert_eq!((answer.status, &answer.body["result"]["cancel_requested"]), (StatusCode::ACCEPTED, &json!(true)), "{}", answer.body);
+    assert_eq!(cancel(unpaid).await.status, StatusCode::ACCEPTED, "asked again, nothing more is done");
     assert_eq!(house.becomes(unpaid, &["canceled", "settled", "failed", "in_review"]).await, "canceled");
     house.told(unpaid, "payout.canceled").await;
     assert_eq!((cancel(unpaid).await.status, house.movements(unpaid)), (StatusCode::OK, 0));

@@ -132,7 +132,9 @@ impl Payouts {
         let request = match prepared {
             Ok(request) => request,
             // No worker had it for as long as a payout is tried at all.
-            Err(Unprepared::NotConfigured) if now.duration_since(waits_since(&payout)) >= self.recorder.plan(&payout).dispatch_bound => {
+            Err(Unprepared::NotConfigured)
+                if now.duration_since(waits_since(&payout)) >= self.recorder.plan(&payout).dispatch_bound && !store.is_suspect(&payout).await? =>
+            {
                 tracing::error!(payout.id = %payout.id, provider.name = attempt.provider.name(), mode = payout.mode.as_str(), "no worker has an account there; its turn is over");
                 return self.record(&payout, Fact::new(Source::Worker, What::Decline { reason: Reason::new("provider_not_configured") })).await;
             }
@@ -147,13 +149,14 @@ impl Payouts {
             }
         };
 
+        let had_company = payout.attempt().is_some_and(|attempt| attempt.group.is_some());
         fail::fail_point!("before-intent");
         let before = self.fence.passed(payout.id.shard());
         match store.commit_intent(step, Permit::Execute(lease.ticket().token), Some(&request)).await? {
             Permitted::Yes { epoch, look_first, passed } => {
                 self.recorder.metrics.committed(&payout, step);
                 fail::fail_point!("intent-before-socket");
-                let send = Send { attempt, request: &request, until: send_until, before, epoch, look_first, passed };
+                let send = Send { attempt, request: &request, until: send_until, before, epoch, look_first, had_company, passed };
                 self.send(&step.payout, send).await
             }
             Permitted::Frozen => {
@@ -168,7 +171,7 @@ impl Payouts {
 
     /// Makes the call that the committed intent speaks of, and records how it ended.
     pub(crate) async fn send(&self, payout: &Payout, send: Send<'_>) -> Result<Done, StoreError> {
-        let Send { attempt, request, until, before, epoch, look_first, passed } = send;
+        let Send { attempt, request, until, before, epoch, look_first, had_company, passed } = send;
         let (provider, mode) = (attempt.provider, payout.mode);
         let what = if !self.passes(payout.id.shard(), before, epoch).await? {
             self.heard(payout, attempt, Answer::NotSent { why: Reason::new("fenced") })
@@ -181,6 +184,13 @@ impl Payouts {
                     // Nothing was sent now, but what the store has forgotten may have been.
                     _ => self.heard(payout, attempt, Answer::NoAnswer { why: Reason::new("may_be_forgotten") }),
                 },
+            }
+        } else if had_company {
+            // That a request for many is refused whole is ASSUMED of its provider, which would not recognise this one as a part of that.
+            match self.recorder.providers.look(provider, mode, &inquiry(attempt, request)).await {
+                Look::Found(report) => self.heard(payout, attempt, Answer::Says(report)),
+                Look::NotFound => self.submit(payout, attempt, request, until).await,
+                Look::Nothing { why } => self.heard(payout, attempt, Answer::NoAnswer { why }),
             }
         } else {
             self.submit(payout, attempt, request, until).await
@@ -263,6 +273,8 @@ pub(crate) struct Send<'a> {
     pub(crate) before: u64,
     pub(crate) epoch: u64,
     pub(crate) look_first: bool,
+    /// It was sent with others before, in a request that was not processed.
+    pub(crate) had_company: bool,
     pub(crate) passed: Passed,
 }
 

@@ -34,8 +34,11 @@ impl Payouts {
         let providers = &self.recorder.providers;
         let beneficiary = self.recorder.store.beneficiary(payout.id).await?;
         let mut asked = Vec::new();
-        let mut all_remember = true;
-        for provider in providers.configured(payout.mode) {
+        // One that is not configured here cannot be asked.
+        let here: Vec<Provider> = providers.configured(payout.mode).collect();
+        let possible = payout.route.iter().chain(payout.attempts.iter().map(|made| &made.provider));
+        let mut all_remember = possible.into_iter().all(|provider| here.contains(provider));
+        for provider in here {
             for number in 1..=ATTEMPTS_MAX {
                 let key = ProviderKey::derive(payout.id, number);
                 let order = Order { key, money: payout.money, beneficiary: &beneficiary, context_code: &payout.context_code };

@@ -207,6 +207,7 @@ impl Payouts {
             tracing::warn!(group.id = %group.id(), provider.name = group.provider.name(), ?answer, "a provider was called and did not take a group");
         }
         fail::fail_point!("group-not-recorded");
+        let propagation = self.recorder.providers.profile(group.provider, group.mode).propagation;
         // Of a half open circuit this one request is the trial, whoever of it joined first.
         let passed = joined.iter().map(|joined| joined.passed).find(|passed| *passed != Passed::Closed).unwrap_or(Passed::Closed);
         let of = joined.first().map(|first| first.payout.clone());
@@ -215,7 +216,7 @@ impl Payouts {
         let mut all_known = true;
         for Joined { payout, .. } in joined {
             let Some(attempt) = payout.attempt() else { continue };
-            let what = said(attempt, of_one(attempt, &answer, &references));
+            let what = said(attempt, of_one(attempt, &answer, &references, propagation));
             // What became of a second send says nothing about the first, unless the provider has it.
             all_known &= matches!(what, What::Reported { .. }) || (attempt.sends == 1 && !matches!(what, What::NoAnswer { .. }));
             facts.push((payout, Fact::new(Source::Answer, what)));
@@ -227,7 +228,6 @@ impl Payouts {
         if all_known {
             return self.recorder.store.end_group(group.id(), lease.ticket()).await;
         }
-        let propagation = self.recorder.providers.profile(group.provider, group.mode).propagation;
         self.recorder.store.put_off_group(group.id(), lease.ticket(), Duration::try_from(propagation).unwrap_or(SOON)).await
     }
 
@@ -276,7 +276,8 @@ impl Payouts {
         let now = store.clock().now();
         let first_sent = attempts.iter().map(|attempt| attempt.initiated_at).min().unwrap_or(now);
         let last_by = attempts.iter().flat_map(|attempt| &attempt.live).map(|send| send.by).max().unwrap_or(now);
-        let trusted = first_sent >= store.suspect_until(group.batch.shard()).await?;
+        let suspect_until = store.suspect_until(group.batch.shard()).await?;
+        let trusted = members.iter().all(|payout| payout.requested_at() >= suspect_until);
         if !trusted || !profile.may_resend(first_sent, now) || attempts.iter().any(|attempt| attempt.live.len() >= SENDS_MAX) {
             return store.end_group(group.id(), ticket).await;
         }
@@ -335,15 +336,15 @@ impl Payouts {
 }
 
 /// What the answer to the whole request says about one payout.
-fn of_one(attempt: &Attempt, answer: &Answer, references: &[(ProviderKey, ProviderReference)]) -> Answer {
+fn of_one(attempt: &Attempt, answer: &Answer, references: &[(ProviderKey, ProviderReference)], propagation: SignedDuration) -> Answer {
     match answer {
         // Only what is named was taken for certain; a repeat names nobody. The others are looked for.
         Answer::Says(report) => match references.iter().find(|(key, _)| *key == attempt.key) {
             Some((_, reference)) => Answer::Says(domain::fact::Report { reference: Some(reference.clone()), ..report.clone() }),
             None => Answer::NoAnswer { why: Reason::new("not_named") },
         },
-        // One payout of them is at fault, and nobody says which: each goes by itself.
-        Answer::Refused { reason } => Answer::Unprocessed { why: reason.clone(), retry_after: None },
+        // One payout of them is at fault, and nobody says which: each goes by itself, once it could be seen if it had been taken after all.
+        Answer::Refused { reason } => Answer::Unprocessed { why: reason.clone(), retry_after: Some(propagation) },
         Answer::KeyConflict => Answer::NoAnswer { why: Reason::new("key_conflict") },
         Answer::NotSent { .. } | Answer::Unprocessed { .. } | Answer::NoAnswer { .. } => answer.clone(),
     }
@@ -369,15 +370,16 @@ mod tests {
         let why = || Reason::new("why");
         let report = Report { status: Status::Authorised, provider_status: "NEW".to_owned(), at: None, reference: None, amount: None };
         let named = |number| vec![(key(number), ProviderReference("PZ1".to_owned()))];
-        let Answer::Says(said) = of_one(&attempt, &Answer::Says(report.clone()), &named(1)) else { panic!("it is named") };
+        let Answer::Says(said) = of_one(&attempt, &Answer::Says(report.clone()), &named(1), SignedDuration::ZERO) else { panic!("it is named") };
         assert_eq!(said.reference, Some(ProviderReference("PZ1".to_owned())));
         for others in [named(2), Vec::new()] {
-            assert!(matches!(of_one(&attempt, &Answer::Says(report.clone()), &others), Answer::NoAnswer { .. }));
+            assert!(matches!(of_one(&attempt, &Answer::Says(report.clone()), &others, SignedDuration::ZERO), Answer::NoAnswer { .. }));
         }
-        assert!(matches!(of_one(&attempt, &Answer::Refused { reason: why() }, &[]), Answer::Unprocessed { retry_after: None, .. }));
-        assert!(matches!(of_one(&attempt, &Answer::KeyConflict, &[]), Answer::NoAnswer { .. }));
+        let minute = SignedDuration::from_mins(1);
+        assert_eq!(of_one(&attempt, &Answer::Refused { reason: why() }, &[], minute), Answer::Unprocessed { why: why(), retry_after: Some(minute) });
+        assert!(matches!(of_one(&attempt, &Answer::KeyConflict, &[], minute), Answer::NoAnswer { .. }));
         for same in [Answer::NotSent { why: why() }, Answer::NoAnswer { why: why() }, Answer::Unprocessed { why: why(), retry_after: None }] {
-            assert_eq!(of_one(&attempt, &same, &[]), same);
+            assert_eq!(of_one(&attempt, &same, &[], minute), same);
         }
     }
 }

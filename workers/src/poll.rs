@@ -50,7 +50,9 @@ impl Payouts {
             return self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("leased_too_often") })).await;
         }
         let request = self.recorder.store.request(payout.id).await?.unwrap_or_default();
+        // After a loss of writes the record may misjudge what it would cancel.
         if payout.cancel_asked.is_some()
+            && !self.recorder.store.is_suspect(&payout).await?
             && let Some(what) = self.cancel_there(&payout, attempt, &request).await
         {
             return self.record(&payout, Fact::new(Source::Poll, what)).await;
@@ -61,7 +63,7 @@ impl Payouts {
         // Without the provider's id there is nothing to ask for, but the same request, which is recognised, brings the id.
         let unaddressed = !profile.looked_up_by_our_key && attempt.reference.is_none();
         let is_unknown = matches!(look, Look::NotFound) || (unaddressed && matches!(look, Look::Nothing { .. }));
-        let is_suspect = attempt.initiated_at < self.recorder.store.suspect_until(payout.id.shard()).await?;
+        let is_suspect = self.recorder.store.is_suspect(&payout).await?;
         let mut found_elsewhere = None;
         if is_unknown && self.may_resend(&payout, attempt, &profile) {
             match if is_suspect { self.forgotten(&payout, attempt).await? } else { Forgotten::Nothing } {
@@ -74,7 +76,7 @@ impl Payouts {
         let what = match look {
             Look::Found(report) => What::Reported { attempt: attempt_no, report },
             Look::NotFound if !is_suspect && self.is_final(&payout, attempt, &profile) => {
-                What::NeverDone { attempt: attempt_no, reason: Reason::new("payout_not_found") }
+                What::NeverDone { attempt: attempt_no, send: attempt.sends, reason: Reason::new("payout_not_found") }
             }
             Look::NotFound => What::NotFound { attempt: attempt_no },
             Look::Nothing { why } => What::NoNews { attempt: attempt_no, why },
@@ -132,7 +134,8 @@ impl Payouts {
         match store.commit_intent(step, Permit::Poll(lease.ticket().token), None).await? {
             Permitted::Yes { epoch, passed, .. } => {
                 fail::fail_point!("resend-before-socket");
-                self.send(&step.payout, Send { attempt, request: &request, until, before, epoch, look_first: false, passed }).await
+                self.send(&step.payout, Send { attempt, request: &request, until, before, epoch, look_first: false, had_company: false, passed })
+                    .await
             }
             // Then it is only known that it was not found; the polls, and their bound, go on.
             Permitted::Frozen | Permitted::Held { .. } => {

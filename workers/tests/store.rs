@@ -437,8 +437,19 @@ async fn a_frozen_store_permits_nothing_and_looks_first_afterwards() {
     store.freeze(Shard::new(0), &freeze).await.unwrap();
     assert_eq!(store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap(), Permitted::Frozen);
     store.thaw(Shard::new(0), Duration::from_secs(60)).await.unwrap();
+    // However long it then waits, at a circuit perhaps: what was asked for before the loss may have been sent before it.
+    store.move_clock(Duration::from_hours(30)).await.unwrap();
+    assert!(store.is_suspect(&work.payout).await.unwrap());
     let permitted = store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap();
     assert_eq!(permitted, Permitted::Yes { epoch: 42, look_first: true, passed: Passed::Closed });
+
+    let later = order(store, "k2");
+    store.open_payout(&later, &beneficiary(), "f2").await.unwrap();
+    assert!(!store.is_suspect(&later.payout).await.unwrap());
+    let (work, ticket) = lane.lease(2).await.unwrap().items.into_iter().find(|(work, _)| work.payout.id == later.payout.id).unwrap();
+    let intent = decide(&work.payout, store, What::Initiate { send_by: store.clock().now() });
+    let permitted = store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap();
+    assert_eq!(permitted, Permitted::Yes { epoch: 43, look_first: false, passed: Passed::Closed });
 }
 
 #[tokio::test]

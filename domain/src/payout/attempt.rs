@@ -160,9 +160,9 @@ impl Attempt {
         }
     }
 
-    /// As [`Attempt::settle_send`], of each that may have reached the provider.
-    pub(super) fn settle_all_sends(&mut self, fate: &Fate) {
-        for number in self.live.iter().map(|send| send.number).collect::<Vec<_>>() {
+    /// As [`Attempt::settle_send`], of each up to that one that may have reached the provider.
+    pub(super) fn settle_sends_up_to(&mut self, last: u32, fate: &Fate) {
+        for number in 1..=last {
             self.settle_send(number, fate.clone());
         }
     }

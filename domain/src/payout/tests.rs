@@ -173,7 +173,7 @@ impl Bench {
                 let report = Report { status: Status::Settled, provider_status: "ok".to_owned(), at: None, reference: None, amount: None };
                 (Source::Poll, What::Elsewhere { provider: Provider::Mollie, attempt, report })
             }
-            "NeverDone" => (Source::Poll, What::NeverDone { attempt, reason: code("payout_not_found") }),
+            "NeverDone" => (Source::Poll, What::NeverDone { attempt, send, reason: code("payout_not_found") }),
             "NoNews" | "AtBound" => (Source::Poll, What::NoNews { attempt, why: code("503") }),
             "Check" => (Source::Operator, What::Check),
             "Hold" => (Source::Worker, What::Hold { why: code("circuit_open") }),

@@ -23,7 +23,7 @@ const UPLOAD_KEPT: Duration = Duration::from_hours(1);
 const COUNTED: usize = 500;
 
 /// How the acceptance of a batch went.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
     New,
     /// The key was used before, for the same batch.
@@ -114,6 +114,26 @@ impl Store {
             "expired" => Ok(Accepted::Expired),
             other => Err(unknown_answer(other)),
         }
+    }
+
+    /// Batches of a shard that wait to be opened.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn batches_waiting(&self, shard: Shard) -> Result<usize, StoreError> {
+        from_value(self.query(redis::cmd("ZCARD").arg(self.shared.names.of(shard, "batches")).to_owned()).await?)
+    }
+
+    /// Drops the pages of an upload that was not accepted; they would end by themselves later.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn drop_batch_pages(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut command = redis::cmd("UNLINK");
+        for page in 0..batch.pages() {
+            command.arg(self.page_key(batch, page));
+        }
+        self.query(command).await.map(drop)
     }
 
     /// The batch with that id, if there is one.

@@ -2,7 +2,7 @@
 //! said so. One hash per shard, and the payouts that are held at it.
 //!
 //! The script that commits an intent looks at the circuit, so no worker of any process can slip through; it sets what it does not let pass aside
-//! (`held:`), so what waits costs nothing and is in nobody's way. Work in `due:circuit` leads to [`Store::release`], which brings it back.
+//! (`held:`), so what waits costs nothing and is in nobody's way. Work in `due:circuit` leads to `release`, which brings it back.
 
 use std::time::Duration;
 

@@ -9,7 +9,8 @@
 --       10 sealed request, or ''  11 payout id  12 key prefix  13 now, ms, for lists  14 '1' while the payout is open  15 new version
 --       16 deliveries that the caller would take at once  17 their lease, ms  18 widest window of a subscription
 --       19 name of the provider's circuit, or ''  20 name of the state
---       21 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
+--       21 when the payout was asked for, ms
+--       22 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
 -- Returns { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each delivery that was handed over, … }
 local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
 local opening = ARGV[1] == '0'
@@ -35,8 +36,10 @@ if ARGV[5] ~= '' then
   if not leased or tonumber(leased) ~= lease then return { 'lost' } end
   if redis.call('EXISTS', KEYS[9]) == 1 then return { 'frozen' } end
   local circuit = prefix .. 'circuit:' .. ARGV[19]
-  local is = redis.call('HMGET', circuit, 'paused', 'until', 'trial', 'failures', 'trips', 'last')
-  local blocked = is[2] and math.max(tonumber(is[2]), tonumber(is[3] or 0))
+  local is = redis.call('HMGET', circuit, 'paused', 'until', 'trial', 'failures', 'trips', 'last', 'tries')
+  local tries = group ~= '' and group or id
+  -- The payouts of a group are one trial.
+  local blocked = is[2] and math.max(tonumber(is[2]), is[7] ~= tries and tonumber(is[3] or 0) or 0)
   if is[1] or blocked and blocked > now then
     -- Set aside, so that it costs nobody anything until `release` brings it back. What may have been sent before keeps its polls.
     if kind == 'x' then
@@ -49,7 +52,7 @@ if ARGV[5] ~= '' then
   end
   if blocked then
     -- Half open: one at a time. Its lease bounds the trial.
-    redis.call('HSET', circuit, 'trial', lease)
+    redis.call('HSET', circuit, 'trial', lease, 'tries', tries)
     passed = is[5] or '0'
   elseif is[4] then
     passed = 'counting'
@@ -69,7 +72,7 @@ field('fp', ARGV[8])
 field('sec', ARGV[9])
 field('req', ARGV[10])
 
-local at = 21
+local at = 22
 local entries = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, entries do
@@ -85,7 +88,7 @@ local function work(due, lane, score)
   if redis.call('ZRANGE', due, 0, 0)[1] == id then wake(lane) end
 end
 local function leave(index) if not opening then redis.call('ZREM', index, id) end end
-if held_at and ARGV[6] ~= 'k' then
+if held_at and (ARGV[6] ~= 'k' or kind) then
   leave(prefix .. 'held:' .. held_at)
   redis.call('HDEL', key, 'held')
 end
@@ -154,4 +157,4 @@ if events > 0 then
   for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
 end
 redis.call('HSET', key, unpack(fields))
-return { 'committed', epoch, ARGV[5] ~= '' and tonumber(redis.call('GET', KEYS[13]) or 0) > now and 1 or 0, passed, lease, unpack(handed) }
+return { 'committed', epoch, ARGV[5] ~= '' and tonumber(redis.call('GET', KEYS[13]) or 0) > tonumber(ARGV[21]) and 1 or 0, passed, lease, unpack(handed) }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::id::Shard;
+use domain::payout::Payout;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -50,29 +51,33 @@ impl Store {
     }
 
     /// Ends a freeze. For as long as `look_first` no payout is sent before its provider was asked whether it knows it, and none can be canceled:
-    /// the store may have forgotten that it was sent. An attempt that was begun before the end of that time stays suspect for ever.
+    /// the store may have forgotten that it was sent. A payout that was asked for before the end of that time stays suspect for ever.
     ///
     /// # Errors
     /// As every call. Repeatable.
     pub async fn thaw(&self, shard: Shard, look_first: Duration) -> Result<(), StoreError> {
         let Some(freeze) = self.frozen(shard).await? else { return Ok(()) };
         let names = &self.shared.names;
-        let until = self.clock().now().as_millisecond().saturating_add_unsigned(millis(look_first));
-        self.query(redis::cmd("SET").arg(names.of(shard, "look-first")).arg(until).to_owned()).await?;
+        // Zero: a freeze of one's own, and nothing was lost.
+        if look_first > Duration::ZERO {
+            let until = self.clock().now().as_millisecond().saturating_add_unsigned(millis(look_first));
+            self.query(redis::cmd("SET").arg(names.of(shard, "look-first")).arg(until).to_owned()).await?;
+        }
         let epoch = self.epoch(shard).await?.max(freeze.epoch_seen);
         self.query(redis::cmd("SET").arg(names.of(shard, "epoch")).arg(epoch).to_owned()).await?;
         self.query(redis::cmd("DEL").arg(names.of(shard, "frozen")).to_owned()).await.map(drop)
     }
 
-    /// Whether the store may have forgotten dispatches of a shard: it is frozen, or was lately.
+    /// Whether the store may have forgotten what was done for a payout: its shard is frozen, or was after the payout was asked for.
     ///
     /// # Errors
     /// As every call.
-    pub async fn is_suspect(&self, shard: Shard) -> Result<bool, StoreError> {
-        Ok(self.suspect_until(shard).await? > self.clock().now())
+    pub async fn is_suspect(&self, payout: &Payout) -> Result<bool, StoreError> {
+        Ok(self.suspect_until(payout.id.shard()).await? > payout.requested_at())
     }
 
-    /// What was begun before this time may not be all that was done: the store has forgotten writes, or may have. [`Timestamp::MIN`]: it never has.
+    /// Of payouts that were asked for before this time more may have been done than is recorded: the store has forgotten writes, or may have.
+    /// [`Timestamp::MIN`]: it never has.
     ///
     /// # Errors
     /// As every call.

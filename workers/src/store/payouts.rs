@@ -191,7 +191,7 @@ impl Store {
             // Written by a try of this very call whose answer was lost. The epoch was counted then, and is at most the present one.
             "done" => {
                 let shard = step.payout.id.shard();
-                Ok(Permitted::Yes { epoch: self.epoch(shard).await?, look_first: self.is_suspect(shard).await?, passed: Passed::Counting })
+                Ok(Permitted::Yes { epoch: self.epoch(shard).await?, look_first: self.is_suspect(&step.payout).await?, passed: Passed::Counting })
             }
             "stale" => Ok(Permitted::Stale),
             "missing" => Ok(Permitted::Missing),
@@ -251,7 +251,7 @@ impl Store {
                 command.arg(taker.as_ref().map_or(0, |taker| taker.lease_ms)).arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
                 let to = permit.and(payout.attempt()).map(|attempt| circuits::name(attempt.provider, payout.mode));
                 command.arg(to.unwrap_or_default());
-                command.arg(payout.state.name().as_str()).arg(step.entries.len());
+                command.arg(payout.state.name().as_str()).arg(payout.requested_at().as_millisecond()).arg(step.entries.len());
                 for entry in &step.entries {
                     command.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
                 }

@@ -59,6 +59,24 @@ fn the_last_word_of_a_provider_leads_to_no_review() {
     assert_eq!(bench.meets("NoNews").step().map(|step| step.payout.state.name()), Some(StateName::InReview));
 }
 
+/// "It was never done" says nothing about what was sent after the question.
+#[test]
+fn what_was_never_done_are_the_sends_before_the_question() {
+    tell(
+        "at-once",
+        1,
+        "
+        fact           outcome  state         event         money      next
+        Initiate       moved    initiated     initiated     reserved   keep
+        NoAnswer       moved    inconclusive  inconclusive  reserved   poll
+        Resend         known    inconclusive  -             reserved   keep
+        NoAnswer       known    inconclusive  -             reserved   poll
+        NeverDone/1.1  known    inconclusive  -             reserved   poll
+        NeverDone      moved    rejected      failed        available  nothing
+        ",
+    );
+}
+
 /// A provider recognises the repeat of a request for many payouts, whole, and of no other: one of them by itself might be paid twice.
 #[test]
 fn what_was_sent_with_others_is_sent_again_with_them_or_not_at_all() {

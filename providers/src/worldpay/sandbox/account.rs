@@ -390,6 +390,10 @@ async fn batch(
     for item in &items {
         if sandbox.shared.book.refuses(Api::Account, &item.reference, &item.asked()).is_some() {
             sandbox.shared.batches.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            let is_paid = |item: &&Checked| sandbox.shared.book.refuses(Api::Account, &item.reference, &item.asked()).is_none();
+            for paid in items.iter().filter(|_| sandbox.shared.settings.pays_refused_batches).filter(is_paid) {
+                sandbox.carry_out(&paid.reference, &key, paid);
+            }
             let Some(created) = sandbox.carry_out(&item.reference, &key, item) else { return full() };
             return sandbox.answer(Api::Account, &item.reference, parts, &created, || (StatusCode::ACCEPTED, Json(&repeat)).into_response()).await;
         }

@@ -54,6 +54,9 @@ pub struct Settings {
     /// Whether a repeated account payout is carried out again, as by a provider that does not recognise repeats.
     #[serde(default)]
     pub pays_account_repeats: bool,
+    /// Whether a batch that is refused is carried out all the same, but for the payouts at fault. That it is refused whole is ASSUMED.
+    #[serde(default)]
+    pub pays_refused_batches: bool,
     /// Whether `payoutNotFound` has its older text.
     #[serde(default)]
     pub older_not_found_text: bool,
@@ -106,6 +109,7 @@ impl Settings {
             check_outcome_status: defaults::check_outcome_status(),
             rejects_card_repeats: false,
             pays_account_repeats: false,
+            pays_refused_batches: false,
             older_not_found_text: false,
             behaviour: Behaviour::default(),
         }
