@@ -11,6 +11,7 @@ use http::{Method, StatusCode};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use providers::sandbox::mood::Mood;
 use secrecy::ExposeSecret as _;
+use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -227,6 +228,12 @@ fn print_curls(local: &Local, report: Option<&Report>, runs: bool) {
         "  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/payouts -d '{}'",
         order(Provider::Truelayer, Uuid::new_v4(), Mood::Plain.amount())
     );
+    let batch = json!({ "batch_id": Uuid::new_v4(), "items": [order(Provider::Truelayer, Uuid::new_v4(), Mood::Plain.amount()), {}] });
+    println!("  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/payouts/batches -d '{batch}'");
+    println!(
+        "  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/providers/truelayer/pause -d '{{\"reason\":\"a try\"}}'"
+    );
+    println!("  curl -s -H \"Authorization: Bearer $TOKEN\" -X POST {base}/v1/providers/truelayer/resume");
     println!("  curl -s {}          # the providers, and how the amount of a payout chooses the way in which they misbehave", local.sandbox_url);
     println!("  curl -s {}/ledgers  # the providers' own books", local.sandbox_url);
 }

@@ -67,6 +67,9 @@ pub struct Payout {
     /// The caller wants it stopped although the provider has it: the next look asks for that. Gone when the provider has decided, or is further on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_asked: Option<Reason>,
+    /// The provider was asked to and would not, in this state: it is not asked again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel_refused: bool,
     /// Ended by us before any provider was asked, or when all of them had said no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Withdrawal>,
@@ -322,6 +325,7 @@ impl Payout {
             polls: 0,
             attempts: Vec::new(),
             cancel_asked: None,
+            cancel_refused: false,
             withdrawn: None,
             contradictions: BTreeSet::new(),
             resolution: None,
@@ -431,7 +435,7 @@ impl Payout {
                 self.withdraw(Withdrawal::Canceled { reason: reason.clone() })?;
                 Ok(Some(Command::Enter(State::Canceled { reason: reason.clone() })))
             }
-            What::AskToCancel { .. } if name != StateName::Authorised || !plan.cancelable => Err(Declined::TooLate),
+            What::AskToCancel { .. } if name != StateName::Authorised || !plan.cancelable || self.cancel_refused => Err(Declined::TooLate),
             What::AskToCancel { reason } => {
                 self.cancel_asked.get_or_insert_with(|| reason.clone());
                 Ok(Some(Command::Remember(Next::Poll(now))))
@@ -514,6 +518,7 @@ impl Payout {
             What::Reported { attempt, report } | What::NotCanceled { attempt, report } => {
                 if matches!(what, What::NotCanceled { .. }) {
                     self.cancel_asked = None;
+                    self.cancel_refused = true;
                 }
                 if report.amount.is_some_and(|amount| amount != self.money) {
                     self.contradictions.insert(Clash::AmountDiffers);
@@ -785,6 +790,7 @@ impl Payout {
             self.route.truncate(self.attempts.len());
         }
         self.cancel_asked = None;
+        self.cancel_refused = false;
         let at = if let State::Scheduled { until } = state { until } else { at };
         self.reached.entry(name).or_insert(at);
         self.state = state;

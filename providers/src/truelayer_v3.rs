@@ -66,7 +66,7 @@ pub fn profile(provider: Provider) -> Profile {
     let seconds = SignedDuration::from_secs;
     Profile {
         provider,
-        api: "TrueLayer Payouts API v3",
+        api: "TrueLayer Payments API v3",
         key: KeyFormat::Uuid,
         recognises_duplicates: true,
         retention: Some(SignedDuration::from_hours(24)),

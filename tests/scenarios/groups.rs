@@ -52,10 +52,15 @@ impl Works {
     }
 
     async fn with(hold_ms: u64, most: usize, sandbox: fn(&mut Settings)) -> Self {
+        Self::bounded(40_000, hold_ms, most, sandbox).await
+    }
+
+    /// With the time after which a person decides.
+    async fn bounded(bound_ms: u64, hold_ms: u64, most: usize, sandbox: fn(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let more = format!(
             "{}execute.group_hold_ms = {hold_ms}\nproviders.worldpay_account_test.profile.batch_max = {most}\n",
-            chaos::SHORT.replace("bound_ms = 6000", "bound_ms = 40000")
+            chaos::SHORT.replace("bound_ms = 6000", &format!("bound_ms = {bound_ms}"))
         );
         let plan = Plan {
             folder: folder.path(),
@@ -400,7 +405,7 @@ async fn any_trouble_with_groups_pays_at_most_once() {
         [PLAIN, "MOOD lost-answer", "MOOD error-before", "MOOD error-after", "MOOD late-appear", "MOOD refuse", "MOOD rate-limit", "MOOD fail"];
     const POINTS: [&str; 6] =
         ["group-joined", "group-before-socket", "group-not-recorded", "group-rejoined", "batch-page-not-recorded", "answer-not-recorded"];
-    let works = Works::with(3_000, 500, |settings| {
+    let works = Works::bounded(15_000, 3_000, 500, |settings| {
         quick(settings);
         settings.worldpay.behaviour.late_appear_ms = 1_500;
     })

@@ -111,7 +111,7 @@ impl Payouts {
 /// Looks at a circuit: what it lets through is due again.
 pub async fn release(context: Arc<Payouts>, job: Job<CircuitWork, Ticket>) {
     let (CircuitWork { shard, provider, mode }, lease) = job.into_parts();
-    let span = tracing::info_span!("circuit.release", provider.name = provider.name(), mode = mode.as_str());
+    let span = tracing::debug_span!("circuit.release", provider.name = provider.name(), mode = mode.as_str());
     async {
         match context.recorder.store.release(shard, provider, mode, LOOK_AGAIN).await {
             Ok(_) => lease.settled(),

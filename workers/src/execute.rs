@@ -132,11 +132,9 @@ impl Payouts {
         let request = match prepared {
             Ok(request) => request,
             // No worker had it for as long as a payout is tried at all.
-            Err(Unprepared::NotConfigured)
-                if now.duration_since(waits_since(&payout)) >= self.recorder.plan(&payout).dispatch_bound && !store.is_suspect(&payout).await? =>
-            {
+            Err(Unprepared::NotConfigured) if now.duration_since(waits_since(&payout)) >= self.recorder.plan(&payout).dispatch_bound => {
                 tracing::error!(payout.id = %payout.id, provider.name = attempt.provider.name(), mode = payout.mode.as_str(), "no worker has an account there; its turn is over");
-                return self.record(&payout, Fact::new(Source::Worker, What::Decline { reason: Reason::new("provider_not_configured") })).await;
+                return self.decline(&payout, "provider_not_configured").await;
             }
             Err(Unprepared::NotConfigured) => {
                 tracing::error!(payout.id = %payout.id, provider.name = attempt.provider.name(), mode = payout.mode.as_str(), "this worker has no account there; another one may");
@@ -145,7 +143,7 @@ impl Payouts {
             }
             Err(Unprepared::Field(problem)) => {
                 tracing::warn!(payout.id = %payout.id, %problem, "the provider cannot take this payout");
-                return self.record(&payout, Fact::new(Source::Worker, What::Decline { reason: Reason::new("invalid_request") })).await;
+                return self.decline(&payout, "invalid_request").await;
             }
         };
 
@@ -167,6 +165,17 @@ impl Payouts {
             // Somebody else decided about this payout (a cancel, another worker), and their commit took care of the work.
             Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
         }
+    }
+
+    /// Passes over the provider whose turn it is, or ends the payout, without asking anybody. After a loss of writes that is a person's to decide: this
+    /// very provider may have it.
+    async fn decline(&self, payout: &Payout, reason: &str) -> Result<Done, StoreError> {
+        let what = if self.recorder.store.is_suspect(payout).await? {
+            What::Stuck { why: Reason::new("may_be_forgotten") }
+        } else {
+            What::Decline { reason: Reason::new(reason) }
+        };
+        self.record(payout, Fact::new(Source::Worker, what)).await
     }
 
     /// Makes the call that the committed intent speaks of, and records how it ended.

@@ -19,6 +19,7 @@ use domain::payout::state::StateName;
 use domain::payout::{Fact, Payout, Verdict, What};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
+use providers::profile::Profile;
 use providers::{BatchAnswer, Order};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
@@ -38,6 +39,8 @@ use crate::trace;
 const AT_ONCE: usize = 16;
 /// How often the intent of a payout is decided again because its record had moved on.
 const TRIES: usize = 3;
+/// How long the payouts of a group are looked for at a time. Well below `workers.handler_deadline_ms`, as the call comes after it.
+const LOOKING: Duration = Duration::from_secs(10);
 /// When a group is looked at again whose payouts are not ready for it.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -286,7 +289,12 @@ impl Payouts {
             return store.put_off_group(group.id(), ticket, Duration::try_from(visible.duration_since(now)).unwrap_or(SOON)).await;
         }
         let looking = members.clone().into_iter().map(|payout| async move { self.look_for(payout).await });
-        let looks: Vec<(Payout, Look)> = stream::iter(looking).buffered(AT_ONCE).try_collect().await?;
+        let looking = stream::iter(looking).buffered(AT_ONCE).try_collect::<Vec<(Payout, Look)>>();
+        // A provider so slow that not all can be looked for in time is asked more rarely, instead of from the beginning each time.
+        let Ok(looks) = tokio::time::timeout(LOOKING, looking).await else {
+            return store.put_off_group(group.id(), ticket, waited(now, first_sent, &profile)).await;
+        };
+        let looks = looks?;
         let found: Vec<(Payout, Fact)> = looks
             .iter()
             .filter_map(|(payout, look)| match look {
@@ -302,9 +310,7 @@ impl Payouts {
             return store.end_group(group.id(), ticket).await;
         }
         let Some(request) = store.group_request(group.id()).await?.filter(|_| looks.iter().all(|(_, look)| matches!(look, Look::NotFound))) else {
-            // As long again as it has waited already, up to an hour: the payouts have polls of their own.
-            let waited = now.duration_since(first_sent).clamp(profile.propagation, SignedDuration::from_hours(1).max(profile.propagation));
-            return store.put_off_group(group.id(), ticket, Duration::try_from(waited).unwrap_or(SOON)).await;
+            return store.put_off_group(group.id(), ticket, waited(now, first_sent, &profile)).await;
         };
         let (until, joined) = self.all_join(&group, lease, true).await?;
         fail::fail_point!("group-rejoined");
@@ -333,6 +339,12 @@ impl Payouts {
         };
         Ok((payout, look))
     }
+}
+
+/// As long again as it has waited already, up to an hour: the payouts have polls of their own.
+fn waited(now: Timestamp, first_sent: Timestamp, profile: &Profile) -> Duration {
+    let waited = now.duration_since(first_sent).clamp(profile.propagation, SignedDuration::from_hours(1).max(profile.propagation));
+    Duration::try_from(waited).unwrap_or(SOON)
 }
 
 /// What the answer to the whole request says about one payout.

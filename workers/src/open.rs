@@ -46,7 +46,7 @@ impl Recorder {
     /// As every call of the store. A repeat is safe.
     pub async fn open<P: Clone>(&self, wanted: &Wanted<P>, hold: SignedDuration) -> Result<Opening<P>, StoreError> {
         if let Some(objection) = &wanted.objection
-            && self.store.load(wanted.order.id).await?.is_none()
+            && !self.store.is_claimed(wanted.order.id).await?
         {
             return Ok(Opening::Objected(objection.clone()));
         }

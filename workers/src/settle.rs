@@ -94,7 +94,7 @@ pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
         }
         return;
     }
-    let span = tracing::info_span!("notice.settle", notice.id = %id, payout.id = tracing::field::Empty);
+    let span = tracing::debug_span!("notice.settle", notice.id = %id, payout.id = tracing::field::Empty);
     // Before the span is entered for the first time: from then on it belongs to the trace that it was begun in.
     let addressed = context.addressed(&work).await;
     if let Ok((_, Addressed::Found(payout, _))) = &addressed {

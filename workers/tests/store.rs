@@ -607,20 +607,25 @@ async fn work_of_a_batch_can_be_put_off() {
     assert_eq!(lane.lease(1).await.unwrap().items.len(), 1);
 }
 
+/// A group that is due, of a batch that was opened.
+async fn grouped(store: &Store, members: Vec<PayoutId>) -> Group {
+    let (batch, items) = batch(store, 2);
+    put(store, &batch, &items).await;
+    store.accept_batch(&batch, "print", 10).await.unwrap();
+    let (_, page) = ExpandLane(lane(store)).lease(1).await.unwrap().items.pop().unwrap();
+    let result = ItemResult { transaction_id: None, outcome: Outcome::Invalid, payout_id: None, problem: None };
+    let group = Group { batch: batch.id, number: 0, provider: Provider::WorldpayAccount, mode: Mode::Test, members, trace: None };
+    store.batch_expanded(&batch, 0, &[result.clone(), result], std::slice::from_ref(&group), &page).await.unwrap();
+    group
+}
+
 /// The lease of a group permits its payouts to be sent, nobody else's does, and a payout whose group dies is found when that lease ends.
 #[tokio::test]
 async fn the_lease_of_a_group_permits_and_watches() {
     let Installation { store, server: _server, _folder } = installation().await;
-    let (batch, items) = batch(&store, 2);
-    put(&store, &batch, &items).await;
-    store.accept_batch(&batch, "print", 10).await.unwrap();
-    let (_, page) = ExpandLane(lane(&store)).lease(1).await.unwrap().items.pop().unwrap();
-    let result = ItemResult { transaction_id: None, outcome: Outcome::Invalid, payout_id: None, problem: None };
     let step = order(&store, "together");
     open(&store, "together").await;
-    let members = vec![step.payout.id];
-    let group = Group { batch: batch.id, number: 0, provider: Provider::WorldpayAccount, mode: Mode::Test, members, trace: None };
-    store.batch_expanded(&batch, 0, &[result.clone(), result], std::slice::from_ref(&group), &page).await.unwrap();
+    let group = grouped(&store, vec![step.payout.id]).await;
     let groups = GroupLane(lane(&store));
     let (work, lost) = groups.lease(1).await.unwrap().items.pop().unwrap();
     assert_eq!((&work.group, work.phase, work.times_leased), (&group, Phase::Open, 1));
@@ -655,15 +660,9 @@ async fn the_lease_of_a_group_permits_and_watches() {
 #[tokio::test]
 async fn a_group_is_closed_or_begun_and_never_both() {
     let Installation { store, server: _server, _folder } = installation().await;
-    let (batch, items) = batch(&store, 2);
-    put(&store, &batch, &items).await;
-    store.accept_batch(&batch, "print", 10).await.unwrap();
-    let (_, page) = ExpandLane(lane(&store)).lease(1).await.unwrap().items.pop().unwrap();
-    let result = ItemResult { transaction_id: None, outcome: Outcome::Invalid, payout_id: None, problem: None };
-    let group = Group { batch: batch.id, number: 0, provider: Provider::WorldpayAccount, mode: Mode::Test, members: Vec::new(), trace: None };
-    store.batch_expanded(&batch, 0, &[result.clone(), result], std::slice::from_ref(&group), &page).await.unwrap();
+    let group = grouped(&store, Vec::new()).await;
     let (_, held) = GroupLane(lane(&store)).lease(1).await.unwrap().items.pop().unwrap();
-    let shard = batch.id.shard();
+    let shard = group.batch.shard();
     store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
     assert_eq!(store.begin_group(&group, &held, b"bytes").await.unwrap(), Begun::Frozen);
     store.thaw(shard, Duration::ZERO).await.unwrap();

@@ -9,6 +9,7 @@ use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
 use domain::payout::{Order, Payout};
 use providers::sandbox::mood::Mood;
+use workers::store::freeze::Freeze;
 
 use super::{House, PATIENCE, quick, unhurried};
 
@@ -67,4 +68,13 @@ async fn nothing_waits_for_ever_for_a_provider_that_cannot_take_it() {
     assert_eq!(payout.state.reason(), Some(&Reason::new("provider_not_configured")));
     assert_eq!(payout.attempts.iter().map(|attempt| attempt.sends).collect::<Vec<_>>(), [0]);
     assert!(payout.reached[&StateName::Rejected].duration_since(payout.reached[&StateName::Requested]) >= jiff::SignedDuration::from_secs(4));
+
+    // After the store has lost writes: nobody is passed over unasked, and nobody is paid.
+    let (store, shard) = (&house.local.store, paid.shard());
+    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    let suspect = open("suspect", Mode::Test, vec![Provider::Mollie, Provider::WorldpayAccount]).await;
+    store.thaw(shard, Duration::from_millis(100)).await.unwrap();
+    let payout = becomes(suspect, &[StateName::Settled, StateName::Rejected, StateName::InReview]).await;
+    assert_eq!((payout.state.name(), payout.attempts.len()), (StateName::InReview, 0));
+    assert_eq!(house.local.sandboxes.times_paid(suspect), 0);
 }

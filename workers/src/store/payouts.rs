@@ -278,6 +278,14 @@ impl Store {
         self.query(redis::cmd("HSET").arg(self.shared.names.payout(id)).arg("l").arg(0).to_owned()).await.map(drop)
     }
 
+    /// Whether the key of a payout was used, however long ago.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn is_claimed(&self, id: PayoutId) -> Result<bool, StoreError> {
+        Ok(self.field::<Option<String>>(id, "fp").await?.is_some())
+    }
+
     /// The record of a payout, if there is one.
     ///
     /// # Errors

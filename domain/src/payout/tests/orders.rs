@@ -216,7 +216,9 @@ fn drudge(bench: &mut Bench, moods: &[u8]) -> usize {
             (Next::Execute(_), StateName::Initiated) => bench.lead(ends[usize::from(mood() % 4)]),
             (Next::Execute(_), _) => bench.lead("Initiate"),
             (_, StateName::Inconclusive) if mood() % 2 == 0 => {
-                bench.lead("Resend +20s");
+                // With the others that it was sent with, or alone.
+                let together = bench.payout.attempt().is_some_and(|attempt| attempt.group.is_some());
+                bench.lead(if together { "Join +20s" } else { "Resend +20s" });
                 bench.lead(ends[usize::from(mood() % 4)]);
             }
             (_, _) => bench.lead(if mood() % 2 == 0 { "NotFound" } else { "NoNews" }),

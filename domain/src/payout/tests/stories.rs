@@ -59,6 +59,35 @@ fn the_last_word_of_a_provider_leads_to_no_review() {
     assert_eq!(bench.meets("NoNews").step().map(|step| step.payout.state.name()), Some(StateName::InReview));
 }
 
+/// Whoever asks again and again makes no more of it: the provider has said no, and is not called each time.
+#[test]
+fn a_provider_that_would_not_cancel_is_not_asked_again() {
+    tell(
+        "at-once",
+        2,
+        "
+        fact         outcome   state       event          money      next
+        Initiate     moved     initiated   initiated      reserved   keep
+        Authorised   moved     authorised  authorised     reserved   poll
+        AskToCancel  known     authorised  -              reserved   poll
+        NotCanceled  known     authorised  -              reserved   poll
+        AskToCancel  declined  authorised  -              reserved   -
+        ",
+    );
+    // And whoever wanted it stopped does not want the next provider to pay it.
+    tell(
+        "at-once",
+        2,
+        "
+        fact         outcome  state       event       money      next
+        Initiate     moved    initiated   initiated   reserved   keep
+        Authorised   moved    authorised  authorised  reserved   poll
+        AskToCancel  known    authorised  -           reserved   poll
+        Failed       moved    failed      failed      available  nothing
+        ",
+    );
+}
+
 /// "It was never done" says nothing about what was sent after the question.
 #[test]
 fn what_was_never_done_are_the_sends_before_the_question() {
