@@ -1,12 +1,11 @@
 //! What merchants are told: one event per change of a payout's state, numbered per payout without gaps.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::fact::Reason;
 use crate::id::{EventId, Mode, PartyId, PayoutId};
+use crate::metadata::Metadata;
 use crate::payout::Payout;
 use crate::payout::state::{State, StateName};
 
@@ -123,6 +122,10 @@ pub struct AttemptCount {
     pub next_attempt_at: Timestamp,
 }
 
+/// What stands before the metadata of a body, and after it.
+const BEFORE: &str = r#""metadata":"#;
+const END: &str = "}}";
+
 #[derive(Serialize)]
 struct Body<'a> {
     r#type: EventType,
@@ -148,8 +151,9 @@ struct Data<'a> {
     scheduled_for: Option<Timestamp>,
     #[serde(flatten)]
     attempt: Option<&'a AttemptCount>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: &'a BTreeMap<String, String>,
+    // The last one, on which `Event::stem` relies.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    metadata: &'a Metadata,
 }
 
 impl Event {
@@ -175,5 +179,49 @@ impl Event {
         let body = Body { r#type: kind, timestamp: at, data };
         let body = serde_json::to_string(&body).expect("an event body has string keys only, so it is always JSON");
         Self { id, kind, at, body }
+    }
+
+    /// The body less the payout's metadata and what follows it: what is kept of an event, as the metadata is kept once for all of them.
+    #[must_use]
+    pub fn stem<'a>(&'a self, metadata: &Metadata) -> &'a str {
+        let stem = if metadata.is_empty() { None } else { self.body.strip_suffix(END).and_then(|body| body.strip_suffix(metadata.json())) };
+        stem.filter(|stem| stem.ends_with(BEFORE)).unwrap_or(&self.body)
+    }
+
+    /// The whole body again.
+    #[must_use]
+    pub fn body_of(stem: String, metadata: &str) -> String {
+        if stem.ends_with(BEFORE) { stem + metadata + END } else { stem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn event(body: &str) -> Event {
+        let payout = PayoutId::derive(&PartyId::parse("acme").expect("a party id"), Mode::Test, "one", crate::id::Shards::ONE);
+        Event { id: EventId::new(payout, 1), kind: EventType::Requested, at: Timestamp::UNIX_EPOCH, body: body.to_owned() }
+    }
+
+    #[test]
+    fn a_body_is_put_together_again_byte_for_byte() {
+        let of = |entries: &[(&str, &str)]| {
+            Metadata::from(&entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>())
+        };
+        let entries = of(&[("a", "\"}}\\ é"), ("b", r#""metadata":"#)]);
+        let whole = format!(r#"{{"data":{{"sequence":1,"metadata":{}}}}}"#, entries.json());
+        for (metadata, body, stem) in [
+            (&entries, whole.as_str(), r#"{"data":{"sequence":1,"metadata":"#),
+            // What has none, or other metadata, is kept as it is.
+            (&of(&[]), r#"{"data":{"sequence":1}}"#, r#"{"data":{"sequence":1}}"#),
+            (&of(&[("c", "")]), whole.as_str(), whole.as_str()),
+        ] {
+            let event = event(body);
+            assert_eq!(event.stem(metadata), stem);
+            assert_eq!(Event::body_of(stem.to_owned(), metadata.json()), body);
+        }
     }
 }

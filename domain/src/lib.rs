@@ -11,6 +11,7 @@ pub mod event;
 pub mod fact;
 pub mod id;
 pub mod ledger;
+pub mod metadata;
 pub mod money;
 pub mod payout;
 pub mod schedule;

@@ -19,6 +19,7 @@ use crate::event::{AttemptCount, Event, EventType};
 use crate::fact::{Provider, Reason, Report, Source};
 use crate::id::{Mode, PartyId, PayoutId, ProviderKey};
 use crate::ledger::{Account, Entry};
+use crate::metadata::Metadata;
 use crate::money::Money;
 use crate::schedule::{Backoff, Polling};
 use crate::work::Next;
@@ -43,8 +44,9 @@ pub struct Payout {
     pub batch_id: Option<String>,
     pub money: Money,
     pub context_code: String,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub metadata: BTreeMap<String, String>,
+    /// Not part of the record: it never changes, so the store keeps it once, beside the record.
+    #[serde(skip)]
+    pub metadata: Metadata,
     /// The caller's wish: not before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_for: Option<Timestamp>,
@@ -123,7 +125,7 @@ pub struct Order {
     pub batch_id: Option<String>,
     pub money: Money,
     pub context_code: String,
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: Metadata,
     pub scheduled_for: Option<Timestamp>,
     pub route: Vec<Provider>,
     pub maker: String,

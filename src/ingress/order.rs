@@ -11,6 +11,7 @@ use domain::destination::{
 };
 use domain::fact::Provider;
 use domain::id::{Mode, PartyId, PayoutId, ProviderKey};
+use domain::metadata::Metadata;
 use domain::money::{Currency, CurrencyError, Money, MoneyError};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::{SignedDuration, Timestamp};
@@ -42,7 +43,7 @@ pub struct Asked {
     pub money: Money,
     pub beneficiary: Beneficiary,
     pub context_code: &'static str,
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: Metadata,
     pub scheduled_for: Option<Timestamp>,
     pub provider: Option<Provider>,
     /// Part of the payout's id, so not of the fingerprint.
@@ -265,8 +266,8 @@ fn other_destination(mut object: Fields, errors: &mut Errors) -> Option<Destinat
     destination
 }
 
-fn metadata(fields: &mut Fields, errors: &mut Errors) -> BTreeMap<String, String> {
-    let Some(object) = fields.optional_object("metadata", errors) else { return BTreeMap::new() };
+fn metadata(fields: &mut Fields, errors: &mut Errors) -> Metadata {
+    let Some(object) = fields.optional_object("metadata", errors) else { return Metadata::default() };
     let entries = object.rest();
     if entries.len() > METADATA_MAX {
         errors.field("/metadata", "too_many", format_args!("may have {METADATA_MAX} entries"));
@@ -287,7 +288,7 @@ fn metadata(fields: &mut Fields, errors: &mut Errors) -> BTreeMap<String, String
             other => errors.field(at, "wrong_type", format_args!("must be a string, not {}", other.kind())),
         }
     }
-    kept
+    Metadata::from(&kept)
 }
 
 /// Keeps what parsed, and notes what did not.

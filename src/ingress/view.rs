@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use domain::destination::{Beneficiary, Destination};
 use domain::fact::{Provider, ProviderReference, Reason};
 use domain::id::{Mode, PartyId, PayoutId};
+use domain::metadata::Metadata;
 use domain::payout::Payout;
 use domain::payout::state::{Cause, Clash, State, StateName};
 use jiff::Timestamp;
@@ -40,8 +41,8 @@ pub struct PayoutView<'a> {
     amount_in_minor: i64,
     currency: &'static str,
     context_code: &'a str,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    metadata: &'a Metadata,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<Provider>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -131,7 +131,7 @@ impl Site {
                 transaction_id,
                 money: Money::new(10_000, Currency::GBP).unwrap(),
                 context_code: "withdrawal".to_owned(),
-                metadata: std::collections::BTreeMap::new(),
+                metadata: domain::metadata::Metadata::default(),
                 scheduled_for,
                 route: vec![Provider::Truelayer],
                 maker: "backlog".to_owned(),

@@ -13,6 +13,7 @@ use domain::delivery::{Attempted, Delivery, Status as DeliveryStatus};
 use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, StatementReference};
 use domain::fact::{Provider, Reason, Source as Origin};
 use domain::id::{Mode, PartyId, PayoutId, Shard, SubscriptionId};
+use domain::metadata::Metadata;
 use domain::money::{Currency, Money};
 use domain::payout::{Fact, Order, Payout, Plan, Verdict, What};
 use domain::schedule::{Backoff, Polling};
@@ -96,7 +97,7 @@ impl Installation {
             transaction_id: key.to_owned(),
             money: Money::new(10_000, Currency::GBP).unwrap(),
             context_code: "withdrawal".to_owned(),
-            metadata: BTreeMap::new(),
+            metadata: Metadata::from(&BTreeMap::from([("case".to_owned(), "a \"b\" é".to_owned())])),
             scheduled_for: None,
             route: vec![Provider::Truelayer],
             maker: "ops".to_owned(),

@@ -9,6 +9,7 @@ use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, State
 use domain::event::EventType;
 use domain::fact::{Provider, Reason, Source};
 use domain::id::{BatchId, DeliveryId, Mode, NoticeId, PartyId, PayoutId, Shard, SubscriptionId};
+use domain::metadata::Metadata;
 use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Order, Payout, Plan, Step, Verdict, What};
@@ -16,15 +17,17 @@ use domain::schedule::{Backoff, Polling, Retry};
 use domain::signature::Secret;
 use domain::subscription::{EventTypes, Secrets, Status, Subscription};
 use jiff::SignedDuration;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use workers::batch::{Batch, Item, ItemResult, Outcome, PAGE};
 use workers::circuit::Passed;
 use workers::group::Group;
-use workers::queue::{self, Queue, Source as _};
+use workers::queue::{self, Job, Queue, Source as _};
 use workers::store::batches::{Accepted, ExpandLane, Expanded};
 use workers::store::freeze::Freeze;
 use workers::store::groups::{Begun, GroupLane, Phase};
-use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayWork, SettleLane, Token};
+use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayTicket, RelayWork, SettleLane, Token};
 use workers::store::notices::{Remembered, Settled, Worth};
 use workers::store::payouts::{Committed, Opened, Permit, Permitted};
 use workers::store::private_server::{Fsync, PrivateServer};
@@ -59,7 +62,7 @@ fn order(store: &Store, key: &str) -> Step {
         transaction_id: key.to_owned(),
         money: Money::new(10_000, Currency::GBP).unwrap(),
         context_code: "withdrawal".to_owned(),
-        metadata: BTreeMap::new(),
+        metadata: Metadata::from(&BTreeMap::from([("case".to_owned(), "a \"b\" é".to_owned())])),
         scheduled_for: None,
         route: vec![Provider::Truelayer],
         maker: "ops".to_owned(),
@@ -245,6 +248,35 @@ async fn events_go_to_whom_they_concern_one_after_the_other() {
     assert_eq!(timeline.deliveries.iter().filter(|listed| listed.delivery.is_some()).count(), 1);
 }
 
+/// What the caller attached is in the record of the store once, and comes back with everything that is made of it.
+#[tokio::test]
+async fn metadata_is_kept_once_and_comes_back_everywhere() {
+    let Installation { store, server, .. } = &installation().await;
+    subscription(store, EventTypes::All).await;
+    let opened = order(store, "k1");
+    store.open_payout(&opened, &beneficiary(), "f1").await.unwrap();
+    let metadata = opened.payout.metadata.clone();
+    assert!(!metadata.is_empty());
+    let Opened::Exists(known) = store.open_payout(&opened, &beneficiary(), "f1").await.unwrap() else { panic!() };
+    let executed = ExecuteLane(lane(store)).lease(1).await.unwrap().items.remove(0).0.payout;
+    let canceled = decide(&known, store, What::Cancel { reason: Reason::new("asked") });
+    store.commit(&canceled).await.unwrap();
+    let timeline = store.timeline(opened.payout.id).await.unwrap().unwrap();
+    let loaded = store.load(opened.payout.id).await.unwrap().unwrap();
+    assert!([&*known, &executed, &timeline.payout, &loaded].iter().all(|payout| payout.metadata == metadata));
+
+    let bodies: Vec<&str> = [&opened, &canceled].iter().flat_map(|step| step.events.iter().map(|event| event.body.as_str())).collect();
+    assert!(bodies.len() > 1 && bodies.iter().all(|body| body.contains(metadata.json())));
+    assert_eq!(timeline.events.iter().map(|event| event.body.as_str()).collect::<Vec<_>>(), bodies);
+    let relay = RelayLanes { lane: lane(store), per_subscription: 8 };
+    let (work, _) = relay.lease(1).await.unwrap().items.remove(0);
+    assert_eq!(work.event.body, bodies[0]);
+
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let fields: Vec<Vec<u8>> = redis::cmd("HVALS").arg(format!("t:{{s00}}:po:{}", opened.payout.id)).query_async(&mut raw).await.unwrap();
+    assert_eq!(fields.iter().filter(|field| String::from_utf8_lossy(field).contains(metadata.json())).count(), 1);
+}
+
 #[tokio::test]
 async fn a_black_hole_uses_only_its_share() {
     let Installation { store, server: _server, .. } = &installation().await;
@@ -365,6 +397,36 @@ async fn nothing_is_handed_over_past_those_who_wait() {
     open(store, "k4").await;
     assert_eq!(busy.health().in_flight(), 1, "a lane takes what it has room for");
     assert_eq!(relay.lease(10).await.unwrap().items.len(), 1, "the rest waits as ever");
+}
+
+/// By the commit, and by the acknowledgement of the one before.
+#[tokio::test]
+async fn what_is_handed_over_is_what_was_written() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    subscription(store, EventTypes::All).await;
+    let (_, queue) = taking(store, 1, 4);
+    let steps = ["k1", "k2", "k3"].map(|key| order(store, key));
+    for step in &steps {
+        store.open_payout(step, &beneficiary(), "f").await.unwrap();
+    }
+    let (told, mut bodies) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |store: Arc<Store>, job: Job<RelayWork, RelayTicket>| {
+        let told = told.clone();
+        async move {
+            let (delivery, decision) = acknowledged(&store, &job.item);
+            store.relayed(job.ticket(), &delivery, decision).await.unwrap();
+            told.send(job.item.event.body.clone()).unwrap();
+            job.settled();
+        }
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(queue::run(queue, Arc::new(store.clone()), handler, stop.clone()));
+    for step in &steps {
+        let body = tokio::time::timeout(Duration::from_secs(10), bodies.recv()).await.unwrap().unwrap();
+        assert_eq!(body, step.events[0].body);
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ mod stories;
 use super::*;
 use crate::fact::{ProviderReference, Status};
 use crate::id::{BatchId, EventId, Shards};
+use crate::metadata::Metadata;
+
 use crate::money::Currency;
 
 /// A payout with its surroundings: the clock, the account, the events so far, the work that the due index would hold.
@@ -74,7 +76,7 @@ impl Bench {
             transaction_id: "order-1".to_owned(),
             money: pounds(10_000),
             context_code: "withdrawal".to_owned(),
-            metadata: BTreeMap::from([("order".to_owned(), "1".to_owned())]),
+            metadata: Metadata::from(&BTreeMap::from([("order".to_owned(), "1".to_owned())])),
             scheduled_for: (how == "day").then(|| now + duration("24h")),
             route: vec![Provider::Truelayer; providers],
             maker: "maker".to_owned(),

@@ -28,7 +28,7 @@ async fn nothing_waits_for_ever_for_a_provider_that_cannot_take_it() {
             transaction_id: key.to_owned(),
             money: Money::new(12_345, Currency::GBP).unwrap(),
             context_code: "withdrawal".to_owned(),
-            metadata: std::collections::BTreeMap::new(),
+            metadata: domain::metadata::Metadata::default(),
             scheduled_for: None,
             route,
             maker: "ops".to_owned(),

@@ -9,18 +9,21 @@
 --       10 sealed request, or ''  11 payout id  12 key prefix  13 now, ms, for lists  14 '1' while the payout is open  15 new version
 --       16 deliveries that the caller would take at once  17 their lease, ms  18 widest window of a subscription
 --       19 name of the provider's circuit, or ''  20 name of the state
---       21 when the payout was asked for, ms
---       22 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
+--       21 when the payout was asked for, ms  22 metadata, or ''
+--       23 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
 -- Returns { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each delivery that was handed over, … }
 local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
 local opening = ARGV[1] == '0'
-local held = redis.call('HMGET', key, 'v', 'token', 'fp', 'rec', 'held')
-local version, token, fingerprint, held_at = held[1], held[2], held[3], held[5]
+local held = redis.call('HMGET', key, 'v', 'token', 'fp', 'held')
+local version, token, fingerprint, held_at = unpack(held)
 
 if token == ARGV[2] then return { 'done' } end
 if opening then
   if fingerprint and fingerprint ~= ARGV[8] then return { 'conflict' } end
-  if fingerprint then return { 'exists', held[4] or '' } end
+  if fingerprint then
+    local record = redis.call('HMGET', key, 'rec', 'meta')
+    return { 'exists', record[1] or '', record[2] or '' }
+  end
 else
   if not version then return { 'missing' } end
   if version ~= ARGV[1] then return { 'stale' } end
@@ -71,8 +74,9 @@ end
 field('fp', ARGV[8])
 field('sec', ARGV[9])
 field('req', ARGV[10])
+field('meta', ARGV[22])
 
-local at = 22
+local at = 23
 local entries = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, entries do

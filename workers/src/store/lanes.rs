@@ -10,9 +10,8 @@ use domain::payout::Payout;
 use jiff::Timestamp;
 use redis::Value;
 
-use super::circuits;
-use super::payouts::StoredEvent;
-use super::{Store, StoreError, from_json, from_value};
+use super::payouts::{self, RECORD, StoredEvent};
+use super::{Store, StoreError, circuits, from_json, from_value};
 use crate::queue::{Batch, Source};
 
 /// The fencing token of a lease: its end, in ms of the store's time. "The entry's score is my token" means "it is still mine".
@@ -192,6 +191,11 @@ pub(super) fn readable<T, K>(entries: Vec<Entry>, read: impl Fn(Entry) -> Result
     entries.into_iter().filter_map(read_or_report).collect()
 }
 
+/// The payout of an entry whose fields begin with those of the record.
+fn payout(fields: &[Vec<u8>]) -> Result<Payout, StoreError> {
+    payouts::payout(field(fields, 0), String::from_utf8_lossy(field(fields, 1)).into_owned())
+}
+
 pub(super) fn field(fields: &[Vec<u8>], index: usize) -> &[u8] {
     fields.get(index).map_or(&[], Vec::as_slice)
 }
@@ -202,10 +206,10 @@ impl Source for ExecuteLane {
     type Error = StoreError;
 
     async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
-        let (entries, next_due_in) = self.0.lease_flat("due:execute", "po:", &["rec", "sec"], max).await?;
+        let (entries, next_due_in) = self.0.lease_flat("due:execute", "po:", &["rec", "meta", "sec"], max).await?;
         let items = readable(entries, |entry| {
-            let payout: Payout = from_json("payout", field(&entry.fields, 0))?;
-            let beneficiary = self.0.store.open_beneficiary(payout.id, field(&entry.fields, 1))?;
+            let payout = payout(&entry.fields)?;
+            let beneficiary = self.0.store.open_beneficiary(payout.id, field(&entry.fields, RECORD.len()))?;
             let work = ExecuteWork { payout, beneficiary, times_leased: entry.times_leased };
             Ok((work, Ticket { id: entry.id, token: entry.token }))
         });
@@ -223,9 +227,9 @@ impl Source for PollLane {
     type Error = StoreError;
 
     async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
-        let (entries, next_due_in) = self.0.lease_flat("due:poll", "po:", &["rec"], max).await?;
+        let (entries, next_due_in) = self.0.lease_flat("due:poll", "po:", &RECORD, max).await?;
         let items = readable(entries, |entry| {
-            let work = PollWork { payout: from_json("payout", field(&entry.fields, 0))?, times_leased: entry.times_leased };
+            let work = PollWork { payout: payout(&entry.fields)?, times_leased: entry.times_leased };
             Ok((work, Ticket { id: entry.id, token: entry.token }))
         });
         Ok(Batch { items, next_due_in })
@@ -328,8 +332,8 @@ pub(super) fn member(event: EventId) -> String {
 /// A delivery as a script returns it that has leased it. One that cannot be read is reported, and stays leased.
 pub(super) fn leased_delivery(entry: Value) -> Option<(RelayWork, RelayTicket)> {
     let read = || {
-        let (subscription, version, member, token, times_leased, event, delivery): (String, String, String, i64, u32, Vec<u8>, Vec<u8>) =
-            from_value(entry)?;
+        type Leased = (String, String, String, i64, u32, Vec<u8>, Vec<u8>, String);
+        let (subscription, version, member, token, times_leased, event, delivery, metadata): Leased = from_value(entry)?;
         let corrupt = || StoreError::Corrupt(format!("delivery {member}"));
         let subscription: SubscriptionId = subscription.parse().map_err(|_| corrupt())?;
         let (payout, sequence) = member.split_once('/').ok_or_else(corrupt)?;
@@ -338,7 +342,7 @@ pub(super) fn leased_delivery(entry: Value) -> Option<(RelayWork, RelayTicket)> 
         let work = RelayWork {
             subscription,
             subscription_version: version.parse().ok(),
-            event: StoredEvent::read(id, &event)?,
+            event: StoredEvent::read(id, &event, &metadata)?,
             delivery: if delivery.is_empty() { None } else { Some(from_json("delivery", &delivery)?) },
             times_leased,
         };

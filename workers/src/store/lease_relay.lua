@@ -2,7 +2,7 @@
 -- under way than its window, so a slow subscriber holds up nobody but itself. Repeatable like lease.lua.
 --
 -- KEYS  1 lanes: subscription -> its next turn, ms with fraction  2 clock   ARGV  1 N  2 lease, ms  3 key prefix  4 widest window
--- Returns { now, head of lanes or '', { subscription, its version, member, token, times leased, event, delivery }, … }
+-- Returns { now, head of lanes or '', { subscription, its version, member, token, times leased, event, delivery, metadata }, … }
 local t = redis.call('TIME')
 local fine = t[1] * 1000 + t[2] / 1000 + tonumber(redis.call('GET', KEYS[2]) or 0)
 local now = math.floor(fine)
@@ -43,8 +43,8 @@ for _, subscription in ipairs(lanes) do
     for _, member in ipairs(members) do
       local slash = string.find(member, '/', 1, true)
       local key, sequence = prefix .. 'po:' .. string.sub(member, 1, slash - 1), string.sub(member, slash + 1)
-      local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, 'l:' .. subscription)
-      out[#out + 1] = { subscription, version, member, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '' }
+      local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, 'l:' .. subscription, 'meta')
+      out[#out + 1] = { subscription, version, member, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '', held[4] or '' }
     end
     redis.call('ZREM', wait, unpack(members))
     redis.call('ZADD', flying, unpack(leases))

@@ -4,6 +4,7 @@ use domain::delivery::Delivery;
 use domain::destination::Beneficiary;
 use domain::event::Event;
 use domain::id::{EventId, Mode, PartyId, PayoutId, SubscriptionId};
+use domain::metadata::Metadata;
 use domain::payout::{Observation, Payout, Step};
 use domain::work::Next;
 use jiff::Timestamp;
@@ -153,8 +154,8 @@ impl Store {
             "committed" | "done" => Ok(Opened::New),
             "conflict" => Ok(Opened::Conflict),
             "exists" => {
-                let (_, record): (String, Vec<u8>) = from_value(answer)?;
-                if record.is_empty() { Ok(Opened::Archived) } else { Ok(Opened::Exists(Box::new(from_json("payout", &record)?))) }
+                let (_, record, metadata): (String, Vec<u8>, String) = from_value(answer)?;
+                if record.is_empty() { Ok(Opened::Archived) } else { Ok(Opened::Exists(Box::new(payout(&record, metadata)?))) }
             }
             other => Err(unknown_answer(other)),
         }
@@ -251,13 +252,14 @@ impl Store {
                 command.arg(taker.as_ref().map_or(0, |taker| taker.lease_ms)).arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
                 let to = permit.and(payout.attempt()).map(|attempt| circuits::name(attempt.provider, payout.mode));
                 command.arg(to.unwrap_or_default());
-                command.arg(payout.state.name().as_str()).arg(payout.requested_at().as_millisecond()).arg(step.entries.len());
+                command.arg(payout.state.name().as_str()).arg(payout.requested_at().as_millisecond());
+                command.arg(if payout.version == 1 { payout.metadata.json() } else { "" }).arg(step.entries.len());
                 for entry in &step.entries {
                     command.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
                 }
                 command.arg(step.events.len());
                 for event in &step.events {
-                    command.arg(event.id.sequence()).arg(event.kind.name()).arg(stored(event, payout.trace.as_deref()));
+                    command.arg(event.id.sequence()).arg(event.kind.name()).arg(stored(event, payout));
                 }
             })
             .await?;
@@ -291,8 +293,9 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn load(&self, id: PayoutId) -> Result<Option<Payout>, StoreError> {
-        let record: Option<Vec<u8>> = self.field(id, "rec").await?;
-        record.map(|record| from_json("payout", &record)).transpose()
+        let (record, metadata): (Option<Vec<u8>>, Option<String>) =
+            from_value(self.query(redis::cmd("HMGET").arg(self.shared.names.payout(id)).arg(&RECORD).to_owned()).await?)?;
+        record.map(|record| payout(&record, metadata.unwrap_or_default())).transpose()
     }
 
     /// The beneficiary of a payout, decrypted.
@@ -330,13 +333,15 @@ impl Store {
     /// As every call.
     pub async fn timeline(&self, id: PayoutId) -> Result<Option<Timeline>, StoreError> {
         let fields: Vec<(String, Vec<u8>)> = from_value(self.query(redis::cmd("HGETALL").arg(self.shared.names.payout(id)).to_owned()).await?)?;
-        let mut payout = None;
+        let metadata =
+            fields.iter().find_map(|(name, value)| (name == "meta").then(|| String::from_utf8_lossy(value).into_owned())).unwrap_or_default();
+        let mut found = None;
         let (mut observations, mut events, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
         for (name, value) in &fields {
             match name.split_once(':') {
-                None if name == "rec" => payout = Some(from_json("payout", value)?),
+                None if name == "rec" => found = Some(payout(value, metadata.clone())?),
                 Some(("o", _)) => observations.push(from_json::<Observation>("observation", value)?),
-                Some(("e", sequence)) => events.push(StoredEvent::read(EventId::new(id, number(sequence)?), value)?),
+                Some(("e", sequence)) => events.push(StoredEvent::read(EventId::new(id, number(sequence)?), value, &metadata)?),
                 Some(("d", rest)) => {
                     let (subscription, sequence) = rest.split_once(':').ok_or_else(|| unknown_answer(name))?;
                     let subscription = subscription.parse().map_err(|_| unknown_answer(name))?;
@@ -358,7 +363,7 @@ impl Store {
         observations.sort_by_key(|observation| observation.version);
         events.sort_by_key(|event| event.id.sequence());
         deliveries.sort_by_key(|listed| (listed.sequence, listed.subscription));
-        Ok(payout.map(|payout| Timeline { payout, observations, events, deliveries }))
+        Ok(found.map(|payout| Timeline { payout, observations, events, deliveries }))
     }
 
     /// The payouts of a range that `keep` keeps, newest first.
@@ -426,14 +431,14 @@ impl StoredEvent {
         Self { id: event.id, kind: event.kind.name().to_owned(), at: event.at, trace: trace.map(str::to_owned), body: event.body.clone() }
     }
 
-    pub(crate) fn read(id: EventId, stored: &[u8]) -> Result<Self, StoreError> {
+    pub(crate) fn read(id: EventId, stored: &[u8], metadata: &str) -> Result<Self, StoreError> {
         let corrupt = || StoreError::Corrupt(format!("event {id}"));
         let text = std::str::from_utf8(stored).map_err(|_| corrupt())?;
         let (head, body) = text.split_once('\n').ok_or_else(corrupt)?;
         let mut words = head.split(' ');
         let kind = words.next().ok_or_else(corrupt)?.to_owned();
         let at = words.next().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok()).ok_or_else(corrupt)?;
-        Ok(Self { id, kind, at, trace: words.next().map(str::to_owned), body: body.to_owned() })
+        Ok(Self { id, kind, at, trace: words.next().map(str::to_owned), body: Event::body_of(body.to_owned(), metadata) })
     }
 }
 
@@ -453,9 +458,20 @@ fn handed_over(step: &Step, token: &Value, entry: &Value) -> Option<(RelayWork, 
     Some((work, RelayTicket { subscription, event: event.id, token }))
 }
 
-fn stored(event: &Event, trace: Option<&str>) -> String {
+fn stored(event: &Event, payout: &Payout) -> String {
+    let trace = payout.trace.as_deref();
     let space = if trace.is_some() { " " } else { "" };
-    format!("{} {}{space}{}\n{}", event.kind.name(), event.at.as_millisecond(), trace.unwrap_or_default(), event.body)
+    format!("{} {}{space}{}\n{}", event.kind.name(), event.at.as_millisecond(), trace.unwrap_or_default(), event.stem(&payout.metadata))
+}
+
+/// The fields that make up a payout.
+pub(super) const RECORD: [&str; 2] = ["rec", "meta"];
+
+/// Puts a payout together again.
+pub(super) fn payout(record: &[u8], metadata: String) -> Result<Payout, StoreError> {
+    let payout: Payout = from_json("payout", record)?;
+    let metadata = Metadata::from_json(metadata).map_err(|_| StoreError::Corrupt(format!("metadata of {}", payout.id)))?;
+    Ok(Payout { metadata, ..payout })
 }
 
 fn beneficiary_owner(id: PayoutId) -> String {

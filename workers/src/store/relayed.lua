@@ -54,9 +54,9 @@ if due <= now and ARGV[9] == '1' and first > now and redis.call('ZCARD', KEYS[4]
   if turn > token then redis.call('ZADD', KEYS[1], token, subscription) end
   local slash = string.find(next, '/', 1, true)
   local key, sequence = ARGV[11] .. 'po:' .. string.sub(next, 1, slash - 1), string.sub(next, slash + 1)
-  local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost)
+  local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost, 'meta')
   local version = redis.call('HGET', ARGV[11] .. 'sub:' .. subscription, 'v') or ''
-  return { 'committed', 0, { subscription, version, next, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '' } }
+  return { 'committed', 0, { subscription, version, next, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '', held[4] or '' } }
 end
 -- A lane whose turn has come is left as it is: whoever leases next comes by.
 due = math.max(due, now)
