@@ -100,9 +100,9 @@ struct Data {
 }
 
 impl Subscriber {
-    /// Trusts these secrets from now on.
-    pub fn trust(&self, secrets: Vec<Secret>) {
-        *lock(&self.inner.secrets) = secrets;
+    /// Trusts these secrets from now on, and answers which ones it did before.
+    pub fn trust(&self, secrets: Vec<Secret>) -> Vec<Secret> {
+        std::mem::replace(&mut *lock(&self.inner.secrets), secrets)
     }
 
     /// From now on verifies and counts, and does not look into bodies, or does so again: for measurements.
