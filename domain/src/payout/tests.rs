@@ -11,7 +11,6 @@ use super::*;
 use crate::fact::{ProviderReference, Status};
 use crate::id::{BatchId, EventId, Shards};
 use crate::metadata::Metadata;
-
 use crate::money::Currency;
 
 /// A payout with its surroundings: the clock, the account, the events so far, the work that the due index would hold.
