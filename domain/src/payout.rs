@@ -157,8 +157,12 @@ pub enum What {
     Decline { reason: Reason },
     /// It is due, and its provider is not being dispatched to: it waits until it is.
     Hold { why: Reason },
-    /// **The intent to send**: committed before the first byte leaves, after `send_by` none does.
-    Initiate { send_by: Timestamp },
+    /// **The intent to send**: committed before the first byte leaves, after `send_by` none does. Until `aside_until` nobody was allowed to send it.
+    Initiate {
+        send_by: Timestamp,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        aside_until: Option<Timestamp>,
+    },
     /// As `Initiate`, in one request with others, which has a key of its own. While inconclusive: the intent to send that request again.
     Join { group: ProviderKey, send_by: Timestamp },
     /// The intent to send the same bytes under the same key again.
@@ -208,7 +212,7 @@ pub struct Plan {
     pub cancelable: bool,
     /// The wait before a send that was not processed goes again.
     pub redispatch: Backoff,
-    /// How long sending may fail to reach the provider at all before the payout is rejected.
+    /// How long sending may fail to reach the provider at all before the payout is rejected. Begins anew when dispatch was stopped meanwhile.
     pub dispatch_bound: SignedDuration,
 }
 
@@ -454,8 +458,8 @@ impl Payout {
             // Who waits already, for its day or for another send, goes on waiting.
             What::Hold { .. } if name == StateName::Requested => Ok(Some(Command::Enter(State::Scheduled { until: now }))),
             What::Hold { .. } => Err(Declined::NotDispatchable),
-            What::Initiate { send_by } => {
-                self.begin(None, *send_by, now)?;
+            What::Initiate { send_by, aside_until } => {
+                self.begin(None, *send_by, now)?.was_aside(*aside_until);
                 Ok(Some(Command::Enter(State::Initiated)))
             }
             What::Join { group, send_by } => {
@@ -543,12 +547,12 @@ impl Payout {
     }
 
     /// Begins the next send.
-    fn begin(&mut self, group: Option<ProviderKey>, send_by: Timestamp, now: Timestamp) -> Result<(), Declined> {
+    fn begin(&mut self, group: Option<ProviderKey>, send_by: Timestamp, now: Timestamp) -> Result<&mut Attempt, Declined> {
         let attempt = self.next_attempt(now)?;
         // Nothing of it was processed, in whatever company it was sent.
         attempt.group = group;
         attempt.begin_send(send_by);
-        Ok(())
+        Ok(attempt)
     }
 
     /// Whether there is a provider after the one whose turn it is.
@@ -604,6 +608,7 @@ impl Payout {
             key: ProviderKey::derive(self.id, number),
             group: None,
             initiated_at: now,
+            aside_until: None,
             sends: 0,
             live: Vec::new(),
             evidence: Evidence::default(),
@@ -734,7 +739,7 @@ impl Payout {
             Outcome::Authorised(at) => Target::at(State::Authorised, at),
             Outcome::Ambiguous => Target::now(State::Inconclusive),
             Outcome::Open => Target::now(if matches!(self.state, State::Inconclusive) { State::Inconclusive } else { State::Initiated }),
-            Outcome::Unsent if now.duration_since(last.initiated_at) >= plan.dispatch_bound => {
+            Outcome::Unsent if now.duration_since(last.tried_since()) >= plan.dispatch_bound => {
                 Target::now(State::Rejected { reason: Reason::new("provider_unreachable") })
             }
             Outcome::Unsent => {
@@ -877,6 +882,10 @@ impl Attempt {
     fn begin_send(&mut self, by: Timestamp) {
         self.sends = self.sends.saturating_add(1);
         self.live.push(Send { number: self.sends, by, fate: Fate::Open });
+    }
+
+    fn was_aside(&mut self, until: Option<Timestamp>) {
+        self.aside_until = self.aside_until.max(until.filter(|until| *until > self.initiated_at));
     }
 }
 

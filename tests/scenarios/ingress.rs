@@ -35,7 +35,7 @@ async fn happens(installation: &Installation, party_name: &str, transaction_id: 
 
 async fn initiate(installation: &Installation, party_name: &str, transaction_id: &str) {
     let send_by = installation.store.clock().now() + SignedDuration::from_secs(10);
-    happens(installation, party_name, transaction_id, Source::Worker, What::Initiate { send_by }).await;
+    happens(installation, party_name, transaction_id, Source::Worker, What::Initiate { send_by, aside_until: None }).await;
 }
 
 #[tokio::test]
@@ -650,7 +650,7 @@ async fn a_notice_is_good_for_payouts_of_its_mode_only() {
         let payout_id: PayoutId = accepted.json["result"]["payout_id"].as_str().unwrap().parse().unwrap();
         let payout = installation.store.load(payout_id).await.unwrap().unwrap();
         let send_by = installation.store.clock().now() + SignedDuration::from_secs(10);
-        installation.recorder.record(payout, &Fact::new(Source::Worker, What::Initiate { send_by })).await.unwrap();
+        installation.recorder.record(payout, &Fact::new(Source::Worker, What::Initiate { send_by, aside_until: None })).await.unwrap();
         let provider_key = domain::id::ProviderKey::derive(payout_id, 1).to_string();
         let body = json!({ "event_type": "payout_settled", "event_id": transaction(), "event_schema_version": 1, "event_body": { "transaction_id": provider_key } });
         let body = body.to_string();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::destination::Beneficiary;
-use domain::fact::{Answer, Look, Reason, Source};
+use domain::fact::{Answer, Look, Provider, Reason, Source};
 use domain::id::Shard;
 use domain::payout::attempt::Attempt;
 use domain::payout::state::{State, StateName};
@@ -86,7 +86,7 @@ impl Payouts {
             return self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("leased_too_often") })).await;
         }
         match payout.state.name() {
-            StateName::Requested | StateName::Scheduled => self.dispatch(payout, &work.beneficiary, lease).await,
+            StateName::Requested | StateName::Scheduled => self.dispatch(payout, &work.beneficiary, work.aside_until, lease).await,
             StateName::Initiated => self.presume_sent(&payout).await,
             StateName::AwaitingApproval
             | StateName::Inconclusive
@@ -113,12 +113,18 @@ impl Payouts {
         self.record(payout, Fact::new(Source::Worker, what)).await
     }
 
-    async fn dispatch(&self, payout: Payout, beneficiary: &Beneficiary, lease: &Lease<Ticket>) -> Result<Done, StoreError> {
+    async fn dispatch(
+        &self,
+        payout: Payout,
+        beneficiary: &Beneficiary,
+        aside_until: Option<Timestamp>,
+        lease: &Lease<Ticket>,
+    ) -> Result<Done, StoreError> {
         let store = &self.recorder.store;
         let window = SignedDuration::from_millis(i64::try_from(self.settings.send_window_ms).unwrap_or(i64::MAX));
         let now = store.clock().now();
         let send_until = later(Clock::of_the_machine(), window);
-        let intent = Fact::new(Source::Worker, What::Initiate { send_by: later(now, window) });
+        let intent = Fact::new(Source::Worker, What::Initiate { send_by: later(now, window), aside_until });
         let verdict = payout.apply(&intent, &self.recorder.plan(&payout), now);
         let Verdict::Moved(step) = &verdict else {
             // This machine's clock runs behind the store's. That is not the payout's fault, and may last.
@@ -131,15 +137,9 @@ impl Payouts {
         let prepared = self.recorder.providers.prepare(attempt.provider, payout.mode, &order);
         let request = match prepared {
             Ok(request) => request,
-            // No worker had it for as long as a payout is tried at all.
-            Err(Unprepared::NotConfigured) if now.duration_since(waits_since(&payout)) >= self.recorder.plan(&payout).dispatch_bound => {
-                tracing::error!(payout.id = %payout.id, provider.name = attempt.provider.name(), mode = payout.mode.as_str(), "no worker has an account there; its turn is over");
-                return self.decline(&payout, "provider_not_configured").await;
-            }
             Err(Unprepared::NotConfigured) => {
-                tracing::error!(payout.id = %payout.id, provider.name = attempt.provider.name(), mode = payout.mode.as_str(), "this worker has no account there; another one may");
-                store.excuse(payout.id).await?;
-                return Ok(Done::Later);
+                let since = waits_since(&payout).max(aside_until.unwrap_or(Timestamp::MIN));
+                return self.without_account(&payout, attempt.provider, since).await;
             }
             Err(Unprepared::Field(problem)) => {
                 tracing::warn!(payout.id = %payout.id, %problem, "the provider cannot take this payout");
@@ -157,19 +157,43 @@ impl Payouts {
                 let send = Send { attempt, request: &request, until: send_until, before, epoch, look_first, had_company, passed };
                 self.send(&step.payout, send).await
             }
-            Permitted::Frozen => {
-                store.excuse(payout.id).await?;
-                Ok(Done::Later)
-            }
+            Permitted::Frozen => self.set_aside(&payout).await,
             Permitted::Held { why } => self.hold(&payout, why).await,
             // Somebody else decided about this payout (a cancel, another worker), and their commit took care of the work.
             Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
         }
     }
 
+    /// It is nobody's turn at present, and that is not the payout's fault.
+    async fn set_aside(&self, payout: &Payout) -> Result<Done, StoreError> {
+        self.recorder.store.set_aside(payout.id).await?;
+        Ok(Done::Later)
+    }
+
+    /// This worker has no account at the provider whose turn it is, and another one may. If none had it for as long as a payout is tried at all, that
+    /// turn is over.
+    async fn without_account(&self, payout: &Payout, provider: Provider, since: Timestamp) -> Result<Done, StoreError> {
+        let store = &self.recorder.store;
+        let (id, mode) = (payout.id, payout.mode);
+        if store.is_stopped(id.shard(), provider, mode).await? {
+            return self.set_aside(payout).await;
+        }
+        if store.clock().now().duration_since(since) >= self.recorder.plan(payout).dispatch_bound {
+            tracing::error!(payout.id = %id, provider.name = provider.name(), mode = mode.as_str(), "no worker has an account there; its turn is over");
+            return self.decline(payout, "provider_not_configured").await;
+        }
+        tracing::error!(payout.id = %id, provider.name = provider.name(), mode = mode.as_str(), "this worker has no account there; another one may");
+        store.excuse(id).await?;
+        Ok(Done::Later)
+    }
+
     /// Passes over the provider whose turn it is, or ends the payout, without asking anybody. After a loss of writes that is a person's to decide: this
     /// very provider may have it.
     async fn decline(&self, payout: &Payout, reason: &str) -> Result<Done, StoreError> {
+        // Nobody's turn comes to an end while dispatch is frozen.
+        if self.recorder.store.frozen(payout.id.shard()).await?.is_some() {
+            return self.set_aside(payout).await;
+        }
         let what = if self.recorder.store.is_suspect(payout).await? {
             What::Stuck { why: Reason::new("may_be_forgotten") }
         } else {

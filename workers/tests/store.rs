@@ -196,7 +196,7 @@ async fn only_the_holder_of_the_lease_may_dispatch() {
     assert!(lane.lease(10).await.unwrap().items.is_empty(), "leased work is not due");
     let (work, ticket) = leased.remove(0);
     assert_eq!(work.payout, opened.payout);
-    let intent = decide(&work.payout, store, What::Initiate { send_by: store.clock().now() });
+    let intent = decide(&work.payout, store, What::Initiate { send_by: store.clock().now(), aside_until: None });
 
     let stranger = Token(ticket.token.0 - 1);
     assert_eq!(store.commit_intent(&intent, Permit::Execute(stranger), Some(b"{}")).await.unwrap(), Permitted::LeaseLost);
@@ -494,7 +494,7 @@ async fn a_frozen_store_permits_nothing_and_looks_first_afterwards() {
     store.open_payout(&opened, &beneficiary(), "f1").await.unwrap();
     let lane = ExecuteLane(lane(store));
     let (work, ticket) = lane.lease(1).await.unwrap().items.remove(0);
-    let intent = decide(&work.payout, store, What::Initiate { send_by: store.clock().now() });
+    let intent = decide(&work.payout, store, What::Initiate { send_by: store.clock().now(), aside_until: None });
     let freeze = workers::store::freeze::Freeze { reason: "test".to_owned(), at_ms: 0, epoch_seen: 41 };
     store.freeze(Shard::new(0), &freeze).await.unwrap();
     assert_eq!(store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap(), Permitted::Frozen);
@@ -509,7 +509,7 @@ async fn a_frozen_store_permits_nothing_and_looks_first_afterwards() {
     store.open_payout(&later, &beneficiary(), "f2").await.unwrap();
     assert!(!store.is_suspect(&later.payout).await.unwrap());
     let (work, ticket) = lane.lease(2).await.unwrap().items.into_iter().find(|(work, _)| work.payout.id == later.payout.id).unwrap();
-    let intent = decide(&work.payout, store, What::Initiate { send_by: store.clock().now() });
+    let intent = decide(&work.payout, store, What::Initiate { send_by: store.clock().now(), aside_until: None });
     let permitted = store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap();
     assert_eq!(permitted, Permitted::Yes { epoch: 43, look_first: false, passed: Passed::Closed });
 }

@@ -23,6 +23,9 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<ProviderKey>,
     pub initiated_at: Timestamp,
+    /// Nobody was allowed to send it until then: its provider was paused or failing, or dispatch was frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside_until: Option<Timestamp>,
     /// How often sending was begun. The number of the latest send.
     pub sends: u32,
     /// The sends that may have reached the provider. A send that is proved not to have been processed is taken out.
@@ -165,6 +168,11 @@ impl Attempt {
         for number in 1..=last {
             self.settle_send(number, fate.clone());
         }
+    }
+
+    /// Since when it is tried to bring it to its provider. The time in which that was not allowed does not count.
+    pub(super) fn tried_since(&self) -> Timestamp {
+        self.aside_until.map_or(self.initiated_at, |until| until.max(self.initiated_at))
     }
 
     /// Whether the provider has acknowledged the attempt in any way.

@@ -148,7 +148,9 @@ impl Bench {
                 (Source::Poll, What::NotCanceled { attempt, report })
             }
             "Decline" => (Source::Worker, What::Decline { reason: code("invalid_request") }),
-            "Initiate" => (Source::Worker, What::Initiate { send_by }),
+            "Initiate" => (Source::Worker, What::Initiate { send_by, aside_until: None }),
+            // It had been set aside, and has just been released.
+            "Released" => (Source::Worker, What::Initiate { send_by, aside_until: Some(self.now) }),
             "Join" => (Source::Worker, What::Join { group: group(), send_by }),
             "Resend" => (Source::Worker, What::Resend { send_by }),
             "NotSent" => (Source::Answer, What::NotSent { attempt, send, why: code("connect") }),

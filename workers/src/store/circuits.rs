@@ -272,6 +272,18 @@ impl Store {
         from_value(released.await?)
     }
 
+    /// Whether nobody is allowed to send to a provider at present: dispatch is frozen, or its circuit is open.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn is_stopped(&self, shard: Shard, provider: Provider, mode: Mode) -> Result<bool, StoreError> {
+        if self.frozen(shard).await?.is_some() {
+            return Ok(true);
+        }
+        let state = self.circuit_in(shard, provider, mode).await?.state(self.clock().now());
+        Ok(matches!(state, CircuitState::Open | CircuitState::Paused))
+    }
+
     /// Whether a payout waits for a circuit.
     pub(super) async fn is_held(&self, id: PayoutId) -> Result<bool, StoreError> {
         let Some(name) = self.field::<Option<String>>(id, "held").await? else { return Ok(false) };

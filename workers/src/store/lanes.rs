@@ -30,6 +30,8 @@ pub struct Ticket {
 pub struct ExecuteWork {
     pub payout: Payout,
     pub beneficiary: Beneficiary,
+    /// Nobody was allowed to send it until then, if that ever was so.
+    pub aside_until: Option<Timestamp>,
     /// How often it was leased since its last commit: a guard against work that kills its worker.
     pub times_leased: u32,
 }
@@ -200,17 +202,22 @@ pub(super) fn field(fields: &[Vec<u8>], index: usize) -> &[u8] {
     fields.get(index).map_or(&[], Vec::as_slice)
 }
 
+fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
 impl Source for ExecuteLane {
     type Item = ExecuteWork;
     type Ticket = Ticket;
     type Error = StoreError;
 
     async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
-        let (entries, next_due_in) = self.0.lease_flat("due:execute", "po:", &["rec", "meta", "sec"], max).await?;
+        let (entries, next_due_in) = self.0.lease_flat("due:execute", "po:", &["rec", "meta", "sec", "aside"], max).await?;
         let items = readable(entries, |entry| {
             let payout = payout(&entry.fields)?;
             let beneficiary = self.0.store.open_beneficiary(payout.id, field(&entry.fields, RECORD.len()))?;
-            let work = ExecuteWork { payout, beneficiary, times_leased: entry.times_leased };
+            let aside_until = number(field(&entry.fields, RECORD.len() + 1)).and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            let work = ExecuteWork { payout, beneficiary, aside_until, times_leased: entry.times_leased };
             Ok((work, Ticket { id: entry.id, token: entry.token }))
         });
         Ok(Batch { items, next_due_in })
@@ -249,11 +256,10 @@ impl Source for SettleLane {
         let (entries, next_due_in) = self.0.lease_flat("due:settle", "nt:", &["body", "at", "n"], max).await?;
         let items = readable(entries, |entry| {
             let id: NoticeId = entry.id.parse().map_err(|_| StoreError::Corrupt("a notice id".to_owned()))?;
-            let at =
-                std::str::from_utf8(field(&entry.fields, 1)).ok().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            let at = number(field(&entry.fields, 1)).and_then(|ms| Timestamp::from_millisecond(ms).ok());
             let at = at.ok_or_else(|| StoreError::Corrupt(format!("notice {id}")))?;
             let body = self.0.store.open_notice(id, field(&entry.fields, 0))?;
-            let times_told = std::str::from_utf8(field(&entry.fields, 2)).ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+            let times_told = number(field(&entry.fields, 2)).unwrap_or(1);
             Ok((SettleWork { id, body, at, times_told, times_leased: entry.times_leased }, Ticket { id: entry.id, token: entry.token }))
         });
         Ok(Batch { items, next_due_in })

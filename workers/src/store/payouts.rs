@@ -280,6 +280,15 @@ impl Store {
         self.query(redis::cmd("HSET").arg(self.shared.names.payout(id)).arg("l").arg(0).to_owned()).await.map(drop)
     }
 
+    /// As [`Store::excuse`], because nobody is allowed to send it at present: until now that was not time in which it was tried.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn set_aside(&self, id: PayoutId) -> Result<(), StoreError> {
+        let command = redis::cmd("HSET").arg(self.shared.names.payout(id)).arg("l").arg(0).arg("aside").arg(self.clock().now().as_millisecond()).to_owned();
+        self.query(command).await.map(drop)
+    }
+
     /// Whether the key of a payout was used, however long ago.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ local function release(most)
   for _, id in ipairs(ids) do
     redis.call('ZREM', KEYS[2], id)
     redis.call('HDEL', ARGV[3] .. 'po:' .. id, 'held')
+    -- The time for which it is tried begins anew.
+    redis.call('HSET', ARGV[3] .. 'po:' .. id, 'aside', now)
     redis.call('ZADD', KEYS[3], now, id)
   end
   if #ids > 0 then redis.call('PUBLISH', ARGV[3] .. 'wake', 'execute') end

@@ -629,3 +629,25 @@ fn the_first_send_gives_the_reason() {
         assert_eq!((bench.payout.state.name(), reason(&bench)), (StateName::Rejected, "refusal_1"));
     }
 }
+
+/// Its provider was paused, or dispatch frozen, for longer than a payout is tried: after that it is tried for as long again.
+#[test]
+fn the_time_in_which_nobody_may_send_it_does_not_count() {
+    let bench = tell(
+        "at-once",
+        1,
+        "fact       outcome  state      event      funds     next
+         Initiate   moved    initiated  initiated  reserved  keep
+         NotSent    moved    scheduled  scheduled  reserved  execute
+         +72h
+         Released   moved    initiated  initiated  reserved  keep
+         NotSent    moved    scheduled  scheduled  reserved  execute
+         +59m
+         Initiate   moved    initiated  initiated  reserved  keep
+         NotSent    moved    scheduled  scheduled  reserved  execute
+         +1m
+         Initiate   moved    initiated  initiated  reserved  keep
+         NotSent    moved    rejected   failed     available nothing",
+    );
+    assert_eq!(reason(&bench), "provider_unreachable");
+}
