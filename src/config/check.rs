@@ -114,6 +114,10 @@ impl Config {
         let handler = ("workers.handler_deadline_ms", self.workers.handler_deadline_ms);
         found.contains(("workers.lease_ms", self.workers.lease_ms), handler, record);
         found.contains(handler, ("execute.call_ms", self.execute.call_ms), record);
+        for (key, ms) in [("execute.look_ms", self.execute.look_ms), ("execute.group_look_ms", self.execute.group_look_ms)] {
+            found.contains(handler, (&format!("{key} + execute.call_ms"), ms.saturating_add(self.execute.call_ms)), record);
+        }
+        found.contains(("execute.send_window_ms", self.execute.send_window_ms), ("execute.look_ms", self.execute.look_ms), 1);
         found.contains(handler, ("egress.timeout_ms", self.egress.timeout_ms), record);
         for providers::Deadlines { section, read_ms, parts } in self.providers.deadlines() {
             // A question, and after "not found" the same request once more.

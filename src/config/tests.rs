@@ -347,6 +347,8 @@ fn contradictions_are_found() {
         (&[("PAYRELAY__WORKERS__HANDLER_DEADLINE_MS", "17000")], "workers.handler_deadline_ms"),
         (&[("PAYRELAY__EXECUTE__CALL_MS", "26000")], "workers.handler_deadline_ms"),
         (&[("PAYRELAY__EGRESS__TIMEOUT_MS", "26000")], "workers.handler_deadline_ms"),
+        (&[("PAYRELAY__EXECUTE__LOOK_MS", "5000")], "execute.send_window_ms"),
+        (&[("PAYRELAY__EXECUTE__GROUP_LOOK_MS", "13000")], "workers.handler_deadline_ms"),
         (&[("PAYRELAY__REDIS__DEADLINE_MS", "9500")], "workers.lease_ms"),
         (&[("PAYRELAY__EXECUTE__SEND_WINDOW_MS", "12000")], "execute.call_ms"),
         (&[("PAYRELAY__WORKERS__DRAIN_MS", "12000")], "workers.drain_ms"),

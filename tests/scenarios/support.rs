@@ -213,7 +213,7 @@ impl Installation {
     }
 
     fn worker(&self) -> Arc<Payouts> {
-        let limits = execute::Settings { send_window_ms: 1_000, call_ms: 2_000, leases_max: 5, group_hold_ms: 0 };
+        let limits = execute::Settings { send_window_ms: 1_000, look_ms: 800, group_look_ms: 1_000, call_ms: 2_000, leases_max: 5, group_hold_ms: 0 };
         let circuit = circuit::Settings { failures: 10, wait_first_ms: 1_000, wait_cap_ms: 1_000 };
         Arc::new(Payouts { recorder: self.recorder.clone(), fence: Fence::open(None).expect("a fence"), settings: limits, circuit })
     }

@@ -37,10 +37,16 @@ const RECORDED_AT_ONCE: usize = 16;
 pub struct Settings {
     /// From the intent on, this long a byte may leave. Shorter than `call_ms`.
     pub send_window_ms: u64,
+    /// Of that, so long a provider may be asked first whether it has the payout already, where something was forgotten or went with others. Shorter than
+    /// `send_window_ms`; without a word by then nothing is sent, and the polls find out.
+    pub look_ms: u64,
     /// The longest time for the provider's answer. Shorter than the handler's deadline.
     pub call_ms: u64,
     /// After so many leases without a commit, the payout goes to a person.
     pub leases_max: u32,
+    /// The longest time for looking for the payouts of a group whose answer was lost, before they are sent again. With `call_ms` shorter than the handler's
+    /// deadline.
+    pub group_look_ms: u64,
     /// How long payouts of a batch wait for the others that can go to their provider in the same request. 0: they always go one by one.
     pub group_hold_ms: u64,
 }
@@ -205,25 +211,17 @@ impl Payouts {
     /// Makes the call that the committed intent speaks of, and records how it ended.
     pub(crate) async fn send(&self, payout: &Payout, send: Send<'_>) -> Result<Done, StoreError> {
         let Send { attempt, request, until, before, epoch, look_first, had_company, passed } = send;
-        let (provider, mode) = (attempt.provider, payout.mode);
+        let provider = attempt.provider;
         let what = if !self.passes(payout.id.shard(), before, epoch).await? {
             self.heard(payout, attempt, Answer::NotSent { why: Reason::new("fenced") })
-        } else if look_first {
-            match self.recorder.providers.look(provider, mode, &inquiry(attempt, request)).await {
-                Look::Found(report) => self.heard(payout, attempt, Answer::Says(report)),
-                not_here => match (self.forgotten(payout, attempt).await?, not_here) {
-                    (Forgotten::Found(what), _) => what,
-                    (Forgotten::Nothing, Look::NotFound) => self.submit(payout, attempt, request, until).await,
-                    // Nothing was sent now, but what the store has forgotten may have been.
-                    _ => self.heard(payout, attempt, Answer::NoAnswer { why: Reason::new("may_be_forgotten") }),
+        } else if look_first || had_company {
+            // What takes longer leaves no time to send. Then the polls, which have more, look for it, and may send it.
+            match tokio::time::timeout(self.time_to_look(until), self.look_before(payout, attempt, request, look_first)).await {
+                Ok(looked) => match looked? {
+                    Some(what) => what,
+                    None => self.submit(payout, attempt, request, until).await,
                 },
-            }
-        } else if had_company {
-            // That a request for many is refused whole is ASSUMED of its provider, which would not recognise this one as a part of that.
-            match self.recorder.providers.look(provider, mode, &inquiry(attempt, request)).await {
-                Look::Found(report) => self.heard(payout, attempt, Answer::Says(report)),
-                Look::NotFound => self.submit(payout, attempt, request, until).await,
-                Look::Nothing { why } => self.heard(payout, attempt, Answer::NoAnswer { why }),
+                Err(_) => self.heard(payout, attempt, Answer::NoAnswer { why: Reason::new(if look_first { "may_be_forgotten" } else { "timeout" }) }),
             }
         } else {
             self.submit(payout, attempt, request, until).await
@@ -234,6 +232,36 @@ impl Payouts {
         fail::fail_point!("recorded-not-acknowledged");
         self.sense(payout, provider, passed, condition, &why).await;
         Ok(done)
+    }
+
+    /// How long a provider may be asked before a send that may leave `until` then: the rest of the window is the send's.
+    fn time_to_look(&self, until: Timestamp) -> Duration {
+        let rest = Duration::from_millis(self.settings.send_window_ms.saturating_sub(self.settings.look_ms));
+        let window = Duration::try_from(until.duration_since(Clock::of_the_machine())).unwrap_or_default();
+        window.saturating_sub(rest)
+    }
+
+    /// Asks whether the provider has what is about to be sent, and with `look_first` whether anybody has anything that the store may have forgotten. `None`:
+    /// no, so it may be sent.
+    async fn look_before(&self, payout: &Payout, attempt: &Attempt, request: &[u8], look_first: bool) -> Result<Option<What>, StoreError> {
+        let asked = inquiry(attempt, request);
+        let look = self.recorder.providers.look(attempt.provider, payout.mode, &asked);
+        let (look, forgotten) = if look_first {
+            let (look, forgotten) = tokio::join!(look, self.forgotten(payout, attempt));
+            (look, forgotten?)
+        } else {
+            // That a request for many is refused whole is ASSUMED of its provider, which would not recognise this one as a part of that.
+            (look.await, Forgotten::Nothing)
+        };
+        let answer = match (look, forgotten) {
+            (Look::Found(report), _) => Answer::Says(report),
+            (_, Forgotten::Found(what)) => return Ok(Some(what)),
+            (Look::NotFound, Forgotten::Nothing) => return Ok(None),
+            (Look::Nothing { why }, Forgotten::Nothing) if !look_first => Answer::NoAnswer { why },
+            // Nothing was sent now, but what the store has forgotten may have been.
+            (Look::NotFound | Look::Nothing { .. }, Forgotten::Nothing | Forgotten::Perhaps) => Answer::NoAnswer { why: Reason::new("may_be_forgotten") },
+        };
+        Ok(Some(self.heard(payout, attempt, answer)))
     }
 
     /// Notes a dispatch in the fence, and says whether it may be made. A store that has forgotten writes is frozen.

@@ -39,8 +39,6 @@ use crate::trace;
 const AT_ONCE: usize = 16;
 /// How often the intent of a payout is decided again because its record had moved on.
 const TRIES: usize = 3;
-/// How long the payouts of a group are looked for at a time. Well below `workers.handler_deadline_ms`, as the call comes after it.
-const LOOKING: Duration = Duration::from_secs(10);
 /// When a group is looked at again whose payouts are not ready for it.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -291,7 +289,7 @@ impl Payouts {
         let looking = members.clone().into_iter().map(|payout| async move { self.look_for(payout).await });
         let looking = stream::iter(looking).buffered(AT_ONCE).try_collect::<Vec<(Payout, Look)>>();
         // A provider so slow that not all can be looked for in time is asked more rarely, instead of from the beginning each time.
-        let Ok(looks) = tokio::time::timeout(LOOKING, looking).await else {
+        let Ok(looks) = tokio::time::timeout(Duration::from_millis(self.settings.group_look_ms), looking).await else {
             return store.put_off_group(group.id(), ticket, waited(now, first_sent, &profile)).await;
         };
         let looks = looks?;

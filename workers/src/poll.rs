@@ -57,16 +57,25 @@ impl Payouts {
         {
             return self.record(&payout, Fact::new(Source::Poll, what)).await;
         }
-        let look = self.recorder.providers.look(attempt.provider, payout.mode, &inquiry(attempt, &request)).await;
-        self.recorder.metrics.looked(attempt.provider, &look);
         let profile = self.recorder.providers.profile(attempt.provider, payout.mode);
+        let is_suspect = self.recorder.store.is_suspect(&payout).await?;
+        let may_resend = self.may_resend(&payout, attempt, &profile);
+        let asked = inquiry(attempt, &request);
+        let look = self.recorder.providers.look(attempt.provider, payout.mode, &asked);
+        // All at once, so that the time of one question is left for what follows it.
+        let (look, forgotten) = if is_suspect && may_resend {
+            let (look, forgotten) = tokio::join!(look, self.forgotten(&payout, attempt));
+            (look, forgotten?)
+        } else {
+            (look.await, Forgotten::Nothing)
+        };
+        self.recorder.metrics.looked(attempt.provider, &look);
         // Without the provider's id there is nothing to ask for, but the same request, which is recognised, brings the id.
         let unaddressed = !profile.looked_up_by_our_key && attempt.reference.is_none();
         let is_unknown = matches!(look, Look::NotFound) || (unaddressed && matches!(look, Look::Nothing { .. }));
-        let is_suspect = self.recorder.store.is_suspect(&payout).await?;
         let mut found_elsewhere = None;
-        if is_unknown && self.may_resend(&payout, attempt, &profile) {
-            match if is_suspect { self.forgotten(&payout, attempt).await? } else { Forgotten::Nothing } {
+        if is_unknown && may_resend {
+            match forgotten {
                 Forgotten::Nothing => return self.resend(&payout, lease).await,
                 Forgotten::Found(what) => found_elsewhere = Some(what),
                 Forgotten::Perhaps => {}

@@ -12,6 +12,7 @@ use workers::circuit::release;
 use workers::lanes::Lanes;
 use workers::queue::{self, Turn};
 use workers::store::circuits::{Circuit, CircuitState};
+use workers::store::freeze::Freeze;
 use workers::store::lanes::{CircuitLane, Lane};
 
 use super::turns::{CRANKED, after, silent};
@@ -369,4 +370,78 @@ async fn a_pause_against_dispatch() {
     assert!(resumed.elapsed() < Duration::from_secs(3), "{:?}", resumed.elapsed());
     assert_eq!(site.shown().await["resumed"]["by"], "ops");
     site.is_well(&sent).await;
+}
+
+/// However long nobody may send it: what waited is tried for as long as any other payout afterwards, and is neither rejected nor declined for the time before.
+#[tokio::test]
+async fn what_was_set_aside_for_longer_than_it_is_tried_is_not_rejected_for_that() {
+    let site = Site::with(&[&CRANKED[..], &[("circuit.failures", "100")]].concat(), silent).await;
+    let (store, operator) = (&site.local.store, &site.local.unsigned);
+    let down = site.cranked_at(&nowhere().await).await;
+    let without = site.cranked_with(|config| config.providers.truelayer_test = None).await;
+    let shard = store.shards().all().next().unwrap();
+    let (day, moment) = (Duration::from_hours(24), 6 * MOMENT);
+    let mut sent = Vec::new();
+    for frozen in [false, true] {
+        let tried = site.post().await;
+        turns(&down, 1).await;
+        assert_eq!((site.state(&tried).await, site.payout(&tried).await.attempts[0].sends), (StateName::Scheduled, 1));
+        if frozen {
+            store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+        } else {
+            operator.expect(Method::POST, "/v1/providers/truelayer/pause", Some(&json!({ "reason": "a drill" }))).await.unwrap();
+        }
+        let new = site.post().await;
+        for by in [moment, day, moment, moment] {
+            after(by, &down).await;
+            after(moment, &without).await;
+        }
+        if frozen {
+            store.thaw(shard, Duration::ZERO).await.unwrap();
+        } else {
+            operator.expect(Method::POST, "/v1/providers/truelayer/resume", None).await.unwrap();
+        }
+        for lanes in [&without, &down] {
+            for _ in 0..3 {
+                after(moment, lanes).await;
+            }
+        }
+        for (payout, least) in [(&tried, 2), (&new, 1)] {
+            let payout = site.payout(payout).await;
+            assert_eq!(payout.state.name(), StateName::Scheduled, "{payout:#?}");
+            assert!(payout.attempts[0].sends >= least, "it was tried again: {payout:#?}");
+        }
+        sent.extend([tried, new]);
+    }
+    let up = site.cranked(&site.local.config).await;
+    after(LONG, &up).await;
+    site.ends_well(&up, &sent).await;
+}
+
+/// The store may have forgotten the payout, and the provider is slower to say so than the window of a send is long: it is sent all the same, in the end, and once.
+#[tokio::test]
+async fn a_look_that_takes_longer_than_a_send_may_does_not_go_on_for_ever() {
+    let windows = [("execute.send_window_ms", "600"), ("execute.look_ms", "300"), ("providers.truelayer_test.profile.propagation_ms", "1000")];
+    let keys: Vec<_> = CRANKED.into_iter().filter(|(key, _)| !key.starts_with("execute.send")).chain(windows).collect();
+    let site = Site::with(&keys, silent).await;
+    let store = &site.local.store;
+    let sent = site.post().await;
+    store.freeze(sent.id.shard(), &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    store.thaw(sent.id.shard(), Duration::from_hours(1)).await.unwrap();
+    let facade = Facade::answers(StatusCode::NOT_FOUND, Duration::from_millis(900)).await;
+    // The only one that could have it, and it remembers its keys.
+    let alone = |config: &mut Config| {
+        let of = &mut config.providers;
+        (of.truelayer_v3_test, of.worldpay_account_test, of.worldpay_card_test, of.mollie_test) = (None, None, None, None);
+    };
+    let at = |config: &mut Config| config.providers.truelayer_test.as_mut().unwrap().base_url.clone_from(&facade.url);
+    let slow = site.cranked_with(|config| (alone(config), at(config)).0).await;
+    turns(&slow, 1).await;
+    assert_eq!((site.state(&sent).await, facade.creates()), (StateName::Inconclusive, 0), "nothing was sent, and polls are to find out");
+    for _ in 0..4 {
+        after(MOMENT, &slow).await;
+    }
+    assert!(facade.creates() >= 1, "a poll has the time");
+    let up = site.cranked_with(alone).await;
+    site.ends_well(&up, &[sent]).await;
 }
