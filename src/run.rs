@@ -68,6 +68,7 @@ pub struct Parts {
 /// Whatever is missing or wrong.
 pub async fn open(config: &Config, meter: &Meter) -> anyhow::Result<Parts> {
     let store = Store::open(&config.redis, config.vault()?).await.context("opening the store")?;
+    store.leases_last(Duration::from_millis(config.workers.lease_ms));
     let party = config.ingress.default_party.as_str();
     store.recognise(config.pepper(), party).await.context("comparing the configuration with what the store was begun with")?;
     if config.server.live {

@@ -77,6 +77,7 @@ pub(super) async fn open(file: Option<&Path>) -> anyhow::Result<(Config, Store)>
     let config = Config::load(file)?;
     config.demand(Sections::Store)?;
     let store = Store::open(&config.redis, config.vault()?).await.context("opening the store")?;
+    store.leases_last(Duration::from_millis(config.workers.lease_ms));
     Ok((config, store))
 }
 

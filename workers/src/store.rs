@@ -22,7 +22,7 @@ pub mod vault;
 pub mod vitals;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::id::{Mode, PartyId, PayoutId, Shard, Shards, SubscriptionId};
@@ -68,6 +68,7 @@ struct Shared {
     healthy: AtomicBool,
     wakes: Wakes,
     takers: handover::Takers,
+    longest_lease_ms: AtomicU64,
 }
 
 /// Told when work of a lane became due earlier than anybody expected.
@@ -124,6 +125,7 @@ struct Scripts {
     batch_standing: Script,
     group_begin: Script,
     group_end: Script,
+    server: Script,
 }
 
 struct Script {
@@ -220,6 +222,7 @@ impl Store {
                     batch_standing: Script::new(include_str!("store/batch_standing.lua")),
                     group_begin: Script::new(include_str!("store/group_begin.lua")),
                     group_end: Script::new(include_str!("store/group_end.lua")),
+                    server: Script::new(include_str!("store/server.lua")),
                 },
                 names: Names::new(&settings.prefix),
                 shards,
@@ -229,6 +232,7 @@ impl Store {
                 healthy: AtomicBool::new(true),
                 wakes: Wakes::default(),
                 takers: handover::Takers::default(),
+                longest_lease_ms: AtomicU64::new(0),
             }),
         };
         store.refresh_clock().await?;
@@ -239,6 +243,11 @@ impl Store {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
+    }
+
+    /// Tells how long the leases of the workers are: for so long after a store was restored, somebody may act on a permission of which it knows nothing.
+    pub fn leases_last(&self, lease: Duration) {
+        self.shared.longest_lease_ms.store(lanes::millis(lease), Ordering::Relaxed);
     }
 
     #[must_use]
@@ -421,7 +430,9 @@ fn from_value<T: redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(text).map_err(|error| StoreError::Corrupt(format!("{what}: {error}")))
+    // The parser's own words may quote what it read.
+    let place = |error: serde_json::Error| format!("{what}: {:?} error at line {} column {}", error.classify(), error.line(), error.column());
+    serde_json::from_slice(text).map_err(|error| StoreError::Corrupt(place(error)))
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> String {

@@ -445,3 +445,33 @@ async fn a_look_that_takes_longer_than_a_send_may_does_not_go_on_for_ever() {
     let up = site.cranked_with(alone).await;
     site.ends_well(&up, &[sent]).await;
 }
+
+/// The store has forgotten whom it let through, and they may be at it still: neither a pause nor a freeze is called effective before their leases have ended.
+#[tokio::test]
+async fn a_store_that_was_rolled_back_does_not_call_a_stop_effective_too_early() {
+    let mut site = Site::with_breaker().await;
+    let lanes = site.cranked(&site.local.config).await;
+    site.post().await;
+    turns(&lanes, 1).await;
+    let pause = ["providers", "pause", "truelayer", "--mode", "test", "--reason", "a drill"];
+    let resume = ["providers", "resume", "truelayer", "--mode", "test"];
+    assert!(site.command(&pause).await.contains("draining"));
+    after(LONG, &lanes).await;
+    assert!(site.command(&pause).await.contains("paused; effective"));
+    site.command(&resume).await;
+
+    let bytes = site.store_bytes();
+    site.post().await;
+    turns(&lanes, 1).await;
+    let cut = site.store_bytes() - bytes;
+    site.server().kill();
+    site.server().cut_tail(cut).unwrap();
+    site.server().resume().unwrap();
+    let store = site.local.store.clone();
+    eventually("the store answers", PATIENCE, async || store.ping().await.is_ok()).await;
+    assert!(site.command(&pause).await.contains("paused; draining"));
+    assert!(site.command(&["freeze", "--reason", "a drill"]).await.contains("frozen; draining"));
+    store.move_clock(LONG).await.unwrap();
+    assert!(site.command(&pause).await.contains("paused; effective"));
+    assert!(site.command(&["freeze", "--reason", "a drill"]).await.contains("frozen; effective"));
+}

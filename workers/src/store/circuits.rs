@@ -4,6 +4,7 @@
 //! The script that commits an intent looks at the circuit, so no worker of any process can slip through; it sets what it does not let pass aside
 //! (`held:`), so what waits costs nothing and is in nobody's way. Work in `due:circuit` leads to `release`, which brings it back.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use domain::fact::Provider;
@@ -56,7 +57,8 @@ pub struct Circuit {
     pub tripped: Option<Trip>,
     /// Failed sends in a row.
     pub failures: u32,
-    /// The end of the last lease that was let through. After it nothing that was permitted is on its way.
+    /// The end of the last lease that was let through, or that may have been and was forgotten by a store before this one. After it nothing that was
+    /// permitted is on its way.
     pub last_lease: Option<Timestamp>,
     /// Payouts that wait for it.
     pub held: u64,
@@ -126,7 +128,7 @@ impl Circuit {
         }
     }
 
-    fn read(provider: Provider, mode: Mode, held: u64, fields: &[(String, Vec<u8>)]) -> Result<Self, StoreError> {
+    fn read(provider: Provider, mode: Mode, held: u64, forgotten_until: Timestamp, fields: &[(String, Vec<u8>)]) -> Result<Self, StoreError> {
         let name = name(provider, mode);
         let field = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice());
         let number = |wanted: &str| {
@@ -154,7 +156,7 @@ impl Circuit {
             resumed: order("resumed")?,
             tripped,
             failures: count("failures")?,
-            last_lease: time("last")?,
+            last_lease: time("last")?.max(Some(forgotten_until)),
             held,
         })
     }
@@ -170,7 +172,7 @@ impl Store {
     pub async fn circuit(&self, provider: Provider, mode: Mode) -> Result<Circuit, StoreError> {
         let mut whole: Option<Circuit> = None;
         for shard in self.shared.shards.all() {
-            let part = self.circuit_in(shard, provider, mode).await?;
+            let part = self.circuit_in(shard, provider, mode, self.forgotten_until(shard).await?).await?;
             whole = Some(match whole {
                 Some(whole) => whole.and(part),
                 None => part,
@@ -184,16 +186,27 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn circuits(&self, shard: Shard) -> Result<Vec<Circuit>, StoreError> {
-        let all = Provider::ALL.into_iter().flat_map(|provider| [Mode::Test, Mode::Live].map(|mode| self.circuit_in(shard, provider, mode)));
+        let forgotten = self.forgotten_until(shard).await?;
+        let all =
+            Provider::ALL.into_iter().flat_map(|provider| [Mode::Test, Mode::Live].map(|mode| self.circuit_in(shard, provider, mode, forgotten)));
         futures_util::future::try_join_all(all).await
     }
 
-    async fn circuit_in(&self, shard: Shard, provider: Provider, mode: Mode) -> Result<Circuit, StoreError> {
+    async fn circuit_in(&self, shard: Shard, provider: Provider, mode: Mode, forgotten_until: Timestamp) -> Result<Circuit, StoreError> {
         let name = name(provider, mode);
         let fields = from_value(self.query(redis::cmd("HGETALL").arg(self.circuit_key(shard, &name)).to_owned()).await?);
         let fields: Vec<(String, Vec<u8>)> = fields?;
         let held: u64 = from_value(self.query(redis::cmd("ZCARD").arg(self.held_key(shard, &name)).to_owned()).await?)?;
-        Circuit::read(provider, mode, held, &fields)
+        Circuit::read(provider, mode, held, forgotten_until, &fields)
+    }
+
+    /// When the last lease has ended that an earlier state of the store may have let through, of which this one need not know: it was restored, or another
+    /// server took over. Found out by the name that a server gives itself when it starts.
+    async fn forgotten_until(&self, shard: Shard) -> Result<Timestamp, StoreError> {
+        let keys = [self.shared.names.of(shard, "server"), self.shared.names.of(shard, "clock")];
+        let since: i64 = from_value(self.run(&self.shared.scripts.server, &keys.each_ref().map(String::as_str), |_| {}).await?)?;
+        let lease = self.shared.longest_lease_ms.load(Ordering::Relaxed);
+        Ok(Timestamp::from_millisecond(since.saturating_add_unsigned(lease)).unwrap_or(Timestamp::MAX))
     }
 
     /// When nothing that was permitted in a shard until now is on its way any more; `None` when that is so already. For a freeze.
@@ -280,7 +293,7 @@ impl Store {
         if self.frozen(shard).await?.is_some() {
             return Ok(true);
         }
-        let state = self.circuit_in(shard, provider, mode).await?.state(self.clock().now());
+        let state = self.circuit_in(shard, provider, mode, Timestamp::MIN).await?.state(self.clock().now());
         Ok(matches!(state, CircuitState::Open | CircuitState::Paused))
     }
 
