@@ -400,7 +400,7 @@ async fn items(
     }
     let ids: Vec<Option<PayoutId>> = found.iter().map(|item| item.payout_id).collect();
     let payouts = try_join_all(ids.into_iter().map(async |id| match id {
-        Some(id) => store.load(id).await,
+        Some(id) => store.load_readable(id).await,
         None => Ok(None),
     }));
     for (item, payout) in found.iter_mut().zip(payouts.await?) {
@@ -425,7 +425,7 @@ async fn items_of(store: &Store, batch: &Batch, page: usize) -> Result<Vec<ItemV
 impl ItemView {
     fn opened(result: ItemResult) -> Self {
         let problem = match result.outcome {
-            Outcome::Opened | Outcome::Replayed | Outcome::Invalid => result.problem,
+            Outcome::Opened | Outcome::Replayed | Outcome::Unreadable | Outcome::Invalid => result.problem,
             Outcome::Conflict => Some(conflict().value()),
             Outcome::Archived => Some(archived().value()),
         };

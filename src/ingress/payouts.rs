@@ -67,6 +67,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let (payout, replayed) = match ingress.recorder.open(&wanted, SignedDuration::ZERO).await? {
         Opening::Opened(payout) => (payout, false),
         Opening::Replayed(payout) => (payout, true),
+        Opening::Unreadable(error) => return Err(error.into()),
         Opening::Conflict => return Err(conflict()),
         Opening::Archived => return Err(archived()),
         Opening::Objected(problem) => return Err(problem),

@@ -50,7 +50,8 @@ struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     url: &'a str,
-    event_types: EventTypesView,
+    /// Every name, or `*`.
+    event_types: Vec<&'static str>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_reason: Option<&'a Reason>,
@@ -63,13 +64,6 @@ struct View<'a> {
     /// Until when the secret before it signs as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_secret_until: Option<Moment>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum EventTypesView {
-    All(&'static str),
-    These(Vec<&'static str>),
 }
 
 impl<'a> View<'a> {
@@ -85,8 +79,8 @@ impl<'a> View<'a> {
             name: subscription.name.as_deref(),
             url: &subscription.url,
             event_types: match &subscription.event_types {
-                EventTypes::All => EventTypesView::All("*"),
-                EventTypes::These(kinds) => EventTypesView::These(kinds.iter().map(|kind| kind.name()).collect()),
+                EventTypes::All => vec!["*"],
+                EventTypes::These(kinds) => kinds.iter().map(|kind| kind.name()).collect(),
             },
             status,
             disabled_reason,

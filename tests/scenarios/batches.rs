@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::support::{Caller, Installation, Plan, Reply, payout, signing_key, transaction};
+use crate::support::{Caller, Installation, Log, Plan, Reply, payout, signing_key, transaction};
 
 const BATCHES: &str = "/v1/payouts/batches";
 
@@ -353,6 +353,35 @@ async fn equal_batches_at_once_make_one_and_unequal_ones_do_not_mix() {
     let asked: Vec<Value> = bodies[won[0]]["items"].as_array().unwrap().iter().map(|item| item["transaction_id"].clone()).collect();
     assert_eq!(listed, asked);
     assert_eq!(payouts(&shop).await, 240);
+    assert_eq!(installation.redis.say(&["KEYS", "*bi:*"]), "*0\r\n", "nor do the pages stay of those that were refused");
+}
+
+/// A damaged record keeps nobody waiting but whoever asks for that very payout.
+#[tokio::test]
+async fn an_item_whose_record_cannot_be_read_fails_alone() {
+    let installation = Installation::start().await;
+    let shop = installation.caller("shop").await;
+    let items = some(3);
+    assert_eq!(shop.post("/v1/payouts", &items[1]).await.status, 202);
+    let damaged = PayoutId::derive(&PartyId::parse("shop").unwrap(), Mode::Test, key(&items[1]), installation.store.shards());
+    let record = format!("t:{{{}}}:po:{damaged}", damaged.shard().tag());
+    assert_eq!(installation.redis.say(&["HSET", &record, "rec", "{\"account\":\"GB33BUKB20201555555555\""]), ":0\r\n");
+
+    let id = transaction();
+    let log = Log::default();
+    let logged = tracing::subscriber::set_default(log.subscriber());
+    assert_eq!(shop.post(BATCHES, &batch(&id, &items)).await.status, 202);
+    expand(&installation).await;
+    let listed = all_items(&shop, &id, "").await;
+    assert_eq!(results(&listed), ["opened", "unreadable", "opened"]);
+    assert_eq!((&listed[1]["payout_id"], listed[1].get("status")), (&json!(damaged), None));
+    let batch = read(&shop, &id).await;
+    assert_eq!((&batch["status"], &batch["results"]["unreadable"], &batch["payouts"]["requested"]), (&json!("expanded"), &json!(1), &json!(3)));
+    assert_eq!(payouts(&shop).await, 2, "the list goes on without it");
+    assert_eq!(shop.post("/v1/payouts", &items[1]).await.problem(), "internal", "and nobody pays it a second time");
+    drop(logged);
+    let text = log.text();
+    assert!(text.contains(&damaged.to_string()) && !text.contains("GB33BUKB"), "{text}");
 }
 
 /// Before they are opened, items are listed as pending.

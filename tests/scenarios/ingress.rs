@@ -555,6 +555,10 @@ async fn a_webhooks_secret_is_shown_once_and_rotates() {
         assert_eq!(&expected[name], value, "{name}");
     }
     assert_eq!((&expected["status"], &expected["party_id"]), (&json!("enabled"), &json!("shop")));
+    let all = json!({ "url": "https://hooks.example.com/all", "event_types": ["*"] });
+    let all = shop.post("/v1/webhooks", &all).await.json["result"].clone();
+    assert_eq!(all["event_types"], json!(["*"]));
+    assert_eq!(shop.delete(&format!("/v1/webhooks/{}", all["id"].as_str().unwrap())).await.status, 204);
 
     let path = made.header("location").unwrap().to_owned();
     let read = shop.get(&path).await;
@@ -712,7 +716,7 @@ async fn only_verified_notices_are_remembered() {
         for shard in installation.store.shards().all() {
             let lane = workers::store::lanes::Lane { store: installation.store.clone(), shard, lease: Duration::from_millis(1) };
             let batch = workers::queue::Source::lease(&workers::store::lanes::SettleLane(lane), 10).await.unwrap();
-            found.extend(batch.items.into_iter().map(|(work, _)| work.body));
+            found.extend(batch.items.into_iter().filter_map(|(work, _)| work.body));
         }
         found
     };
@@ -938,6 +942,11 @@ async fn only_operators_of_the_platform_pause_a_provider() {
     let reason = json!({ "reason": "a drill" });
     assert_eq!(shop.post(pause, &reason).await.problem(), "other-party");
     assert_eq!(reader.post(pause, &reason).await.problem(), "missing-scope");
+    let no_operator = installation.caller_with(|key| key.scopes.retain(|scope| scope.name() != "operator")).await;
+    for path in [pause, resume] {
+        let refused = no_operator.post(path, &reason).await;
+        assert_eq!((refused.status, refused.problem()), (403, "missing-scope"));
+    }
     assert_eq!(platform.post("/v1/providers/cash/pause", &reason).await.status, 404);
     for (body, error) in [
         (json!({}), ("/reason", "missing")),

@@ -63,6 +63,20 @@ impl Redis {
         self.wait_for_socket();
     }
 
+    /// Says to the server what no store would: to look behind it, and to damage what it has written. Answers with the server's own text.
+    pub(crate) fn say(&self, words: &[&str]) -> String {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::os::unix::net::UnixStream::connect(self.socket()).expect("the server listens");
+        let mut text = format!("*{}\r\n", words.len());
+        words.iter().for_each(|word| text.push_str(&format!("${}\r\n{word}\r\n", word.len())));
+        stream.write_all(text.as_bytes()).expect("it listens");
+        let mut answer = vec![0; 65_536];
+        let read = stream.read(&mut answer).expect("it answers");
+        let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+        assert!(!answer.starts_with('-'), "{words:?}: {answer}");
+        answer
+    }
+
     fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
     }

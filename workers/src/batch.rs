@@ -76,6 +76,8 @@ pub enum Outcome {
     Conflict,
     /// Its key was used for the same request, so long ago that only the memory of the key is left.
     Archived,
+    /// Its key was used for the same request, whose payout is there and cannot be read: a person has to look after it.
+    Unreadable,
     /// It cannot be a payout.
     Invalid,
 }
@@ -113,7 +115,7 @@ impl Item {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 5] = [Self::Opened, Self::Replayed, Self::Conflict, Self::Archived, Self::Invalid];
+    pub const ALL: [Self; 6] = [Self::Opened, Self::Replayed, Self::Conflict, Self::Archived, Self::Unreadable, Self::Invalid];
 
     /// The word in the API, in the store and in metrics.
     #[must_use]
@@ -123,6 +125,7 @@ impl Outcome {
             Self::Replayed => "replayed",
             Self::Conflict => "conflict",
             Self::Archived => "archived",
+            Self::Unreadable => "unreadable",
             Self::Invalid => "invalid",
         }
     }
@@ -232,6 +235,12 @@ impl Recorder {
                     Opening::Replayed(payout) if payout.batch_id.as_ref() == Some(&batch.batch_id) => (Outcome::Opened, Some(payout.id), None),
                     Opening::Replayed(payout) => (Outcome::Replayed, Some(payout.id), None),
                     Opening::Archived => (Outcome::Archived, None, None),
+                    // It would be no other the next time, and the others of the page must not wait for it.
+                    Opening::Unreadable(error) => {
+                        let id = wanted.order.id;
+                        tracing::error!(payout.id = %id, %error, "the record of a payout that a batch asks for again cannot be read and is left for a person");
+                        (Outcome::Unreadable, Some(id), None)
+                    }
                     Opening::Conflict => (Outcome::Conflict, None, None),
                     Opening::Objected(problem) => (Outcome::Invalid, None, Some(problem)),
                 }

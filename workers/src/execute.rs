@@ -259,7 +259,9 @@ impl Payouts {
             (Look::NotFound, Forgotten::Nothing) => return Ok(None),
             (Look::Nothing { why }, Forgotten::Nothing) if !look_first => Answer::NoAnswer { why },
             // Nothing was sent now, but what the store has forgotten may have been.
-            (Look::NotFound | Look::Nothing { .. }, Forgotten::Nothing | Forgotten::Perhaps) => Answer::NoAnswer { why: Reason::new("may_be_forgotten") },
+            (Look::NotFound | Look::Nothing { .. }, Forgotten::Nothing | Forgotten::Perhaps) => {
+                Answer::NoAnswer { why: Reason::new("may_be_forgotten") }
+            }
         };
         Ok(Some(self.heard(payout, attempt, answer)))
     }

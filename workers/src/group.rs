@@ -169,7 +169,7 @@ impl Payouts {
     async fn join(&self, id: PayoutId, how: Joining) -> Result<Option<Joined>, StoreError> {
         let store = &self.recorder.store;
         for _ in 0..TRIES {
-            let Some(payout) = store.load(id).await? else { return Ok(None) };
+            let Some(payout) = store.load_readable(id).await? else { return Ok(None) };
             // What was begun in any other way goes on in that way.
             let untouched = payout.state.name() == StateName::Requested && payout.attempts.is_empty() && payout.route.first() == Some(&how.provider);
             if !how.again && !untouched {
@@ -252,7 +252,7 @@ impl Payouts {
     }
 
     async fn members(&self, group: &Group) -> Result<Vec<Payout>, StoreError> {
-        let loading = group.members.clone().into_iter().map(|id| async move { self.recorder.store.load(id).await });
+        let loading = group.members.clone().into_iter().map(|id| async move { self.recorder.store.load_readable(id).await });
         let found: Vec<Option<Payout>> = stream::iter(loading).buffered(AT_ONCE).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }

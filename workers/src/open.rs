@@ -33,6 +33,8 @@ pub enum Opening<P> {
     Replayed(Box<Payout>),
     /// The key was used before, for the same request, so long ago that only the memory of the key is left.
     Archived,
+    /// The key was used before, for the same request. The record of its payout cannot be read.
+    Unreadable(StoreError),
     /// The key was used before, for another request.
     Conflict,
     /// Nothing was opened.
@@ -61,6 +63,7 @@ impl Recorder {
             }
             Opened::Exists(payout) => Opening::Replayed(payout),
             Opened::Archived => Opening::Archived,
+            Opened::Unreadable(error) => Opening::Unreadable(error),
             Opened::Conflict => Opening::Conflict,
         })
     }

@@ -36,6 +36,18 @@ pub struct StoredNotice {
     pub report: Option<Report>,
 }
 
+/// The version of the form that is written, and the only one that is read.
+const VERSION: u8 = 2;
+
+/// Why a stored notice says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    /// Its form is older than any that is still read.
+    Older,
+    /// It cannot be opened or understood here. A worker with another key or of a later version may.
+    Here,
+}
+
 /// Where a notice leads.
 enum Addressed {
     /// To an attempt, by its number.
@@ -49,7 +61,20 @@ enum Addressed {
 impl StoredNotice {
     #[must_use]
     pub const fn new(provider: Provider, mode: Mode, about: About, report: Option<Report>) -> Self {
-        Self { v: 2, provider, mode, about, report }
+        Self { v: VERSION, provider, mode, about, report }
+    }
+
+    fn read(body: Option<&[u8]>) -> Result<Self, Unread> {
+        #[derive(Deserialize)]
+        struct Form {
+            v: u8,
+        }
+        let body = body.ok_or(Unread::Here)?;
+        match serde_json::from_slice::<Form>(body) {
+            Ok(Form { v }) if v < VERSION => Err(Unread::Older),
+            Ok(Form { v: VERSION }) => serde_json::from_slice(body).map_err(|_| Unread::Here),
+            Ok(_) | Err(_) => Err(Unread::Here),
+        }
     }
 
     async fn addressed(&self, store: &Store) -> Result<Addressed, StoreError> {
@@ -86,24 +111,38 @@ fn put_off(work: &SettleWork, now: Timestamp) -> Settled {
 pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
     let (work, lease) = job.into_parts();
     let id = work.id;
-    if work.times_leased > context.settings.leases_max {
-        tracing::error!(notice.id = %id, "a notice was leased again and again; it is put aside as an orphan");
-        match context.recorder.store.settled(&work, lease.ticket(), Settled::Orphan).await {
-            Ok(()) => lease.settled(),
-            Err(error) => tracing::warn!(notice.id = %id, %error, "a notice could not be put aside; its lease will lead back to it"),
+    let may_go_on = work.times_leased <= context.settings.leases_max;
+    let notice = match StoredNotice::read(work.body.as_deref()) {
+        Ok(notice) if may_go_on => notice,
+        Err(Unread::Here) if may_go_on => {
+            tracing::error!(notice.id = %id, "a notice cannot be read by this worker; another one may");
+            // Not given back: it comes again when the lease ends.
+            return lease.settled();
         }
-        return;
-    }
+        read => {
+            let why = match read {
+                Ok(_) => "leased_too_often",
+                Err(Unread::Older) => "older_form",
+                Err(Unread::Here) => "unreadable",
+            };
+            tracing::error!(notice.id = %id, why, "a notice is put aside as an orphan; only polls can find out what it told");
+            match context.recorder.store.settled(&work, lease.ticket(), Settled::Orphan).await {
+                Ok(()) => lease.settled(),
+                Err(error) => tracing::warn!(notice.id = %id, %error, "a notice could not be put aside; its lease will lead back to it"),
+            }
+            return;
+        }
+    };
     let span = tracing::debug_span!("notice.settle", notice.id = %id, payout.id = tracing::field::Empty);
     // Before the span is entered for the first time: from then on it belongs to the trace that it was begun in.
-    let addressed = context.addressed(&work).await;
-    if let Ok((_, Addressed::Found(payout, _))) = &addressed {
+    let addressed = notice.addressed(&context.recorder.store).await;
+    if let Ok(Addressed::Found(payout, _)) = &addressed {
         span.record("payout.id", tracing::field::display(payout.id));
         trace::continues(&span, payout.trace.as_deref());
     }
     async {
         let settled = match addressed {
-            Ok((notice, addressed)) => context.settle(&work, &lease, notice, addressed).await,
+            Ok(addressed) => context.settle(&work, &lease, notice, addressed).await,
             Err(error) => Err(error),
         };
         match settled {
@@ -116,12 +155,6 @@ pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
 }
 
 impl Payouts {
-    async fn addressed(&self, work: &SettleWork) -> Result<(StoredNotice, Addressed), StoreError> {
-        let notice: StoredNotice = serde_json::from_slice(&work.body).map_err(|error| StoreError::Corrupt(format!("notice {}: {error}", work.id)))?;
-        let addressed = notice.addressed(&self.recorder.store).await?;
-        Ok((notice, addressed))
-    }
-
     async fn settle(&self, work: &SettleWork, lease: &Lease<Ticket>, notice: StoredNotice, addressed: Addressed) -> Result<(), StoreError> {
         let store = &self.recorder.store;
         let now = store.clock().now();

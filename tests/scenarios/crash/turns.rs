@@ -222,3 +222,24 @@ async fn a_notice_waits_a_day_for_its_payout_however_often_it_is_tried() {
     let id = NoticeId::derive("truelayer", "theirs", payout.shard());
     assert_eq!(store.remember(id, Worth::Hint, &serde_json::to_vec(&notice).unwrap()).await.unwrap(), Remembered::New);
 }
+
+/// An earlier version has stored it in a form that nobody reads any more, and another one is none at all: each is put aside where it is seen, and those behind
+/// them are settled.
+#[tokio::test]
+async fn notices_that_nobody_can_read_are_put_aside() {
+    let site = Site::with(&CRANKED, silent).await;
+    let lanes = site.cranked(&site.local.config).await;
+    let store = &lanes.payouts.recorder.store;
+    let shard = store.shards().all().next().unwrap();
+    let id = |name: &str| NoticeId::derive("truelayer", name, shard);
+    store.remember(id("old"), Worth::Evidence, br#"{"v":1,"provider":"truelayer","key":"x"}"#).await.unwrap();
+    store.remember(id("torn"), Worth::Evidence, b"{").await.unwrap();
+    assert_eq!(site.notices().await, (2, 0));
+    after(STEP, &lanes).await;
+    assert_eq!(site.notices().await, (1, 1), "the old one at once");
+    for _ in 0..3 {
+        // Longer than a lease: another worker may have the means to read it.
+        after(Duration::from_secs(31), &lanes).await;
+    }
+    assert_eq!(site.notices().await, (0, 2));
+}

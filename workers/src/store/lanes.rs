@@ -47,8 +47,8 @@ pub struct PollWork {
 #[derive(Debug)]
 pub struct SettleWork {
     pub id: NoticeId,
-    /// What the verifier accepted, as [`super::notices::Remembered`] stored it.
-    pub body: Vec<u8>,
+    /// What the verifier accepted. `None` if this worker cannot open it.
+    pub body: Option<Vec<u8>>,
     pub at: Timestamp,
     /// How often it had come, if it is a hint.
     pub times_told: u64,
@@ -256,9 +256,9 @@ impl Source for SettleLane {
         let (entries, next_due_in) = self.0.lease_flat("due:settle", "nt:", &["body", "at", "n"], max).await?;
         let items = readable(entries, |entry| {
             let id: NoticeId = entry.id.parse().map_err(|_| StoreError::Corrupt("a notice id".to_owned()))?;
-            let at = number(field(&entry.fields, 1)).and_then(|ms| Timestamp::from_millisecond(ms).ok());
-            let at = at.ok_or_else(|| StoreError::Corrupt(format!("notice {id}")))?;
-            let body = self.0.store.open_notice(id, field(&entry.fields, 0))?;
+            // One that cannot be read is handed out all the same, so that it is put aside in the end.
+            let at = number(field(&entry.fields, 1)).and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+            let body = self.0.store.open_notice(id, field(&entry.fields, 0)).ok();
             let times_told = number(field(&entry.fields, 2)).unwrap_or(1);
             Ok((SettleWork { id, body, at, times_told, times_leased: entry.times_leased }, Ticket { id: entry.id, token: entry.token }))
         });

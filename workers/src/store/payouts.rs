@@ -25,6 +25,8 @@ pub enum Opened {
     Exists(Box<Payout>),
     /// The key was used before, for the same request, so long ago that only the memory of the key is left.
     Archived,
+    /// The key was used before, for the same request. The record of the payout cannot be read.
+    Unreadable(StoreError),
     /// The key was used before, for another request.
     Conflict,
 }
@@ -155,7 +157,10 @@ impl Store {
             "conflict" => Ok(Opened::Conflict),
             "exists" => {
                 let (_, record, metadata): (String, Vec<u8>, String) = from_value(answer)?;
-                if record.is_empty() { Ok(Opened::Archived) } else { Ok(Opened::Exists(Box::new(payout(&record, metadata)?))) }
+                if record.is_empty() {
+                    return Ok(Opened::Archived);
+                }
+                Ok(payout(&record, metadata).map_or_else(Opened::Unreadable, |payout| Opened::Exists(Box::new(payout))))
             }
             other => Err(unknown_answer(other)),
         }
@@ -285,7 +290,8 @@ impl Store {
     /// # Errors
     /// As every call. Repeatable.
     pub async fn set_aside(&self, id: PayoutId) -> Result<(), StoreError> {
-        let command = redis::cmd("HSET").arg(self.shared.names.payout(id)).arg("l").arg(0).arg("aside").arg(self.clock().now().as_millisecond()).to_owned();
+        let command =
+            redis::cmd("HSET").arg(self.shared.names.payout(id)).arg("l").arg(0).arg("aside").arg(self.clock().now().as_millisecond()).to_owned();
         self.query(command).await.map(drop)
     }
 
@@ -305,6 +311,20 @@ impl Store {
         let (record, metadata): (Option<Vec<u8>>, Option<String>) =
             from_value(self.query(redis::cmd("HMGET").arg(self.shared.names.payout(id)).arg(&RECORD).to_owned()).await?)?;
         record.map(|record| payout(&record, metadata.unwrap_or_default())).transpose()
+    }
+
+    /// As [`Store::load`], among others: a record that cannot be read is reported, left for a person, and counts as none.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn load_readable(&self, id: PayoutId) -> Result<Option<Payout>, StoreError> {
+        match self.load(id).await {
+            Err(error @ (StoreError::Corrupt(_) | StoreError::Vault(_))) => {
+                tracing::error!(payout.id = %id, %error, "the record of a payout cannot be read and is left for a person");
+                Ok(None)
+            }
+            loaded => loaded,
+        }
     }
 
     /// The beneficiary of a payout, decrypted.
@@ -375,7 +395,7 @@ impl Store {
         Ok(found.map(|payout| Timeline { payout, observations, events, deliveries }))
     }
 
-    /// The payouts of a range that `keep` keeps, newest first.
+    /// The payouts of a range that `keep` keeps, newest first. One whose record cannot be read is left out, and an error in the log.
     ///
     /// # Errors
     /// As every call.
@@ -397,7 +417,7 @@ impl Store {
             #[expect(clippy::cast_possible_truncation, reason = "scores are whole milliseconds, far below 2^53")]
             let places = chunk.into_iter().map(|(PayoutIdText(id), at)| Position { at_ms: at as i64, id });
             let places: Vec<Position> = places.filter(|place| after.is_none_or(|after| (place.at_ms, place.id) < (after.at_ms, after.id))).collect();
-            let records = futures_util::future::try_join_all(places.iter().map(|place| self.load(place.id))).await?;
+            let records = futures_util::future::try_join_all(places.iter().map(|place| self.load_readable(place.id))).await?;
             for (place, payout) in places.iter().zip(records) {
                 if payouts.len() == limit {
                     return Ok(Page { payouts, next: last });

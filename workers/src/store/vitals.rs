@@ -117,16 +117,8 @@ impl Store {
         let mut found = LookedOver { next: if ids.len() < LOOKED_OVER { 0 } else { from + LOOKED_OVER }, ..LookedOver::default() };
         let now = self.clock().now();
         for id in ids.iter().filter_map(|id| id.parse::<PayoutId>().ok()) {
-            let payout = match self.load(id).await {
-                Ok(Some(payout)) => payout,
-                Ok(None) => continue,
-                // One record of another version must not hide the rest.
-                Err(error @ (StoreError::Corrupt(_) | StoreError::Vault(_))) => {
-                    tracing::error!(payout.id = %id, %error, "an open payout cannot be read");
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
+            // One record of another version must not hide the rest.
+            let Some(payout) = self.load_readable(id).await? else { continue };
             let state = payout.state.name();
             let age = u64::try_from(now.duration_since(payout.since).as_millis()).unwrap_or(0);
             match found.states.iter_mut().find(|(known, _, _)| *known == state) {
