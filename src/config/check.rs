@@ -165,6 +165,7 @@ impl Config {
         found.between("rules.redispatch_first_ms", self.rules.redispatch_first_ms, 1, 3_600_000);
         found.between("rules.check_every_ms", self.rules.check_every_ms, 100, 3_600_000);
         found.between("rules.references_kept_days", self.rules.references_kept_days.into(), 1, 3_650);
+        found.between("rules.batches_kept_days", self.rules.batches_kept_days.into(), 1, 3_650);
         let relay = &self.relay;
         found.unless(relay.waits_s.as_ref().is_none_or(|waits| !waits.is_empty()), "relay.waits_s", || "must name at least one wait".to_owned());
         found.between("relay.per_subscription", relay.per_subscription as u64, 1, workers.relay.concurrency.max(1) as u64);

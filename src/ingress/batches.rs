@@ -25,7 +25,7 @@ use tracing::Span;
 use workers::batch::{Batch, Item, ItemResult, Outcome, PAGE};
 use workers::open::Wanted;
 use workers::store::Store;
-use workers::store::batches::{Accepted, Progress};
+use workers::store::batches::{Accepted, Kept, Progress};
 
 use super::caller::Caller;
 use super::edge::TraceParent;
@@ -231,23 +231,32 @@ impl Ingress {
         })
     }
 
-    async fn replay(&self, caller: &Caller, known: Progress, fingerprint: &str) -> Result<Response, Problem> {
-        if known.fingerprint != fingerprint {
+    async fn replay(&self, caller: &Caller, known: Kept, fingerprint: &str) -> Result<Response, Problem> {
+        let (Kept::Whole(Progress { fingerprint: first, .. }) | Kept::Key { fingerprint: first }) = &known;
+        if first != fingerprint {
             return Err(Problem::new(Kind::BatchConflict, "The batch_id is that of a batch with other content. Nothing was changed."));
         }
+        let known = whole(known)?;
         let standing = self.recorder.store.batch_standing(&known.batch).await?;
         let mut response = accepted(caller, &BatchView::new(&known, standing));
         set(&mut response, REPLAYED, "true");
         Ok(response)
     }
 
-    /// The batch with that key. One of another party or mode is not found, like one that does not exist.
+    /// The batch with that key. One of another party or mode is not found, like one that never was.
     async fn find_batch(&self, caller: &Caller, named: Option<PartyId>, key: &str) -> Result<Progress, Problem> {
         let party = self.party(caller, named)?;
         let missing = || Problem::not_found("batch");
         let key = order::transaction_id(key).ok_or_else(missing)?;
         let id = BatchId::derive(&party, caller.mode(), &key, self.recorder.store.shards());
-        self.recorder.store.batch(id).await?.ok_or_else(missing)
+        whole(self.recorder.store.batch(id).await?.ok_or_else(missing)?)
+    }
+}
+
+fn whole(kept: Kept) -> Result<Progress, Problem> {
+    match kept {
+        Kept::Whole(progress) => Ok(progress),
+        Kept::Key { .. } => Err(Problem::new(Kind::BatchArchived, "All its items ended long ago. Its payouts can be read by their transaction_id.")),
     }
 }
 

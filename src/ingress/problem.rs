@@ -34,6 +34,7 @@ pub enum Kind {
     OtherParty,
     KeyConflict,
     BatchConflict,
+    BatchArchived,
     KeyArchived,
     NotPossibleNow,
     SubscriptionsFull,
@@ -50,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -71,6 +72,7 @@ impl Kind {
         Self::OtherParty,
         Self::KeyConflict,
         Self::BatchConflict,
+        Self::BatchArchived,
         Self::KeyArchived,
         Self::NotPossibleNow,
         Self::SubscriptionsFull,
@@ -109,6 +111,7 @@ impl Kind {
             Self::OtherParty => ("other-party", StatusCode::FORBIDDEN, "The API key is bound to another party"),
             Self::KeyConflict => ("key-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The transaction_id was used for another request"),
             Self::BatchConflict => ("batch-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The batch_id was used for another batch"),
+            Self::BatchArchived => ("batch-archived", StatusCode::GONE, "The batch_id was used long ago"),
             Self::KeyArchived => ("key-archived", StatusCode::CONFLICT, "The transaction_id was used long ago"),
             Self::NotPossibleNow => ("not-possible-now", StatusCode::CONFLICT, "Not possible in the payout's present state"),
             Self::SubscriptionsFull => ("subscriptions-full", StatusCode::CONFLICT, "The party has as many subscriptions as it can have"),
@@ -149,6 +152,7 @@ impl Kind {
             | Self::OtherParty
             | Self::KeyConflict
             | Self::BatchConflict
+            | Self::BatchArchived
             | Self::KeyArchived
             | Self::NotPossibleNow
             | Self::SubscriptionsFull

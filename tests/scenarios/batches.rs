@@ -384,6 +384,58 @@ async fn an_item_whose_record_cannot_be_read_fails_alone() {
     assert!(text.contains(&damaged.to_string()) && !text.contains("GB33BUKB"), "{text}");
 }
 
+/// All that is kept of a batch is dropped once all of it ended long ago, and not before. Its key stays used, and so do those of its payouts.
+#[tokio::test]
+async fn a_batch_is_forgotten_long_after_the_last_of_it_has_ended() {
+    let installation = Installation::start().await;
+    let (shop, store) = (installation.caller("shop").await, &installation.store);
+    let (day, kept) = (Duration::from_hours(24), installation.recorder.batches_kept);
+    let (id, mut items) = (transaction(), some(2));
+    items.push(json!({}));
+    let body = batch(&id, &items);
+    assert_eq!(shop.post(BATCHES, &body).await.status, 202);
+    expand(&installation).await;
+    let trimmed = async || {
+        let mut trimmed = 0;
+        for shard in store.shards().all() {
+            trimmed += store.trim_batches(shard, kept).await.unwrap();
+        }
+        trimmed
+    };
+    let cancel = async |item: &Value| {
+        let canceled = shop.post_bytes(&format!("/v1/payouts/{}/cancel", key(item)), "", &[]).await;
+        assert_eq!(canceled.status, 200, "{canceled:?}");
+    };
+    cancel(&items[0]).await;
+    store.move_clock(kept + day).await.unwrap();
+    assert_eq!(trimmed().await, 0, "one of its payouts is under way");
+    cancel(&items[1]).await;
+    for (by, expected) in [(2 * day, 0), (kept - 3 * day, 0), (2 * day, 1), (day, 0)] {
+        assert_eq!(read(&shop, &id).await["status"], "expanded");
+        store.move_clock(by).await.unwrap();
+        assert_eq!(trimmed().await, expected);
+        if expected == 1 {
+            break;
+        }
+    }
+    for path in [format!("{BATCHES}/{id}"), format!("{BATCHES}/{id}/items")] {
+        let gone = shop.get(&path).await;
+        assert_eq!((gone.status, gone.problem()), (410, "batch-archived"));
+    }
+    assert_eq!(shop.post(BATCHES, &body).await.problem(), "batch-archived");
+    assert_eq!(shop.post(BATCHES, &batch(&id, &some(1))).await.problem(), "batch-conflict");
+    for left in ["*br:*", "*bp:*", "*bi:*"] {
+        assert_eq!(installation.redis.say(&["KEYS", left]), "*0\r\n", "{left}");
+    }
+    assert_eq!(trimmed().await, 0);
+    // Under another key its payouts are those that they were.
+    let again = transaction();
+    assert_eq!(shop.post(BATCHES, &batch(&again, &items)).await.status, 202);
+    expand(&installation).await;
+    assert_eq!(results(&all_items(&shop, &again, "").await), ["replayed", "replayed", "invalid"]);
+    assert_eq!(payouts(&shop).await, 2);
+}
+
 /// Before they are opened, items are listed as pending.
 #[tokio::test]
 async fn a_batch_is_opened_page_by_page() {

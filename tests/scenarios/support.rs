@@ -188,6 +188,7 @@ impl Installation {
             dispatch_bound_ms: 3_600_000,
             check_every_ms: 5_000,
             references_kept_days: 400,
+            batches_kept_days: 30,
         };
         let recorder = Recorder::new(store.clone(), providers, Metrics::new(&meter), &rules);
 

@@ -30,6 +30,8 @@ pub struct Rules {
     pub check_every_ms: u64,
     /// How long the ids that providers make are kept: as long as a provider may tell of a payout by its own id only.
     pub references_kept_days: u32,
+    /// How long the results of a batch are kept after the last of its items has ended.
+    pub batches_kept_days: u32,
 }
 
 /// Applies facts to payouts, the same way for everybody.
@@ -43,6 +45,8 @@ pub struct Recorder {
     /// The shortest time between two looks at one payout that somebody asks for.
     pub check_every: SignedDuration,
     references_kept: Duration,
+    /// How long the results of a batch are kept after the last of its items has ended.
+    pub batches_kept: Duration,
 }
 
 /// What became of a fact.
@@ -66,7 +70,8 @@ impl Recorder {
             redispatch: Backoff { first: duration(rules.redispatch_first_ms), factor: 2, cap: duration(rules.redispatch_cap_ms) },
             dispatch_bound: duration(rules.dispatch_bound_ms),
             check_every: duration(rules.check_every_ms),
-            references_kept: Duration::from_hours(u64::from(rules.references_kept_days) * 24),
+            references_kept: days(rules.references_kept_days),
+            batches_kept: days(rules.batches_kept_days),
         }
     }
 
@@ -147,4 +152,8 @@ impl Recorder {
 
 fn duration(ms: u64) -> SignedDuration {
     SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_hours(u64::from(days) * 24)
 }

@@ -4,6 +4,7 @@
 //! mutating script can be repeated, so a call whose answer was lost is sent again. Whoever gets [`StoreError::Unavailable`] knows nothing about
 //! whether the write happened, and may simply repeat it too.
 
+mod batch_retention;
 pub mod batches;
 pub mod circuits;
 pub mod durability;
@@ -123,6 +124,8 @@ struct Scripts {
     batch_accept: Script,
     batch_expanded: Script,
     batch_standing: Script,
+    batch_ended: Script,
+    batch_trim: Script,
     group_begin: Script,
     group_end: Script,
     server: Script,
@@ -220,6 +223,8 @@ impl Store {
                     batch_accept: Script::new(include_str!("store/batch_accept.lua")),
                     batch_expanded: Script::new(include_str!("store/batch_expanded.lua")),
                     batch_standing: Script::new(include_str!("store/batch_standing.lua")),
+                    batch_ended: Script::new(include_str!("store/batch_ended.lua")),
+                    batch_trim: Script::new(include_str!("store/batch_trim.lua")),
                     group_begin: Script::new(include_str!("store/group_begin.lua")),
                     group_end: Script::new(include_str!("store/group_end.lua")),
                     server: Script::new(include_str!("store/server.lua")),

@@ -44,6 +44,10 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> 
     if batches_repaired > 0 {
         tracing::error!(batches_repaired, "batches had no work although they are not opened; the work was put back");
     }
+    let batches_trimmed = store.trim_batches(shard, context.recorder.batches_kept).await?;
+    if batches_trimmed > 0 {
+        tracing::info!(batches_trimmed, "batches that ended long ago were forgotten but for their keys");
+    }
     let imbalance = store.imbalance(shard).await?;
     if imbalance != 0 {
         tracing::error!(imbalance, "the ledger does not balance");

@@ -24,7 +24,7 @@ use workers::batch::{Batch, Item, ItemResult, Outcome, PAGE};
 use workers::circuit::Passed;
 use workers::group::Group;
 use workers::queue::{self, Job, Queue, Source as _};
-use workers::store::batches::{Accepted, ExpandLane, Expanded};
+use workers::store::batches::{Accepted, ExpandLane, Expanded, Kept};
 use workers::store::freeze::Freeze;
 use workers::store::groups::{Begun, GroupLane, Phase};
 use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayTicket, RelayWork, SettleLane, Token};
@@ -623,7 +623,7 @@ async fn a_page_of_a_batch_is_recorded_once() {
     assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &[], &lost).await.unwrap(), Expanded::Before);
     assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &[], &held).await.unwrap(), Expanded::Done);
     assert_eq!(store.batch_expanded(&batch, page, &vec![result.clone(); PAGE], &[], &held).await.unwrap(), Expanded::Before);
-    let progress = store.batch(batch.id).await.unwrap().unwrap();
+    let Some(Kept::Whole(progress)) = store.batch(batch.id).await.unwrap() else { panic!() };
     assert_eq!((progress.pages_done, progress.outcomes[&Outcome::Invalid], progress.expanded_at), (1, PAGE as u64, None));
     assert_eq!(store.batch_page(&batch, 0).await.unwrap().map(|items| items.len()), None, "what was opened is not kept sealed");
 
@@ -631,7 +631,7 @@ async fn a_page_of_a_batch_is_recorded_once() {
     assert!(store.look_over_batches(shard).await.unwrap().0 >= 600_000, "it has waited since it was accepted");
     let (page, held) = lease().await.unwrap();
     assert_eq!(store.batch_expanded(&batch, page, &[result], &[], &held).await.unwrap(), Expanded::Done);
-    let progress = store.batch(batch.id).await.unwrap().unwrap();
+    let Some(Kept::Whole(progress)) = store.batch(batch.id).await.unwrap() else { panic!() };
     assert_eq!((progress.pages_done, progress.outcomes[&Outcome::Invalid], progress.expanded_at.is_some()), (2, PAGE as u64 + 1, true));
     assert!(lease().await.is_none());
     assert_eq!(store.look_over_batches(shard).await.unwrap(), (0, 0));

@@ -1,7 +1,7 @@
 -- Records what became of a page of a batch, in place of the page, and makes the next one due. Only the holder of the lease gets through; a repeat
 -- answers 'lost', which is harmless: it was recorded.
 --
--- KEYS  1 batch  2 due:expand  3 batches  4 page  5 its results  6 payouts of the batch  7 clock
+-- KEYS  1 batch  2 due:expand  3 batches  4 page  5 its results  6 payouts of the batch  7 clock  8 batches that were opened whole
 -- ARGV  1 id  2 token  3 number of the page  4 results  5 '1' for the last page  6 key prefix  7 number of outcomes, then (name, count) each
 --       number of groups, then (id, record) each; then the ids of payouts
 local leased = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -31,6 +31,7 @@ if ARGV[5] == '1' then
   redis.call('HSET', KEYS[1], 'ended', now)
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('ZREM', KEYS[3], ARGV[1])
+  redis.call('ZADD', KEYS[8], now, ARGV[1])
 else
   redis.call('ZADD', KEYS[2], now, ARGV[1])
   redis.call('PUBLISH', ARGV[6] .. 'wake', 'expand')

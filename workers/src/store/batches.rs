@@ -57,6 +57,16 @@ pub struct Progress {
     pub expanded_at: Option<Timestamp>,
 }
 
+/// What is kept under the key of a batch.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    Whole(Progress),
+    /// All of it ended so long ago that only the memory of its key is left.
+    Key {
+        fingerprint: String,
+    },
+}
+
 /// A page of a batch that is due to be opened.
 #[derive(Debug)]
 pub struct ExpandWork {
@@ -136,22 +146,23 @@ impl Store {
         self.query(command).await.map(drop)
     }
 
-    /// The batch with that id, if there is one.
+    /// What is kept of the batch with that id, if there is or was one.
     ///
     /// # Errors
     /// As every call.
-    pub async fn batch(&self, id: BatchId) -> Result<Option<Progress>, StoreError> {
+    pub async fn batch(&self, id: BatchId) -> Result<Option<Kept>, StoreError> {
         let fields: BTreeMap<String, Vec<u8>> = from_value(self.query(redis::cmd("HGETALL").arg(self.batch_key(id)).to_owned()).await?)?;
-        let Some(record) = fields.get("rec") else { return Ok(None) };
         let text = |name: &str| fields.get(name).and_then(|value| std::str::from_utf8(value).ok());
         let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
-        Ok(Some(Progress {
+        let Some(fingerprint) = text("fp").map(str::to_owned) else { return Ok(None) };
+        let Some(record) = fields.get("rec") else { return Ok(Some(Kept::Key { fingerprint })) };
+        Ok(Some(Kept::Whole(Progress {
             batch: from_json("batch", record)?,
-            fingerprint: text("fp").unwrap_or_default().to_owned(),
+            fingerprint,
             pages_done: number("page").and_then(|page| usize::try_from(page).ok()).unwrap_or(0),
             outcomes: Outcome::ALL.into_iter().map(|outcome| (outcome, number(&format!("n:{}", outcome.as_str())).unwrap_or(0))).collect(),
             expanded_at: number("ended").and_then(|ms| Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()),
-        }))
+        })))
     }
 
     /// The items of a page that was not opened yet; `None` when it was.
@@ -227,6 +238,7 @@ impl Store {
             self.results_key(batch, page),
             self.payouts_key(batch),
             names.of(shard, "clock"),
+            names.of(shard, "batches-opened"),
         ];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let answer = self
@@ -289,7 +301,7 @@ impl Store {
         Ok((age, repaired))
     }
 
-    fn batch_key(&self, id: BatchId) -> String {
+    pub(super) fn batch_key(&self, id: BatchId) -> String {
         format!("{}ba:{id}", self.shared.names.shard(id.shard()))
     }
 
@@ -297,11 +309,11 @@ impl Store {
         format!("{}bi:{}:{}:{page}", self.shared.names.shard(batch.id.shard()), batch.id, batch.upload)
     }
 
-    fn results_key(&self, batch: &Batch, page: usize) -> String {
+    pub(super) fn results_key(&self, batch: &Batch, page: usize) -> String {
         format!("{}br:{}:{page}", self.shared.names.shard(batch.id.shard()), batch.id)
     }
 
-    fn payouts_key(&self, batch: &Batch) -> String {
+    pub(super) fn payouts_key(&self, batch: &Batch) -> String {
         format!("{}bp:{}", self.shared.names.shard(batch.id.shard()), batch.id)
     }
 }
