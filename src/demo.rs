@@ -122,14 +122,16 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     println!("sandboxes  {}", local.sandbox_url);
     println!("subscriber {}", local.subscriber_url);
     println!("store      {}\n", local.config.redis.url);
-    let told = local.subscriber.tell();
+    let mut told = local.subscriber.tell();
     local.subscribe(&["*"]).await?;
 
-    let report = if options.demo { Some(show(&local, told).await?) } else { None };
-    print_curls(&local, report.as_ref(), options.stay || !options.demo);
+    let report = if options.demo { Some(show(&local, &mut told).await?) } else { None };
+    print_commands(&local, report.as_ref(), options.stay || !options.demo);
     if options.stay || !options.demo {
-        println!("\nrunning until Ctrl-C");
-        stop.cancelled().await;
+        println!("\nrunning until Ctrl-C; each webhook is shown when it has arrived and its signature was verified\n");
+        while let Some(Some(received)) = stop.run_until_cancelled(told.recv()).await {
+            println!("webhook    {:<28} {} #{}  {}", received.kind, received.transaction, received.sequence, received.status);
+        }
     }
     local.stop().await?;
     if let Some(report) = report {
@@ -143,7 +145,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
 }
 
 /// Sends the payouts and follows them to their ends.
-async fn show(local: &Local, mut told: UnboundedReceiver<Received>) -> anyhow::Result<Report> {
+async fn show(local: &Local, told: &mut UnboundedReceiver<Received>) -> anyhow::Result<Report> {
     let began = Instant::now();
     let screen = Screen::new();
     let mut ids = BTreeMap::new();
@@ -215,7 +217,7 @@ async fn show(local: &Local, mut told: UnboundedReceiver<Received>) -> anyhow::R
     })
 }
 
-fn print_curls(local: &Local, report: Option<&Report>, runs: bool) {
+fn print_commands(local: &Local, report: Option<&Report>, runs: bool) {
     let base = local.caller.base();
     let token = local.unsigned.token().expose_secret();
     let first = report.and_then(|report| report.scenes.get(1)).map_or_else(Uuid::new_v4, |scene| scene.transaction_id);
@@ -234,6 +236,11 @@ fn print_curls(local: &Local, report: Option<&Report>, runs: bool) {
         "  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/providers/truelayer/pause -d '{{\"reason\":\"a try\"}}'"
     );
     println!("  curl -s -H \"Authorization: Bearer $TOKEN\" -X POST {base}/v1/providers/truelayer/resume");
+    let program = std::env::current_exe().map_or_else(|_| "payrelay".to_owned(), |path| path.display().to_string());
+    let command = format!("{program} --config {} providers", local.config_file.display());
+    println!("  {command} list");
+    println!("  {command} pause truelayer --mode test --reason 'a try'");
+    println!("  {command} resume truelayer --mode test");
     println!("  curl -s {}          # the providers, and how the amount of a payout chooses the way in which they misbehave", local.sandbox_url);
     println!("  curl -s {}/ledgers  # the providers' own books", local.sandbox_url);
 }

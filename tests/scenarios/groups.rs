@@ -21,7 +21,7 @@ use providers::worldpay::sandbox::Sandbox;
 use serde_json::{Value, json};
 use uuid::Uuid;
 use workers::batch::expand;
-use workers::execute::Payouts;
+use workers::execute::{Payouts, execute};
 use workers::group;
 use workers::lanes::Lanes;
 use workers::poll::poll;
@@ -29,7 +29,7 @@ use workers::queue::{self, Job, Source, Turn};
 use workers::store::batches::ExpandLane;
 use workers::store::freeze::Freeze;
 use workers::store::groups::GroupLane;
-use workers::store::lanes::{Lane, PollLane};
+use workers::store::lanes::{ExecuteLane, Lane, PollLane};
 use workers::store::private_server::Fsync;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -353,6 +353,43 @@ async fn a_crash_between_the_answer_to_a_group_and_its_record() {
 #[tokio::test]
 async fn a_crash_between_the_second_intents_and_the_socket() {
     survives("group-rejoined=abort", &[PLAIN, "MOOD error-before", PLAIN], async |works, paid| assert_eq!(works.creates(paid), [0, 1, 0])).await;
+}
+
+/// A half open circuit lets one request through, and that of a group is one, however many payouts are in it; what comes meanwhile waits for its outcome.
+#[tokio::test]
+async fn a_group_is_one_trial_of_a_half_open_circuit() {
+    let works = Works::open().await;
+    let (store, config) = (&works.local.store, &works.local.config);
+    let with = async |base_url: Option<&str>| {
+        let mut config = config.clone();
+        (config.circuit.failures, config.circuit.wait_first_ms, config.circuit.wait_cap_ms) = (1, 10_000, 10_000);
+        if let Some(base_url) = base_url {
+            config.providers.worldpay_account_test.as_mut().unwrap().access.base_url = base_url.to_owned();
+        }
+        let parts = run::open(&config, &opentelemetry::global::meter("scenarios")).await.unwrap();
+        run::lanes(&config, &parts).unwrap()
+    };
+    let circuit = async || store.circuit(Provider::WorldpayAccount, Mode::Test).await.unwrap();
+    let down = with(Some("http://127.0.0.1:9")).await;
+    let (_, first) = works.post(&[PLAIN]).await;
+    crank(&down, ExpandLane, expand).await;
+    crank(&down, ExecuteLane, execute).await;
+    assert!(circuit().await.tripped.is_some());
+
+    let lanes = with(None).await;
+    let (_, asked) = works.post(&[PLAIN; 3]).await;
+    crank(&lanes, ExpandLane, expand).await;
+    lanes.payouts.recorder.store.move_clock(Duration::from_secs(11)).await.unwrap();
+    crank(&lanes, GroupLane, group::dispatch).await;
+    assert_eq!((works.creates(&asked), works.together(&asked).await), (vec![1; 3], vec![true; 3]));
+    assert_eq!(circuit().await.tripped, None, "it went well");
+    let _worker = works.worker("first", "");
+    let all: Vec<Uuid> = first.into_iter().chain(asked).collect();
+    let began = Instant::now();
+    while works.movements(&all) != [1; 4] {
+        assert!(began.elapsed() < PATIENCE, "{}", works.logs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A payout that is taken back before its group goes is not in the request.
