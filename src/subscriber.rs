@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
-use domain::schedule::Jitter;
 use domain::signature::{self, Secret};
+use domain::wait::Jitter;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;

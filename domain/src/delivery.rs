@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::id::DeliveryId;
-use crate::schedule::Retry;
+use crate::wait::Retry;
 
 /// The longest tail of attempts that is kept. Older ones are only counted.
 const KEPT_ATTEMPTS: usize = 20;

@@ -14,7 +14,7 @@ pub mod ledger;
 pub mod metadata;
 pub mod money;
 pub mod payout;
-pub mod schedule;
 pub mod signature;
 pub mod subscription;
+pub mod wait;
 pub mod work;

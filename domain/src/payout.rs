@@ -21,7 +21,7 @@ use crate::id::{Mode, PartyId, PayoutId, ProviderKey};
 use crate::ledger::{Account, Entry};
 use crate::metadata::Metadata;
 use crate::money::Money;
-use crate::schedule::{Backoff, Polling};
+use crate::wait::{Backoff, Polling};
 use crate::work::Next;
 use attempt::{Attempt, Ended, Evidence, Fate, News, Outcome, Send};
 use state::{Cause, Clash, State, StateName};

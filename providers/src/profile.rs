@@ -3,7 +3,7 @@
 //! A profile states facts and bounds and decides nothing but [`Profile::may_resend`]. Durations are shown as whole milliseconds.
 
 use domain::fact::Provider;
-use domain::schedule::Polling;
+use domain::wait::Polling;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 

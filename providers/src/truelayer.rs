@@ -28,7 +28,7 @@ use domain::destination::{Beneficiary, Destination, Iban};
 use domain::fact::{Answer, Look, Provider, Reason, Report, Status};
 use domain::id::{Mode, ProviderKey};
 use domain::money::{Currency, Money};
-use domain::schedule::Polling;
+use domain::wait::Polling;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};

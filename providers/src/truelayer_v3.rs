@@ -29,7 +29,7 @@ use domain::destination::Destination;
 use domain::fact::{Answer, Look, Provider, ProviderReference, Reason, Report, Status};
 use domain::id::Mode;
 use domain::money::{Currency, Money};
-use domain::schedule::Polling;
+use domain::wait::Polling;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};

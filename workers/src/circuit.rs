@@ -11,7 +11,7 @@ use std::time::Duration;
 use domain::fact::{Provider, Reason, Source};
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Payout, What};
-use domain::schedule::Backoff;
+use domain::wait::Backoff;
 use jiff::SignedDuration;
 use tracing::Instrument as _;
 

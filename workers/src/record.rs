@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::payout::attempt::Attempt;
 use domain::payout::{Declined, Fact, Payout, Plan, Verdict};
-use domain::schedule::Backoff;
+use domain::wait::Backoff;
 use jiff::SignedDuration;
 use providers::Providers;
 
@@ -80,7 +80,7 @@ impl Recorder {
     pub fn plan(&self, payout: &Payout) -> Plan {
         let provider = payout.attempt().map(|attempt| attempt.provider).or_else(|| payout.route.first().copied());
         let (polling, last_words, cancelable, dispatch_bound) = provider.map_or_else(
-            || (domain::schedule::Polling { waits: Vec::new(), bound: self.dispatch_bound }, &[][..], false, self.dispatch_bound),
+            || (domain::wait::Polling { waits: Vec::new(), bound: self.dispatch_bound }, &[][..], false, self.dispatch_bound),
             |provider| {
                 let profile = self.providers.profile(provider, payout.mode);
                 // Payouts of one balance go one after the other there, on business days: it takes longer until one of them cannot be brought there.

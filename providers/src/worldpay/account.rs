@@ -22,7 +22,7 @@ use bytes::Bytes;
 use domain::fact::{Answer, Look, Provider, ProviderReference, Reason, Report, Status};
 use domain::id::{Mode, ProviderKey};
 use domain::money::{Currency, Money};
-use domain::schedule::Polling;
+use domain::wait::Polling;
 use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;

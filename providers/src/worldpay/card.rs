@@ -25,7 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::fact::{Answer, Look, Provider, ProviderReference, Reason, Report, Status};
 use domain::id::{Mode, ProviderKey};
-use domain::schedule::Polling;
+use domain::wait::Polling;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
