@@ -12,10 +12,13 @@ use std::num::{NonZeroU8, NonZeroU64};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use jiff::civil::Date;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+use crate::money::Currency;
 
 /// A text that is not the id that was asked for: wrong prefix, length, case or character. The text itself is not repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -262,7 +265,12 @@ hex_id! {
     BatchId, "ba_", 14, "28"
 }
 
-in_shard!(PayoutId, SubscriptionId, DeliveryId, NoticeId, BatchId);
+hex_id! {
+    /// A party's account in one currency: `bal_` and 28 hexadecimal digits. One per (party, mode, currency), for ever.
+    BalanceAccountId, "bal_", 14, "28"
+}
+
+in_shard!(PayoutId, SubscriptionId, DeliveryId, NoticeId, BatchId, BalanceAccountId);
 as_text!(PartyId, EventId, ProviderKey);
 
 impl PayoutId {
@@ -282,6 +290,25 @@ impl BatchId {
     pub fn derive(party: &PartyId, mode: Mode, key: &str, shards: Shards) -> Self {
         let parts = [party.as_str().as_bytes(), mode.as_str().as_bytes(), key.as_bytes()];
         Self(in_front(shards.of(party, mode), digest("payrelay batch 1", &parts)))
+    }
+}
+
+impl BalanceAccountId {
+    /// The shard of the party, then the first 13 bytes of the digest of `(party, mode, currency)` under the label `payrelay balance account 1`.
+    #[must_use]
+    pub fn derive(party: &PartyId, mode: Mode, currency: Currency, shards: Shards) -> Self {
+        let parts = [party.as_str().as_bytes(), mode.as_str().as_bytes(), currency.code().as_bytes()];
+        Self(in_front(shards.of(party, mode), digest("payrelay balance account 1", &parts)))
+    }
+
+    /// The `transaction_id` of the payout that the account's schedule opens for a due date, and so what [`PayoutId::derive`] takes as its key:
+    /// from the digest of `(account, due date as YYYY-MM-DD)` under the label `payrelay scheduled payout 1`.
+    ///
+    /// In the form of version 8, which callers that draw their keys do not come upon.
+    #[must_use]
+    pub fn scheduled(self, due: Date) -> Uuid {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest("payrelay scheduled payout 1", &[&self.0, due.to_string().as_bytes()]);
+        uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid()
     }
 }
 
@@ -547,6 +574,9 @@ mod tests {
         assert_eq!(ProviderKey::derive(payout, 255).to_string(), "108b1804-9462-4e43-a4e6-b0e0eef33bfc");
         assert_eq!(ProviderKey::derive(PayoutId([0; 14]), 0).to_string(), "00000000-0000-4000-8000-000000000000");
         assert_eq!(ProviderKey::derive(PayoutId([255; 14]), 255).to_string(), "ffffffff-ffff-4fff-bfff-fffffffffffc");
+        let account = BalanceAccountId::derive(&acme, Mode::Live, Currency::EUR, shards(255));
+        assert_eq!(account.to_string(), "bal_100372b0382f9c624b3ec737830c");
+        assert_eq!(account.scheduled(jiff::civil::date(2026, 11, 27)).to_string(), "01630f68-01f2-89e3-9d4e-73c8a35f183a");
         let subscription = SubscriptionId::new(Shard::new(3), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         assert_eq!(subscription.to_string(), "sub_030102030405060708090a0b");
         assert_eq!(DeliveryId::derive(EventId::new(payout, 7), subscription).to_string(), "dl_1062aea90077f7def3a58eaba0e3");
@@ -678,7 +708,7 @@ mod tests {
             let subscription = SubscriptionId::new(Shard::new(bytes[1]), random);
             let delivery = DeliveryId::derive(event, subscription);
             let notice = NoticeId::derive("truelayer", &name, Shard::new(bytes[2]));
-            prop_assert!(back(&payout) && back(&BatchId(bytes)) && back(&event) && back(&subscription) && back(&delivery) && back(&notice));
+            prop_assert!(back(&payout) && back(&BatchId(bytes)) && back(&BalanceAccountId(bytes)) && back(&event) && back(&subscription) && back(&delivery) && back(&notice));
             prop_assert!(back(&ApiKeyId::new(short)) && back(&party(&name)) && back(&ProviderKey::derive(payout, attempt)));
             prop_assert_eq!((payout.shard().index(), event.shard(), delivery.shard()), (bytes[0], payout.shard(), payout.shard()));
             prop_assert_eq!((subscription.shard().index(), notice.shard().index()), (bytes[1], bytes[2]));

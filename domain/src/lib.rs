@@ -4,6 +4,7 @@
 
 #![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
+pub mod calendar;
 pub mod credential;
 pub mod delivery;
 pub mod destination;
@@ -14,6 +15,7 @@ pub mod ledger;
 pub mod metadata;
 pub mod money;
 pub mod payout;
+pub mod schedule;
 pub mod signature;
 pub mod subscription;
 pub mod wait;

@@ -1,0 +1,106 @@
+//! What a schedule asks for at an instant: which payout is to be opened now, or when to look again. A pure function of three things: the schedule, how
+//! far it has come, and the time.
+//!
+//! **A due date has its day, from opening to cut-off. What was not opened by then is missed, and goes with the next payout: the first business day that can
+//! still be used opens one payout for all due dates that have passed.** A balance is paid out whole, so a second one would find nothing.
+//!
+//! **A payout bears the first due date that it stands for, which follows from [`Progress`] alone and not from the clock.** So workers whose clocks differ, and
+//! one that was restored to an older state of the store, name the same payout; [`crate::id::BalanceAccountId::scheduled`] makes the same key of it, and the key
+//! is claimed once. These due dates only ascend: none is borne twice.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::{DueDate, Schedule};
+use crate::calendar::BankingDays;
+
+/// How far a schedule has come. It is kept with the schedule, and replaced by the commit that opens the payout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// The due date that the last payout bears; before the first one, the day on which the schedule was set.
+    last: Date,
+    /// The day on which it was opened. Due dates up to then went with it.
+    through: Date,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Open the payout now, and keep the [`Progress`] of [`Opening::progress`] in the same commit.
+    Open(Opening),
+    /// Nothing before that instant.
+    Wait {
+        /// The day on which the next payout is opened, a business day.
+        on: Date,
+        /// When to look again: when that day opens.
+        until: Timestamp,
+    },
+}
+
+/// A payout that is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The due date that it bears: the first one that is not paid.
+    pub due: Date,
+    /// Today. It stands for every due date from `due` to this one.
+    pub through: Date,
+}
+
+impl Progress {
+    /// Of a schedule that is set today: its first due date is after today.
+    #[must_use]
+    pub const fn set_on(today: Date) -> Self {
+        Self { last: today, through: today }
+    }
+
+    /// Of a schedule that is changed or resumed today: what was due until today is not made up for, and no due date that was borne is borne again.
+    #[must_use]
+    pub fn changed_on(self, today: Date) -> Self {
+        Self::set_on(self.last.max(today))
+    }
+
+    /// The day whose due date, and those before it, are paid.
+    ///
+    /// A clock that is more than a day behind the last opening was ahead then, or is behind now. What is later than the due date that this opening bears is
+    /// then not taken as paid: it has payouts of its own in its own time. Within a day it is taken as two clocks that differ.
+    fn paid(self, today: Date) -> Date {
+        let behind = today.tomorrow().is_ok_and(|tomorrow| tomorrow < self.through);
+        if behind { self.last } else { self.through }
+    }
+}
+
+impl Opening {
+    /// How far the schedule has come once this payout is opened.
+    #[must_use]
+    pub const fn progress(self) -> Progress {
+        Progress { last: self.due, through: self.through }
+    }
+}
+
+impl Schedule {
+    /// What is to be done now.
+    ///
+    /// Asked at the same instant with the same progress it says the same; asked again after the payout was opened, it says when the next one is due.
+    #[must_use]
+    pub fn plan(self, days: &BankingDays, progress: Progress, now: Timestamp) -> Plan {
+        let today = days.date(now);
+        let Some(DueDate { date: due, .. }) = self.next(days.calendar(), progress.paid(today)) else {
+            return Plan::Wait { on: Date::MAX, until: Timestamp::MAX };
+        };
+        // Today if it can be used, else the next day that can.
+        let on = due.max(days.executed_on(now));
+        let until = days.opens_on(on);
+        if on == today && until <= now { Plan::Open(Opening { due, through: today }) } else { Plan::Wait { on, until } }
+    }
+
+    /// The date of the next payout, as the API tells it: today while one is to be opened today.
+    #[must_use]
+    pub fn next_payout_date(self, days: &BankingDays, progress: Progress, now: Timestamp) -> Date {
+        match self.plan(days, progress, now) {
+            Plan::Open(opening) => opening.through,
+            Plan::Wait { on, .. } => on,
+        }
+    }
+}
