@@ -12,6 +12,7 @@ pub mod healthcheck;
 pub mod keys;
 pub mod providers;
 pub mod sandbox;
+pub mod schedule;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,9 @@ pub enum Command {
     /// List what subscribers did not get.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
+    /// Show on which dates a payout schedule pays out.
+    #[command(subcommand)]
+    Schedule(schedule::Command),
     /// Explain what is wrong with the configuration, the store and the way to both.
     Doctor(doctor::Arguments),
     /// Ask a URL for a 2xx, within two seconds. For containers.
@@ -111,6 +115,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Thaw(arguments) => brief(dispatch::thaw(file, arguments)),
         Command::Providers(command) => brief(providers::run(file, command)),
         Command::Deliveries(command) => brief(deliveries::run(file, command)),
+        Command::Schedule(command) => schedule::run(file, command),
         Command::Doctor(arguments) => brief(doctor::run(file, arguments)),
         Command::Healthcheck(arguments) => brief(healthcheck::run(arguments)),
     }

@@ -4,6 +4,7 @@
 //! the file or in the environment is an error that names it. [`Config::check`] judges the values together, before a port is bound or a connection opened.
 //! No message repeats a value that could be a secret.
 
+pub mod calendars;
 mod check;
 mod environment;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub struct Config {
     pub rules: workers::record::Rules,
     pub relay: workers::relay::RelaySettings,
     pub egress: workers::egress::Settings,
+    pub calendars: calendars::Settings,
     #[serde(default)]
     pub providers: providers::Settings,
     pub telemetry: telemetry::Settings,
@@ -219,12 +221,15 @@ pub enum Sections {
     All,
     /// What is needed to open the store and to make API keys.
     Store,
+    /// Which days are business days.
+    Calendars,
 }
 
 impl Sections {
     fn include(self, key: &str) -> bool {
         match self {
             Self::All => true,
+            Self::Calendars => key.starts_with("calendars."),
             Self::Store => ["redis.", "vault.", "ingress.key_pepper"].iter().any(|section| key.starts_with(section)),
         }
     }

@@ -48,6 +48,7 @@ impl Config {
         self.check_routes(&mut found);
         self.check_workers(&mut found);
         self.check_providers(&mut found);
+        found.0.extend(self.calendars.read().err().unwrap_or_default());
         self.check_telemetry(&mut found);
         if self.server.live {
             self.check_live(&mut found);

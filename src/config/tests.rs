@@ -1,5 +1,8 @@
 use std::collections::BTreeSet;
 
+use domain::money::Currency;
+use jiff::civil::date;
+
 use super::*;
 
 fn variables(list: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -131,8 +134,9 @@ fn documented(text: &str) -> Vec<(String, String)> {
             comment.clear();
         } else if let Some((key, value)) = code.split_once(" = ") {
             found.push((format!("{section}.{key}"), comment.clone()));
-            // `{ a = 1, b = 2 }` documents its keys too.
-            for inner in value.trim().strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or_default().split(',') {
+            // `{ a = 1, b = 2 }` documents its keys too; the names in a table of tables are examples.
+            let inner = value.trim().strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).filter(|inner| !inner.contains('{'));
+            for inner in inner.unwrap_or_default().split(',') {
                 if let Some((inner, _)) = inner.split_once('=') {
                     found.push((format!("{section}.{key}.{}", inner.trim()), comment.clone()));
                 }
@@ -370,6 +374,7 @@ fn contradictions_are_found() {
         (&[("PAYRELAY__TELEMETRY__OTLP_ENDPOINT", "localhost:4317")], "telemetry.otlp_endpoint"),
         (&[("PAYRELAY__TELEMETRY__TRACE_RATIO", "1.5")], "telemetry.trace_ratio"),
         (&[("PAYRELAY__RULES__CHECK_EVERY_MS", "0")], "rules.check_every_ms"),
+        (&[("PAYRELAY__CALENDARS__OTHERS__ZONE", "Mars")], "calendars.others.zone"),
     ] {
         let problems = checked(changes);
         assert!(problems.iter().any(|problem| problem.starts_with(&format!("`{key}`"))), "{changes:?}: {problems:?}");
@@ -406,6 +411,48 @@ fn rules_of_routing_are_judged() {
     let problems =
         with("[[ingress.routes]]\nproviders=['mollie']\n[[ingress.routes]]\nproviders=['mollie']\ncurrencies=['EURO']", &SECRETS).unwrap().check();
     assert_eq!(problems.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), ["ingress.routes[1].currencies"]);
+}
+
+#[test]
+fn calendars_are_judged() {
+    let of = |file: &str| with(file, &SECRETS).unwrap();
+    let problems = |file: &str| of(file).check().into_iter().map(|problem| problem.to_string()).collect::<Vec<_>>().join("; ");
+    // What is not said about a currency stays as it is by default.
+    let calendars = of("[calendars]\ncurrencies.EUR.calendar = 'oslo'\ntables.oslo.closed = ['2027-05-17', 2027-05-06]").calendars.read().unwrap();
+    let euro = calendars.of(Currency::EUR);
+    assert_eq!((euro.calendar().name(), euro.zone().iana_name()), ("oslo", Some("Europe/Berlin")));
+    assert_eq!(euro.calendar().roll_forward(date(2027, 5, 6)), date(2027, 5, 7));
+    let of_default = of("").calendars.read().unwrap();
+    let name = |code| of_default.of(Currency::parse(code).unwrap()).calendar().name().to_owned();
+    assert_eq!(["EUR", "GBP", "USD"].map(name), ["TARGET2", "UK", "weekdays"]);
+
+    for (file, problem) in [
+        ("currencies.EUR.calendar = 'TARGET'", "`calendars.currencies.EUR.calendar` must be one of weekdays, TARGET2, UK"),
+        ("tables.oslo.base = 'UK'\nothers.calendar = 'bergen'", "`calendars.others.calendar` must be one of weekdays, TARGET2, UK, oslo"),
+        ("others.zone = 'Europe/Nowhere'", "`calendars.others.zone` must be a time zone of IANA, such as Europe/London"),
+        ("others.opens = '6:00'", "`calendars.others.opens` must be a time of day, such as 06:00"),
+        ("others.opens = '24:00'", "`calendars.others.opens` must be a time of day, such as 06:00"),
+        ("others.cut_off = '25:00'", "`calendars.others.cut_off` must be a time of day, such as 17:00, or 24:00 for midnight"),
+        ("others.cut_off = '06:00'", "`calendars.others.cut_off` cannot be used: the cut-off must be later than the opening"),
+        ("others.cut_off = '24:00'", ""),
+        (
+            "currencies.EURO = { calendar = 'UK', zone = 'UTC', opens = '06:00', cut_off = '17:00' }",
+            "`calendars.currencies.EURO` has no currency as its name: a currency is three upper-case letters",
+        ),
+        ("tables.oslo.base = 'Oslo'", "`calendars.tables.oslo.base` must be one of weekdays, TARGET2, UK"),
+        ("tables.UK.closed = []", "`calendars.tables.UK` needs a name of its own"),
+        ("tables.oslo.closed = ['2027-05-17', '17 May']", "`calendars.tables.oslo.closed[1]` must be a date, such as 2026-12-25"),
+        ("tables.oslo.open = ['2027-02-29']", "`calendars.tables.oslo.open[0]` must be a date, such as 2026-12-25"),
+        ("tables.oslo = { closed = ['2027-05-17'], open = ['2027-05-17'] }", "`calendars.tables.oslo` names 2027-05-17 as closed and as open"),
+        // Whoever uses a table that is wrong is not told twice.
+        ("tables.oslo.open = ['x']\nothers.calendar = 'oslo'", "`calendars.tables.oslo.open[0]` must be a date, such as 2026-12-25"),
+    ] {
+        assert_eq!(problems(&format!("[calendars]\n{file}")), problem, "{file}");
+    }
+    let error = refused("[calendars]\ntables.oslo.closing = []", &[]);
+    assert!(error.contains("`calendars.tables.oslo.closing`"), "{error}");
+    let missing = refused("[calendars]\ncurrencies.USD.zone = 'America/New_York'", &[]);
+    assert!(missing.contains("`calendars.currencies.USD.calendar` has no default and must be set"), "{missing}");
 }
 
 #[test]

@@ -9,5 +9,6 @@ mod ingress;
 mod interop;
 mod openapi;
 mod providers;
+mod schedule;
 mod support;
 mod telemetry;
