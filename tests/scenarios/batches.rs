@@ -102,7 +102,10 @@ async fn ten_thousand_items_are_accepted_and_all_opened() {
     expand(&installation).await;
     let done = read(&shop, &id).await;
     assert_eq!((&done["status"], &done["items"]), (&json!("expanded"), &json!(10_000)));
-    assert_eq!(done["results"], json!({ "opened": 10_000, "replayed": 0, "conflict": 0, "archived": 0, "unreadable": 0, "invalid": 0, "pending": 0 }));
+    assert_eq!(
+        done["results"],
+        json!({ "opened": 10_000, "replayed": 0, "conflict": 0, "archived": 0, "unreadable": 0, "invalid": 0, "pending": 0 })
+    );
     assert_eq!(done["payouts"], json!({ "requested": 10_000 }));
     let listed = all_items(&shop, &id, "").await;
     assert_eq!(listed.iter().map(|item| item["index"].as_u64().unwrap()).collect::<Vec<_>>(), (0..10_000).collect::<Vec<_>>());
