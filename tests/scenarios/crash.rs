@@ -200,13 +200,6 @@ impl Site {
         let logs = files.filter(|file| file.extension().is_some_and(|extension| extension == "log"));
         logs.map(|file| format!("--- {}\n{}", file.display(), std::fs::read_to_string(&file).unwrap())).collect()
     }
-
-    /// The length of the store's log.
-    fn store_bytes(&self) -> u64 {
-        let files = std::fs::read_dir(self.folder.path().join("redis/appendonlydir")).unwrap();
-        let increments = files.map(|file| file.unwrap()).filter(|file| file.file_name().to_string_lossy().contains(".incr."));
-        increments.map(|file| file.metadata().unwrap().len()).sum()
-    }
 }
 
 /// Asks again and again, without a pause to speak of, until it is so.
@@ -342,17 +335,14 @@ async fn a_crash_between_a_delivery_and_its_mark() {
 async fn a_store_that_forgot_is_noticed_and_nothing_is_paid_twice() {
     let mut site = Site::open().await;
     let known = site.post_in(Mood::NoNotices).await;
-    let bytes = site.store_bytes();
+    let bytes = site.server().log_bytes().unwrap();
     let forgotten = site.post_in(Mood::NoNotices).await;
     let mut worker = site.worker("worker", "");
     for sent in [&known, &forgotten] {
         eventually("the provider pays", PATIENCE, async || site.movements(sent) == 1).await;
     }
     worker.kill().await.unwrap();
-    let cut = site.store_bytes() - bytes;
-    site.server().kill();
-    site.server().cut_tail(cut).unwrap();
-    site.server().resume().unwrap();
+    site.server().forget_since(bytes).unwrap();
     let store = site.local.store.clone();
     eventually("the store answers", PATIENCE, async || store.ping().await.is_ok()).await;
     assert_eq!(site.state(&known).await, StateName::Requested);

@@ -460,13 +460,10 @@ async fn a_store_that_was_rolled_back_does_not_call_a_stop_effective_too_early()
     assert!(site.command(&pause).await.contains("paused; effective"));
     site.command(&resume).await;
 
-    let bytes = site.store_bytes();
+    let bytes = site.server().log_bytes().unwrap();
     site.post().await;
     turns(&lanes, 1).await;
-    let cut = site.store_bytes() - bytes;
-    site.server().kill();
-    site.server().cut_tail(cut).unwrap();
-    site.server().resume().unwrap();
+    site.server().forget_since(bytes).unwrap();
     let store = site.local.store.clone();
     eventually("the store answers", PATIENCE, async || store.ping().await.is_ok()).await;
     assert!(site.command(&pause).await.contains("paused; draining"));

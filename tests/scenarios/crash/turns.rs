@@ -150,15 +150,12 @@ async fn what_may_have_been_forgotten_is_not_sent(profile: (&str, &str)) {
     })
     .await;
     let sent = site.post_in(Mood::LateAppear).await;
-    let bytes = site.store_bytes();
+    let bytes = site.server().log_bytes().unwrap();
     let lanes = site.cranked(&site.local.config).await;
     lanes.turn().await.unwrap();
     assert_eq!((site.state(&sent).await, site.calls(&sent).creates), (StateName::Inconclusive, 1));
     eventually("the provider pays", PATIENCE, async || site.movements(&sent) == 1).await;
-    let cut = site.store_bytes() - bytes;
-    site.server().kill();
-    site.server().cut_tail(cut).unwrap();
-    site.server().resume().unwrap();
+    site.server().forget_since(bytes).unwrap();
     let store = &lanes.payouts.recorder.store;
     eventually("the store answers", PATIENCE, async || store.ping().await.is_ok() && site.local.store.ping().await.is_ok()).await;
     assert_eq!(site.state(&sent).await, StateName::Requested);

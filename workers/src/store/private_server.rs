@@ -114,19 +114,37 @@ impl PrivateServer {
         }
     }
 
-    /// Cuts the last `bytes` off the append-only file, as a crash that outran the disk does. The server must not run.
+    /// The length of the append-only log.
     ///
     /// # Errors
-    /// There is no such file.
-    pub fn cut_tail(&self, bytes: u64) -> anyhow::Result<()> {
-        let files = std::fs::read_dir(self.folder.join("appendonlydir")).context("the append-only folder")?;
-        let mut increments: Vec<PathBuf> =
-            files.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.to_string_lossy().contains(".incr.")).collect();
-        increments.sort();
-        let newest = increments.last().context("an append-only file")?;
-        let file = std::fs::OpenOptions::new().write(true).open(newest)?;
-        file.set_len(file.metadata()?.len().saturating_sub(bytes))?;
-        Ok(())
+    /// There is none.
+    pub fn log_bytes(&self) -> anyhow::Result<u64> {
+        self.log().map(|files| files.iter().map(|(_, bytes)| bytes).sum())
+    }
+
+    /// Kills the server and starts it again without whatever it has written since its log had that length, as a crash that outran the disk does.
+    ///
+    /// # Errors
+    /// There is no such log, or the server does not start.
+    pub fn forget_since(&mut self, bytes: u64) -> anyhow::Result<()> {
+        self.kill();
+        let cut = self.log_bytes()?.saturating_sub(bytes);
+        let (newest, length) = self.log()?.pop().context("an append-only file")?;
+        std::fs::OpenOptions::new().write(true).open(newest)?.set_len(length.saturating_sub(cut))?;
+        self.resume()
+    }
+
+    /// The files of the log and their lengths, the newest last.
+    fn log(&self) -> anyhow::Result<Vec<(PathBuf, u64)>> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(self.folder.join("appendonlydir")).context("the append-only folder")? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().contains(".incr.") {
+                files.push((entry.path(), entry.metadata()?.len()));
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     #[must_use]
