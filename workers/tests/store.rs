@@ -347,8 +347,8 @@ async fn a_late_record_leaves_nothing_of_a_subscription_that_is_gone() {
     let (delivery, decision) = acknowledged(store, &work);
     store.relayed(&ticket, &delivery, decision).await.unwrap();
     let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let windows: Vec<String> = redis::cmd("HKEYS").arg("t:{s00}:window").query_async(&mut raw).await.unwrap();
-    assert!(windows.is_empty(), "{windows:?}");
+    let left: Vec<String> = redis::cmd("HKEYS").arg(format!("t:{{s00}}:sub:{id}")).query_async(&mut raw).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// However many commits are on their way to the store, half of the lane goes on working.

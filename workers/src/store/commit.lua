@@ -126,8 +126,7 @@ if events > 0 then
   local subscriptions = redis.call('HGETALL', KEYS[4])
   local waiting = {}
   -- Only while nobody's turn has come: a lane that waits goes before what is new.
-  local turn = room > 0 and redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
-  if turn and tonumber(turn) <= now then room = 0 end
+  if room > 0 and redis.call('ZCOUNT', KEYS[5], '-inf', now) > 0 then room = 0 end
   for _ = 1, events do
     local sequence, kind = ARGV[at], ARGV[at + 1]
     field('e:' .. sequence, ARGV[at + 2])
@@ -140,16 +139,16 @@ if events > 0 then
         local tail = waiting[subscription] or not opening and redis.call('HGET', key, queue) or ''
         if tail == '' then
           local member, flying = id .. '/' .. sequence, prefix .. 'fly:' .. subscription
-          local hand_over = room > 0 and redis.call('ZCARD', flying) < math.min(tonumber(ARGV[18]), tonumber(redis.call('HGET', prefix .. 'window', subscription) or 4))
-          redis.call('ZADD', hand_over and flying or prefix .. 'wait:' .. subscription, hand_over and lease or now, member)
-          local turn, due = redis.call('ZSCORE', KEYS[5], subscription), hand_over and lease or now
-          if not turn or tonumber(turn) > due then
-            redis.call('ZADD', KEYS[5], due, subscription)
-            if not hand_over then wake('relay') end
-          end
+          local is = room > 0 and redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window')
+          local hand_over = is and redis.call('ZCARD', flying) < math.min(tonumber(ARGV[18]), tonumber(is[2] or 4))
+          local due = hand_over and lease or now
+          redis.call('ZADD', hand_over and flying or prefix .. 'wait:' .. subscription, due, member)
+          local sooner = redis.call('ZADD', KEYS[5], 'LT', 'CH', due, subscription) == 1
           if hand_over then
             room = room - 1
-            handed[#handed + 1] = { subscription, redis.call('HGET', prefix .. 'sub:' .. subscription, 'v') or '', sequence }
+            handed[#handed + 1] = { subscription, is[1] or '', sequence }
+          elseif sooner then
+            wake('relay')
           end
           waiting[subscription] = sequence
         else

@@ -15,8 +15,7 @@ for i = 3, #ARGV, 3 do
       local payout = string.sub(ARGV[i + 1], 1, string.find(ARGV[i + 1], '/', 1, true) - 1)
       redis.call('HINCRBY', ARGV[2] .. 'po:' .. payout, 'l:' .. ARGV[i], 1)
     end
-    local turn = redis.call('ZSCORE', KEYS[1], ARGV[i])
-    if not turn or tonumber(turn) > due then redis.call('ZADD', KEYS[1], due, ARGV[i]) end
+    redis.call('ZADD', KEYS[1], 'LT', due, ARGV[i])
     given = given + 1
   end
 end

@@ -13,7 +13,8 @@ local share = math.max(1, math.floor(n / math.max(1, #lanes)))
 local turns, idle = {}, {}
 for _, subscription in ipairs(lanes) do
   local wait, flying = prefix .. 'wait:' .. subscription, prefix .. 'fly:' .. subscription
-  local window = math.min(tonumber(ARGV[4]), tonumber(redis.call('HGET', prefix .. 'window', subscription) or 4))
+  local is = redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window')
+  local version, window = is[1] or '', math.min(tonumber(ARGV[4]), tonumber(is[2] or 4))
   local lease = tonumber(redis.call('ZRANGE', flying, 0, 0, 'WITHSCORES')[2])
   if lease and lease <= now then
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', flying, '-inf', now, 'LIMIT', 0, 100)) do
@@ -39,7 +40,6 @@ for _, subscription in ipairs(lanes) do
     leases[#leases + 1] = member
   end
   if #members > 0 then
-    local version = redis.call('HGET', prefix .. 'sub:' .. subscription, 'v') or ''
     for _, member in ipairs(members) do
       local slash = string.find(member, '/', 1, true)
       local key, sequence = prefix .. 'po:' .. string.sub(member, 1, slash - 1), string.sub(member, slash + 1)

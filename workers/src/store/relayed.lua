@@ -7,18 +7,21 @@
 -- Returns { 'committed', 1 if the lane is due earlier than it was } and, where one is handed over, what lease_relay.lua returns of each
 local leased = redis.call('ZSCORE', KEYS[4], ARGV[2])
 if not leased or tonumber(leased) ~= tonumber(ARGV[3]) then return { 'lost', 0 } end
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[6]) or 0)
+local function clock()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[6]) or 0)
+end
 local subscription = ARGV[1]
 local queue, lost = 'q:' .. subscription, 'l:' .. subscription
 redis.call('ZREM', KEYS[4], ARGV[2])
 -- How many deliveries of a subscription may be under way at a time is earned by acknowledgements, and half of it is lost by each failure: a subscriber
 -- that hangs keeps next to nobody's turn.
-local windows = ARGV[11] .. 'window'
-local earned = tonumber(redis.call('HGET', windows, subscription) or 4)
+local key = ARGV[11] .. 'sub:' .. subscription
+local held = redis.call('HMGET', key, 'v', 'window')
+local version, earned = held[1], tonumber(held[2] or 4)
 local window = ARGV[6] == 'd' and math.min(earned + 1, math.max(earned, tonumber(ARGV[12]))) or math.max(1, math.floor(earned / 2))
 -- A late record of a try must not leave anything behind for a subscription that is gone.
-if window ~= earned and redis.call('EXISTS', ARGV[11] .. 'sub:' .. subscription) == 1 then redis.call('HSET', windows, subscription, window) end
+if window ~= earned and version then redis.call('HSET', key, 'window', window) end
 redis.call('HSET', KEYS[2], 'd:' .. subscription .. ':' .. ARGV[4], ARGV[5])
 if ARGV[6] == 'r' then
   redis.call('HDEL', KEYS[2], lost)
@@ -33,9 +36,9 @@ else
     redis.call('HDEL', KEYS[2], lost)
     redis.call('HSET', KEYS[2], queue, rest)
     local after = string.find(rest, ',', 1, true)
-    redis.call('ZADD', KEYS[3], now, ARGV[8] .. '/' .. (after and string.sub(rest, 1, after - 1) or rest))
+    redis.call('ZADD', KEYS[3], clock(), ARGV[8] .. '/' .. (after and string.sub(rest, 1, after - 1) or rest))
   end
-  if ARGV[6] == 'a' then redis.call('ZADD', KEYS[5], now, subscription .. '/' .. ARGV[2]) end
+  if ARGV[6] == 'a' then redis.call('ZADD', KEYS[5], clock(), subscription .. '/' .. ARGV[2]) end
 end
 
 local head = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
@@ -44,22 +47,19 @@ if not next then
   if redis.call('ZCARD', KEYS[4]) == 0 then redis.call('ZREM', KEYS[1], subscription) end
   return { 'committed', 0 }
 end
-local turn = tonumber(redis.call('ZSCORE', KEYS[1], subscription) or math.huge)
-local first = tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or math.huge)
-if due <= now and ARGV[9] == '1' and first > now and redis.call('ZCARD', KEYS[4]) < window then
+-- A lane whose turn has come is left as it is: whoever leases next comes by.
+local now = clock()
+if due <= now and ARGV[9] == '1' and redis.call('ZCARD', KEYS[4]) < window and redis.call('ZCOUNT', KEYS[1], '-inf', now) == 0 then
   -- Nobody's turn has come, so this subscription goes on: the lease that ended makes room for the next one.
   local token = now + tonumber(ARGV[10])
   redis.call('ZREM', KEYS[3], next)
   redis.call('ZADD', KEYS[4], token, next)
-  if turn > token then redis.call('ZADD', KEYS[1], token, subscription) end
+  redis.call('ZADD', KEYS[1], 'LT', token, subscription)
   local slash = string.find(next, '/', 1, true)
   local key, sequence = ARGV[11] .. 'po:' .. string.sub(next, 1, slash - 1), string.sub(next, slash + 1)
   local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost, 'meta')
-  local version = redis.call('HGET', ARGV[11] .. 'sub:' .. subscription, 'v') or ''
-  return { 'committed', 0, { subscription, version, next, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '', held[4] or '' } }
+  return { 'committed', 0, { subscription, version or '', next, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '', held[4] or '' } }
 end
--- A lane whose turn has come is left as it is: whoever leases next comes by.
 due = math.max(due, now)
-if turn <= due then return { 'committed', 0 } end
-redis.call('ZADD', KEYS[1], due, subscription)
-return { 'committed', due <= now and 1 or 0 }
+local sooner = redis.call('ZADD', KEYS[1], 'LT', 'CH', due, subscription) == 1
+return { 'committed', sooner and due <= now and 1 or 0 }

@@ -1,6 +1,6 @@
 -- Writes a subscription, decided on a version, and the index that the commit script matches events with. Repeatable.
 --
--- KEYS  1 subscription  2 matched subscriptions of the party  3 all subscriptions of the party  4 windows
+-- KEYS  1 subscription  2 matched subscriptions of the party  3 all subscriptions of the party
 -- ARGV  1 version decided on ('0' creates)  2 new version  3 record  4 sealed secrets, or ''  5 filter ('' = not matched)  6 id
 --       7 most subscriptions of a party  8 '1' deletes  9 write token
 local held = redis.call('HMGET', KEYS[1], 'v', 'token')
@@ -15,7 +15,6 @@ if ARGV[8] == '1' then
   redis.call('DEL', KEYS[1])
   redis.call('HDEL', KEYS[2], ARGV[6])
   redis.call('SREM', KEYS[3], ARGV[6])
-  redis.call('HDEL', KEYS[4], ARGV[6])
   return 'committed'
 end
 redis.call('HSET', KEYS[1], 'v', ARGV[2], 'rec', ARGV[3], 'token', ARGV[9])

@@ -68,7 +68,6 @@ impl Store {
             names.subscription(subscription.id),
             names.party(shard, "subs", &subscription.party, subscription.mode),
             names.party(shard, "sublist", &subscription.party, subscription.mode),
-            names.of(shard, "window"),
         ];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let filter = match subscription.status {
