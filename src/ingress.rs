@@ -4,6 +4,7 @@
 //! raw body within its limit, then its signature ([`intake`]) → strict parsing ([`json`], [`query`]) → the route. Whatever goes wrong is a [`problem`].
 //! The secrets, accounts and names that pass through are in no log, span, metric or error.
 
+mod balances;
 pub mod batches;
 pub mod caller;
 mod commands;
@@ -22,6 +23,8 @@ pub mod query;
 pub mod routing;
 mod serve;
 mod timeline;
+mod top_ups;
+mod transactions;
 pub mod view;
 pub mod webhooks;
 
@@ -222,6 +225,9 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
     let shared = payouts::routes()
         .merge(batches::routes())
         .merge(webhooks::routes())
+        .merge(balances::routes())
+        .merge(top_ups::routes())
+        .merge(transactions::routes())
         .merge(providers::routes())
         .layer(from_fn_with_state(Arc::clone(ingress), edge::share));
     let noticed = notices::routes().layer(from_fn_with_state(Arc::clone(ingress), edge::share_notices));

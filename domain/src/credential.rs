@@ -22,6 +22,11 @@ pub enum Scope {
     WebhooksRead,
     #[serde(rename = "webhooks.write")]
     WebhooksWrite,
+    #[serde(rename = "balances.read")]
+    BalancesRead,
+    /// Set accounts up and top them up. Of no use to a key that is bound to a party.
+    #[serde(rename = "balances.write")]
+    BalancesWrite,
     /// Decide payouts in review, freeze, replay.
     #[serde(rename = "operator")]
     Operator,
@@ -79,7 +84,8 @@ pub enum CredentialError {
 // === impl Scope ===
 
 impl Scope {
-    pub const ALL: [Self; 5] = [Self::PayoutsRead, Self::PayoutsWrite, Self::WebhooksRead, Self::WebhooksWrite, Self::Operator];
+    pub const ALL: [Self; 7] =
+        [Self::PayoutsRead, Self::PayoutsWrite, Self::WebhooksRead, Self::WebhooksWrite, Self::BalancesRead, Self::BalancesWrite, Self::Operator];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -88,6 +94,8 @@ impl Scope {
             Self::PayoutsWrite => "payouts.write",
             Self::WebhooksRead => "webhooks.read",
             Self::WebhooksWrite => "webhooks.write",
+            Self::BalancesRead => "balances.read",
+            Self::BalancesWrite => "balances.write",
             Self::Operator => "operator",
         }
     }
@@ -115,7 +123,10 @@ impl ApiKey {
         if self.mode == Mode::Live && !self.must_sign {
             return Err(CredentialError::LiveKeyMustSign);
         }
-        if self.must_sign && self.signing_keys.is_empty() && self.scopes.contains(&Scope::PayoutsWrite) {
+        if self.must_sign
+            && self.signing_keys.is_empty()
+            && [Scope::PayoutsWrite, Scope::BalancesWrite].iter().any(|scope| self.scopes.contains(scope))
+        {
             return Err(CredentialError::NoSigningKey);
         }
         Ok(())

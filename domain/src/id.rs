@@ -270,7 +270,12 @@ hex_id! {
     BalanceAccountId, "bal_", 14, "28"
 }
 
-in_shard!(PayoutId, SubscriptionId, DeliveryId, NoticeId, BatchId, BalanceAccountId);
+hex_id! {
+    /// Money that came into a balance account: `tu_` and 28 hexadecimal digits. One per (party, mode, caller's key), for ever.
+    TopUpId, "tu_", 14, "28"
+}
+
+in_shard!(PayoutId, SubscriptionId, DeliveryId, NoticeId, BatchId, BalanceAccountId, TopUpId);
 as_text!(PartyId, EventId, ProviderKey);
 
 impl PayoutId {
@@ -309,6 +314,15 @@ impl BalanceAccountId {
     pub fn scheduled(self, due: Date) -> Uuid {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest("payrelay scheduled payout 1", &[&self.0, due.to_string().as_bytes()]);
         uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid()
+    }
+}
+
+impl TopUpId {
+    /// The shard of the party, then the first 13 bytes of the digest of `(party, mode, key)` under the label `payrelay top-up 1`.
+    #[must_use]
+    pub fn derive(party: &PartyId, mode: Mode, key: &str, shards: Shards) -> Self {
+        let parts = [party.as_str().as_bytes(), mode.as_str().as_bytes(), key.as_bytes()];
+        Self(in_front(shards.of(party, mode), digest("payrelay top-up 1", &parts)))
     }
 }
 

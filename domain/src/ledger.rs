@@ -2,6 +2,8 @@
 //!
 //! An entry names both sides and one amount, so a set of entries cannot be out of balance: Σ = 0 holds by construction, not by a check.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The accounts of one party, mode and currency. The sum over all of them is always zero.
@@ -14,9 +16,15 @@ pub enum Account {
     Reserved,
     /// Has left.
     Settled,
+    /// Where money comes from: below zero by what was topped up.
+    TopUps,
+    /// Below zero by what the provider had funded when the account began to have money of its own.
+    Clearing,
 }
 
 impl Account {
+    pub const ALL: [Self; 5] = [Self::Available, Self::Reserved, Self::Settled, Self::TopUps, Self::Clearing];
+
     /// The field name in the store.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -24,7 +32,38 @@ impl Account {
             Self::Available => "available",
             Self::Reserved => "reserved",
             Self::Settled => "settled",
+            Self::TopUps => "top-ups",
+            Self::Clearing => "clearing",
         }
+    }
+}
+
+/// What is in each account, in minor units.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balances(BTreeMap<Account, i64>);
+
+impl Balances {
+    #[must_use]
+    pub fn of(&self, account: Account) -> i64 {
+        self.0.get(&account).copied().unwrap_or(0)
+    }
+
+    /// What the party has here: available, promised or on its way.
+    #[must_use]
+    pub fn current(&self) -> i64 {
+        self.of(Account::Available).saturating_add(self.of(Account::Reserved))
+    }
+
+    /// What all accounts together are off by. Anything but 0 is a fault.
+    #[must_use]
+    pub fn imbalance(&self) -> i64 {
+        self.0.values().fold(0, |sum: i64, minor| sum.saturating_add(*minor))
+    }
+}
+
+impl FromIterator<(Account, i64)> for Balances {
+    fn from_iter<I: IntoIterator<Item = (Account, i64)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
     }
 }
 

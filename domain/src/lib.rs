@@ -4,6 +4,7 @@
 
 #![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
+pub mod account;
 pub mod calendar;
 pub mod credential;
 pub mod delivery;

@@ -311,7 +311,23 @@ impl Payout {
     /// Opens a payout: funds reserved, first event told, dispatch due at once or on its day. Decided on version 0, which is "no record".
     #[must_use]
     pub fn open(order: Order, now: Timestamp) -> Step {
-        let mut payout = Self {
+        let needs_approval = order.needs_approval;
+        let payout = Self::requested(order, now);
+        let waits = if needs_approval { State::AwaitingApproval } else { payout.dispatchable(now) };
+        let entries = vec![Entry { from: Account::Available, to: Account::Reserved, minor: payout.money.minor() }];
+        payout.opened(waits, entries, now)
+    }
+
+    /// Opens a payout whose account refuses it: it has ended, and nothing was reserved. Decided on version 0.
+    #[must_use]
+    pub fn open_refused(order: Order, reason: Reason, now: Timestamp) -> Step {
+        let mut payout = Self::requested(order, now);
+        payout.withdrawn = Some(Withdrawal::Rejected { reason: reason.clone() });
+        payout.opened(State::Rejected { reason }, Vec::new(), now)
+    }
+
+    fn requested(order: Order, now: Timestamp) -> Self {
+        Self {
             id: order.id,
             version: 1,
             sequence: 0,
@@ -336,18 +352,20 @@ impl Payout {
             contradictions: BTreeSet::new(),
             resolution: None,
             reached: BTreeMap::from([(StateName::Requested, now)]),
-        };
-        let mut events = vec![Event::of(&mut payout, EventType::Requested, None, None, now)];
-        let waits = if order.needs_approval { State::AwaitingApproval } else { payout.dispatchable(now) };
-        if waits.name() != StateName::Requested {
-            payout.enter(waits, now, now);
-            let kind = EventType::entering(payout.state.name());
-            events.push(Event::of(&mut payout, kind, Some(StateName::Requested), None, now));
         }
-        let observation = Observation { version: 1, at: now, from: None, to: payout.state.name(), fact: None };
-        let entries = vec![Entry { from: Account::Available, to: Account::Reserved, minor: payout.money.minor() }];
-        let next = payout.work_on_entry(None, now);
-        Step { payout, observation, events, entries, next }
+    }
+
+    /// The first step: requested, and at once in the state that comes of it.
+    fn opened(mut self, state: State, entries: Vec<Entry>, now: Timestamp) -> Step {
+        let mut events = vec![Event::of(&mut self, EventType::Requested, None, None, now)];
+        if state.name() != StateName::Requested {
+            self.enter(state, now, now);
+            let kind = EventType::entering(self.state.name());
+            events.push(Event::of(&mut self, kind, Some(StateName::Requested), None, now));
+        }
+        let observation = Observation { version: 1, at: now, from: None, to: self.state.name(), fact: None };
+        let next = self.work_on_entry(None, now);
+        Step { payout: self, observation, events, entries, next }
     }
 
     /// Takes in something that happened. Pure: the same payout, fact and time give the same verdict.

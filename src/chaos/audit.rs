@@ -189,7 +189,7 @@ pub async fn audit(local: &Local, sent: &[Sent]) -> anyhow::Result<Findings> {
         }
         found.abandoned += vitals.abandoned;
         found.frozen += u64::from(vitals.frozen);
-        found.imbalance += store.imbalance(shard).await?.unsigned_abs();
+        found.imbalance += store.audit(shard).await?.imbalance.unsigned_abs();
     }
     found.left = found.left.saturating_sub(found.at_last_word);
     Ok(found)

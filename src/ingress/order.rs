@@ -292,12 +292,12 @@ fn metadata(fields: &mut Fields, errors: &mut Errors) -> Metadata {
 }
 
 /// Keeps what parsed, and notes what did not.
-fn checked<T, E: Wrong>(errors: &mut Errors, at: &str, parsed: Result<T, E>) -> Option<T> {
+pub(super) fn checked<T, E: Wrong>(errors: &mut Errors, at: &str, parsed: Result<T, E>) -> Option<T> {
     parsed.map_err(|error| errors.field(at, error.code(), error)).ok()
 }
 
 /// An error with a stable name. Its text repeats no value.
-trait Wrong: std::fmt::Display {
+pub(super) trait Wrong: std::fmt::Display {
     fn code(&self) -> &'static str;
 }
 
@@ -355,7 +355,7 @@ impl Wrong for MoneyError {
 }
 
 /// An error that is its own text.
-struct Said(&'static str, &'static str);
+pub(super) struct Said(&'static str, &'static str);
 
 impl std::fmt::Display for Said {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -370,7 +370,7 @@ impl Wrong for Said {
 }
 
 /// The lower-case form of a UUID with hyphens; no braces, no `urn:`.
-fn canonical_uuid(text: &str) -> Result<String, Said> {
+pub(super) fn canonical_uuid(text: &str) -> Result<String, Said> {
     let uuid = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
     uuid.map(|uuid| uuid.as_hyphenated().to_string()).ok_or(Said("not_a_uuid", "must be a UUID with hyphens"))
 }

@@ -21,7 +21,7 @@ use domain::payout::state::StateName;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use workers::open::Opening;
-use workers::store::payouts::{Position, Range};
+use workers::store::lists::{Position, Range};
 
 use super::caller::Caller;
 use super::edge::TraceParent;
@@ -110,6 +110,20 @@ pub(super) fn party_in(query: Option<&str>) -> Result<Option<PartyId>, Problem> 
     Ok(party)
 }
 
+/// An instant in a query.
+pub(super) fn instant(text: &str) -> Result<Timestamp, &'static str> {
+    order::timestamp(text).ok_or("must be a date and time with offset by RFC 3339; `+` is written %2B")
+}
+
+/// How many items a page of a list may have.
+pub(super) fn limit(parameters: &mut Parameters, errors: &mut Errors) -> usize {
+    let limit = parameters.parsed("limit", "out_of_range", errors, |text| {
+        let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit) && text.bytes().all(|byte| byte.is_ascii_digit()));
+        limit.ok_or("must be a number from 1 to 200")
+    });
+    limit.unwrap_or(LIMIT_DEFAULT)
+}
+
 impl Ingress {
     /// The payout with that `transaction_id`. One of another party or mode is not found, like one that does not exist.
     pub(super) async fn find(&self, caller: &Caller, named: Option<PartyId>, key: &str) -> Result<Payout, Problem> {
@@ -147,17 +161,13 @@ impl Listing {
                 None => errs.parameter("status", "unknown_status", "is not a status of a payout"),
             }
         }
-        let instant = |text: &str| order::timestamp(text).ok_or("must be a date and time with offset by RFC 3339; `+` is written %2B");
         let party = parameters.parsed("party_id", "invalid", errs, PartyId::parse);
         let currency = parameters.parsed("currency", "unknown_currency", errs, Currency::parse);
         let provider =
             parameters.parsed("provider", "unknown_provider", errs, |name| Provider::named(name).ok_or("is not a provider of this service"));
         let from = parameters.parsed("from", "not_an_instant", errs, instant);
         let to = parameters.parsed("to", "not_an_instant", errs, instant);
-        let limit = parameters.parsed("limit", "out_of_range", errs, |text| {
-            let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit) && text.bytes().all(|byte| byte.is_ascii_digit()));
-            limit.ok_or("must be a number from 1 to 200")
-        });
+        let limit = limit(&mut parameters, errs);
         let after = parameters.parsed("cursor", "invalid", errs, |text| read_cursor(text).ok_or("must be the `next_cursor` of a page of this list"));
         if let (Some(from), Some(to)) = (from, to)
             && from >= to
@@ -165,16 +175,7 @@ impl Listing {
             errs.parameter("to", "out_of_range", "must be after `from`");
         }
         parameters.finish(errors)?;
-        Ok(Self {
-            party,
-            statuses,
-            currency,
-            provider,
-            from: from.unwrap_or(Timestamp::UNIX_EPOCH),
-            to: to.unwrap_or(Timestamp::MAX),
-            limit: limit.unwrap_or(LIMIT_DEFAULT),
-            after,
-        })
+        Ok(Self { party, statuses, currency, provider, from: from.unwrap_or(Timestamp::UNIX_EPOCH), to: to.unwrap_or(Timestamp::MAX), limit, after })
     }
 
     fn keeps(&self, payout: &Payout) -> bool {
@@ -218,8 +219,9 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
             listing.keeps(payout)
         })
         .await?;
-    let beneficiaries: Vec<Beneficiary> = futures_util::future::try_join_all(page.payouts.iter().map(|payout| store.beneficiary(payout.id))).await?;
-    let results = page.payouts.iter().zip(&beneficiaries).map(|(payout, beneficiary)| PayoutView::new(payout, beneficiary)).collect();
+    let beneficiaries: Vec<Beneficiary> =
+        futures_util::future::try_join_all(page.items.iter().map(|(_, payout)| store.beneficiary(payout.id))).await?;
+    let results = page.items.iter().zip(&beneficiaries).map(|((_, payout), beneficiary)| PayoutView::new(payout, beneficiary)).collect();
     Ok(answer(StatusCode::OK, &List { results, next_cursor: page.next.map(write_cursor) }))
 }
 

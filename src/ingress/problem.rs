@@ -38,6 +38,11 @@ pub enum Kind {
     KeyArchived,
     NotPossibleNow,
     SubscriptionsFull,
+    VersionStale,
+    AccountBusy,
+    AccountFull,
+    ProviderFunded,
+    TopUpConflict,
     NoticeUnverified,
     NoticeUnreadable,
     NoticesAmbiguous,
@@ -51,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 38] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -76,6 +81,11 @@ impl Kind {
         Self::KeyArchived,
         Self::NotPossibleNow,
         Self::SubscriptionsFull,
+        Self::VersionStale,
+        Self::AccountBusy,
+        Self::AccountFull,
+        Self::ProviderFunded,
+        Self::TopUpConflict,
         Self::NoticeUnverified,
         Self::NoticeUnreadable,
         Self::NoticesAmbiguous,
@@ -115,6 +125,11 @@ impl Kind {
             Self::KeyArchived => ("key-archived", StatusCode::CONFLICT, "The transaction_id was used long ago"),
             Self::NotPossibleNow => ("not-possible-now", StatusCode::CONFLICT, "Not possible in the payout's present state"),
             Self::SubscriptionsFull => ("subscriptions-full", StatusCode::CONFLICT, "The party has as many subscriptions as it can have"),
+            Self::VersionStale => ("version-stale", StatusCode::CONFLICT, "It was changed in the meantime"),
+            Self::AccountBusy => ("account-busy", StatusCode::CONFLICT, "The account has payouts under way"),
+            Self::AccountFull => ("account-full", StatusCode::CONFLICT, "The account cannot hold so much"),
+            Self::ProviderFunded => ("provider-funded", StatusCode::CONFLICT, "The provider funds the account"),
+            Self::TopUpConflict => ("top-up-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The transaction_id was used for another top-up"),
             Self::NoticeUnverified => ("notice-unverified", StatusCode::UNAUTHORIZED, "The notice is not proved to come from the provider"),
             Self::NoticeUnreadable => ("notice-unreadable", StatusCode::BAD_REQUEST, "The notice cannot be read"),
             Self::NoticesAmbiguous => ("notices-ambiguous", StatusCode::NOT_FOUND, "The address does not say which mode the notice is for"),
@@ -156,6 +171,11 @@ impl Kind {
             | Self::KeyArchived
             | Self::NotPossibleNow
             | Self::SubscriptionsFull
+            | Self::VersionStale
+            | Self::AccountBusy
+            | Self::AccountFull
+            | Self::ProviderFunded
+            | Self::TopUpConflict
             | Self::NoticeUnverified
             | Self::NoticeUnreadable
             | Self::NoticesAmbiguous
@@ -217,6 +237,12 @@ impl Errors {
         if self.0.len() < LISTED_MAX {
             self.0.push(FieldError { place, code, detail: detail.to_string() });
         }
+    }
+
+    /// Whether something is wrong with that field or parameter already.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        self.0.iter().any(|error| error.place.name() == name)
     }
 
     #[must_use]
@@ -347,6 +373,14 @@ impl From<StoreError> for Problem {
             StoreError::Unavailable(cause) => {
                 tracing::warn!(%error, cause = cause.as_ref().map(tracing::field::display), "a request could not be served");
                 Self::new(Kind::StoreUnavailable, "Whether the request took effect is unknown. Repeating it as it is, is safe.")
+            }
+            StoreError::Restored => {
+                tracing::warn!(%error, "a request could not be served");
+                Self::new(
+                    Kind::StoreUnavailable,
+                    "The account does not cover the payout, but its balance is not certain after a restore. Nothing was decided: top-ups that are missing can \
+                     be repeated, and so can this request.",
+                )
             }
             StoreError::Full => {
                 tracing::error!(%error, "a request could not be served");

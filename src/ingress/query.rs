@@ -14,6 +14,13 @@ impl Parameters {
         Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
+    /// The same with values that may be in double quotes, which are then no part of them.
+    #[must_use]
+    pub fn unquoted(self) -> Self {
+        let bare = |value: String| value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).map(ToOwned::to_owned).unwrap_or(value);
+        Self(self.0.into_iter().map(|(name, value)| (name, bare(value))).collect())
+    }
+
     /// All values of a parameter that may be repeated.
     pub fn all(&mut self, name: &str) -> Vec<String> {
         let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|(known, _)| known == name);

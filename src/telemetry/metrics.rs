@@ -79,6 +79,12 @@ pub const METRICS: &[Metric] = &[
     gauge("payrelay_abandoned_deliveries", "", &[], "Deliveries that were given up and not replayed."),
     gauge("payrelay_orphan_notices", "", &[], "Webhooks of providers whose payout never came."),
     gauge("payrelay_ledger_imbalance", "", &[], "What the ledger's accounts are off by, in minor units; anything but 0 is a fault."),
+    gauge(
+        "payrelay_ledger_overdrawn_accounts",
+        "",
+        &[],
+        "Accounts that fund themselves and are below zero: money arrived after it had been given back.",
+    ),
     gauge("payrelay_frozen_shards", "", &[], "Shards whose dispatch is frozen."),
     gauge(
         "payrelay_provider_circuit",

@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use tokio::net::TcpListener;
+use workers::store::accounts::Audited;
 use workers::store::circuits::{Circuit, Order};
 use workers::store::vitals::{LaneVitals, LookedOver};
 use workers::sweep::Swept;
@@ -151,7 +152,7 @@ fn swept(shard: u8, next: usize, states: &[(StateName, u64, u64)], due_ms: u64) 
         shard: Shard::new(shard),
         vitals,
         looked_over: LookedOver { next, states: states.to_vec(), repaired: Vec::new() },
-        imbalance: -5,
+        audited: Audited { imbalance: -5, overdrawn: 1 },
         batch_age_ms: 0,
         batches_repaired: 0,
     }
@@ -180,6 +181,7 @@ fn what_a_sweep_found_becomes_metrics() {
         "payrelay_held_payouts{mode=\"test\",provider=\"mollie\"} 14",
         "payrelay_abandoned_deliveries 2",
         "payrelay_ledger_imbalance 10",
+        "payrelay_ledger_overdrawn_accounts 2",
         "payrelay_frozen_shards 0",
         "payrelay_store_memory_bytes 1048576",
         "payrelay_work_repaired_total 0",

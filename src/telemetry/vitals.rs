@@ -8,6 +8,7 @@ use domain::payout::state::StateName;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Meter};
 use workers::lanes::LaneHealth;
+use workers::store::accounts::Audited;
 use workers::store::circuits::{Circuit, CircuitState};
 use workers::sweep::Swept;
 
@@ -29,7 +30,7 @@ struct State {
 struct Seen {
     at: Instant,
     vitals: workers::store::vitals::Vitals,
-    imbalance: i64,
+    audited: Audited,
     batch_age_ms: u64,
     /// Open payouts by state, with the age of the oldest: complete, and the pages of the round that is under way.
     open: Vec<(StateName, u64, u64)>,
@@ -65,7 +66,8 @@ impl Vitals {
         });
         observe!(f64_observable_gauge("payrelay_abandoned_deliveries"), |state| sum(state, |seen| seen.vitals.abandoned));
         observe!(f64_observable_gauge("payrelay_orphan_notices"), |state| sum(state, |seen| seen.vitals.orphans));
-        observe!(f64_observable_gauge("payrelay_ledger_imbalance"), |state| sum(state, |seen| seen.imbalance.unsigned_abs()));
+        observe!(f64_observable_gauge("payrelay_ledger_imbalance"), |state| sum(state, |seen| seen.audited.imbalance.unsigned_abs()));
+        observe!(f64_observable_gauge("payrelay_ledger_overdrawn_accounts"), |state| sum(state, |seen| seen.audited.overdrawn));
         observe!(f64_observable_gauge("payrelay_batch_age_seconds"), |state| {
             if state.shards.is_empty() {
                 Values::new()
@@ -109,8 +111,7 @@ impl Vitals {
             }
         }
         let (open, pages) = if swept.looked_over.next == 0 { (pages, Vec::new()) } else { (open, pages) };
-        let seen =
-            Seen { at: Instant::now(), vitals: swept.vitals.clone(), imbalance: swept.imbalance, batch_age_ms: swept.batch_age_ms, open, pages };
+        let seen = Seen { at: Instant::now(), vitals: swept.vitals.clone(), audited: swept.audited, batch_age_ms: swept.batch_age_ms, open, pages };
         state.shards.insert(swept.shard.index(), seen);
     }
 

@@ -329,6 +329,10 @@ impl Caller {
         self.post_bytes(path, body.to_string(), &[]).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Reply {
+        self.send(self.request(reqwest::Method::PATCH, path).header("content-type", "application/json").body(body.to_string())).await
+    }
+
     /// A JSON body as it is, with more headers.
     pub(crate) async fn post_bytes(&self, path: &str, body: impl Into<reqwest::Body>, headers: &[(&str, &str)]) -> Reply {
         let mut request = self.request(reqwest::Method::POST, path).header("content-type", "application/json").body(body);

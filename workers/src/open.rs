@@ -42,7 +42,7 @@ pub enum Opening<P> {
 }
 
 impl Recorder {
-    /// Opens a payout, once per key. It is due for dispatch after `hold`, or on its day.
+    /// Opens a payout, once per key. It is due for dispatch after `hold`, or on its day; one that its account does not allow is opened as rejected.
     ///
     /// # Errors
     /// As every call of the store. A repeat is safe.
@@ -56,7 +56,13 @@ impl Recorder {
         if let Next::Execute(at) = step.next {
             step.next = Next::Execute(later(at, hold));
         }
-        Ok(match self.store.open_payout(&step, &wanted.beneficiary, &wanted.fingerprint).await? {
+        let mut opened = self.store.open_payout(&step, &wanted.beneficiary, &wanted.fingerprint).await?;
+        if let Opened::Refused(reason) = opened {
+            // Decided then, whatever comes in before this is written.
+            step = Payout::open_refused(wanted.order.clone(), reason, self.store.clock().now());
+            opened = self.store.open_payout(&step, &wanted.beneficiary, &wanted.fingerprint).await?;
+        }
+        Ok(match opened {
             Opened::New => {
                 self.metrics.opened(&step);
                 Opening::Opened(Box::new(step.payout))
@@ -65,6 +71,7 @@ impl Recorder {
             Opened::Archived => Opening::Archived,
             Opened::Unreadable(error) => Opening::Unreadable(error),
             Opened::Conflict => Opening::Conflict,
+            Opened::Refused(reason) => return Err(StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str()))),
         })
     }
 }

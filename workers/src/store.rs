@@ -4,6 +4,7 @@
 //! mutating script can be repeated, so a call whose answer was lost is sent again. Whoever gets [`StoreError::Unavailable`] knows nothing about
 //! whether the write happened, and may simply repeat it too.
 
+pub mod accounts;
 mod batch_retention;
 pub mod batches;
 pub mod circuits;
@@ -14,6 +15,7 @@ mod handover;
 pub mod keys;
 pub mod lanes;
 pub mod limits;
+pub mod lists;
 pub mod notices;
 pub mod payouts;
 pub mod private_server;
@@ -26,7 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use domain::id::{Mode, PartyId, PayoutId, Shard, Shards, SubscriptionId};
+use domain::id::{Mode, PartyId, PayoutId, Shard, Shards, SubscriptionId, TopUpId};
+use domain::money::Currency;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{RedisError, ServerErrorKind, Value};
 use tokio::sync::Notify;
@@ -93,6 +96,10 @@ pub enum StoreError {
     /// The server is at its memory limit and refuses writes. Nothing was written.
     #[error("the store is full")]
     Full,
+    /// An account does not cover a payout, but the store has lately lost what it had written: the money may have come in, and the payout may have been
+    /// sent. Nothing was written. Repeating it later is safe.
+    #[error("the account's balance is not certain after a restore of the store")]
+    Restored,
     /// What was read is not what was written.
     #[error("a record of the store cannot be read: {0}")]
     Corrupt(String),
@@ -118,6 +125,8 @@ struct Scripts {
     look: Script,
     settled: Script,
     subscribe: Script,
+    account: Script,
+    top_up: Script,
     heard: Script,
     release: Script,
     resume: Script,
@@ -170,6 +179,20 @@ impl Names {
         format!("{}{what}:{party}:{}", self.shard(shard), mode.as_str())
     }
 
+    /// What the platform has set up of a balance account.
+    fn account(&self, shard: Shard, party: &PartyId, mode: Mode, currency: Currency) -> String {
+        format!("{}:{}", self.party(shard, "account", party, mode), currency.code())
+    }
+
+    /// What is in a balance account.
+    fn ledger(&self, shard: Shard, party: &PartyId, mode: Mode, currency: Currency) -> String {
+        format!("{}:{}", self.party(shard, "acct", party, mode), currency.code())
+    }
+
+    fn top_up(&self, id: TopUpId) -> String {
+        format!("{}tu:{id}", self.shard(id.shard()))
+    }
+
     fn subscription(&self, id: SubscriptionId) -> String {
         format!("{}sub:{id}", self.shard(id.shard()))
     }
@@ -217,6 +240,8 @@ impl Store {
                     look: Script::new(include_str!("store/look.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),
                     subscribe: Script::new(include_str!("store/subscribe.lua")),
+                    account: Script::new(include_str!("store/account.lua")),
+                    top_up: Script::new(include_str!("store/top_up.lua")),
                     heard: Script::new(include_str!("store/heard.lua")),
                     release: Script::new(include_str!("store/release.lua")),
                     resume: Script::new(include_str!("store/resume.lua")),

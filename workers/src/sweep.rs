@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::execute::Payouts;
 use crate::store::StoreError;
+use crate::store::accounts::Audited;
 use crate::store::freeze::Freeze;
 use crate::store::vitals::{LookedOver, Vitals};
 
@@ -15,7 +16,7 @@ pub struct Swept {
     pub shard: domain::id::Shard,
     pub vitals: Vitals,
     pub looked_over: LookedOver,
-    pub imbalance: i64,
+    pub audited: Audited,
     /// How long the oldest batch has waited to be opened whole; 0 when none does.
     pub batch_age_ms: u64,
     /// Batches that had no work although they are not opened. The work was put back.
@@ -48,13 +49,10 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> 
     if batches_trimmed > 0 {
         tracing::info!(batches_trimmed, "batches that ended long ago were forgotten but for their keys");
     }
-    let imbalance = store.imbalance(shard).await?;
-    if imbalance != 0 {
-        tracing::error!(imbalance, "the ledger does not balance");
-    }
+    let audited = store.audit(shard).await?;
     let vitals = store.vitals(shard).await?;
     store.look_at_circuits(shard, &vitals.circuits).await?;
-    Ok(Swept { shard, vitals, looked_over, imbalance, batch_age_ms, batches_repaired })
+    Ok(Swept { shard, vitals, looked_over, audited, batch_age_ms, batches_repaired })
 }
 
 /// Sweeps every `interval` until `stop`, and hands what it found to `observe`.

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+#[path = "store/ledger.rs"]
+mod ledger;
+
 use std::collections::BTreeMap;
 
 use domain::delivery::{Attempt, Attempted, Decision, Delivery};
@@ -24,6 +27,7 @@ use workers::batch::{Batch, Item, ItemResult, Outcome, PAGE};
 use workers::circuit::Passed;
 use workers::group::Group;
 use workers::queue::{self, Job, Queue, Source as _};
+use workers::store::accounts::Audited;
 use workers::store::batches::{Accepted, ExpandLane, Expanded, Kept};
 use workers::store::freeze::Freeze;
 use workers::store::groups::{Begun, GroupLane, Phase};
@@ -54,8 +58,12 @@ fn party() -> PartyId {
 }
 
 fn order(store: &Store, key: &str) -> Step {
+    Payout::open(order_for(store, key), store.clock().now())
+}
+
+fn order_for(store: &Store, key: &str) -> Order {
     let id = PayoutId::derive(&party(), Mode::Test, key, store.shards());
-    let order = Order {
+    Order {
         id,
         party: party(),
         mode: Mode::Test,
@@ -69,8 +77,7 @@ fn order(store: &Store, key: &str) -> Step {
         batch_id: None,
         needs_approval: false,
         trace: None,
-    };
-    Payout::open(order, store.clock().now())
+    }
 }
 
 fn beneficiary() -> Beneficiary {
@@ -156,7 +163,7 @@ async fn the_same_key_makes_one_payout_and_other_content_is_a_conflict() {
     assert_eq!(*found, step.payout);
     assert!(matches!(store.open_payout(&order(store, "k1"), &beneficiary(), "f2").await.unwrap(), Opened::Conflict));
     assert_eq!(store.beneficiary(step.payout.id).await.unwrap(), beneficiary());
-    assert_eq!(store.imbalance(Shard::new(0)).await.unwrap(), 0);
+    assert_eq!(store.audit(Shard::new(0)).await.unwrap(), Audited::default());
 }
 
 #[tokio::test]

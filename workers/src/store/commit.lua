@@ -1,8 +1,8 @@
 -- Commits one step of one payout, whole or not at all: version check, idempotency claim, record, observation, ledger, work, events, deliveries.
 -- Lua has no rollback, so everything that can refuse comes first and everything that writes comes after it. A repeat answers 'done'.
 --
--- KEYS  1 payout  2 due:execute  3 due:poll  4 subscriptions of the party  5 lanes  6 account  7 list  8 open  9 frozen  10 epoch  11 clock  12 ended
---       13 look first
+-- KEYS  1 payout  2 due:execute  3 due:poll  4 subscriptions of the party  5 lanes  6 ledger  7 list  8 open  9 frozen  10 epoch  11 clock  12 ended
+--       13 look first  14 account  15 currencies of the party
 -- ARGV  1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or 'g' or 'r'
 --       and the lease token, a space and the id of the group that is sent or sent again, or ''
 --       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
@@ -30,6 +30,22 @@ else
 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[11]) or 0)
+
+if opening or ARGV[5] ~= '' then
+  local account = redis.call('HMGET', KEYS[14], 'funding', 'status', 'fault')
+  if ARGV[5] ~= '' and account[3] then return { 'frozen' } end
+  if opening and ARGV[23] ~= '0' then
+    local refusal = account[2] == 'disabled' and 'account_disabled'
+    if account[1] == 'balance' and tonumber(redis.call('HGET', KEYS[6], 'available') or 0) < tonumber(ARGV[26]) then
+      refusal = refusal or 'insufficient_funds'
+    end
+    if refusal then
+      -- What is missing may be what the store has lost, and then the payout may have been sent before: nobody may say that it was not.
+      local suspect = redis.call('EXISTS', KEYS[9]) == 1 or tonumber(redis.call('GET', KEYS[13]) or 0) > now
+      return suspect and { 'undecided' } or { 'refused', refusal }
+    end
+  end
+end
 
 local epoch, passed, kind, permit, group = 0, '', nil, nil, nil
 if ARGV[5] ~= '' then
@@ -80,8 +96,11 @@ local at = 23
 local entries = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, entries do
-  -- What is now no more than this entry was nothing before: the account may be new.
-  if redis.call('HINCRBY', KEYS[6], ARGV[at], '-' .. ARGV[at + 2]) == -tonumber(ARGV[at + 2]) then redis.call('SADD', prefix .. 'accounts', KEYS[6]) end
+  -- What is now no more than this entry was nothing before: the ledger may be new.
+  if redis.call('HINCRBY', KEYS[6], ARGV[at], '-' .. ARGV[at + 2]) == -tonumber(ARGV[at + 2]) then
+    redis.call('SADD', prefix .. 'accounts', KEYS[6])
+    redis.call('SADD', KEYS[15], string.sub(KEYS[6], -3))
+  end
   redis.call('HINCRBY', KEYS[6], ARGV[at + 1], ARGV[at + 2])
   at = at + 3
 end

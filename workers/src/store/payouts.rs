@@ -3,7 +3,8 @@
 use domain::delivery::Delivery;
 use domain::destination::Beneficiary;
 use domain::event::Event;
-use domain::id::{EventId, Mode, PartyId, PayoutId, SubscriptionId};
+use domain::fact::Reason;
+use domain::id::{EventId, PayoutId, SubscriptionId};
 use domain::metadata::Metadata;
 use domain::payout::{Observation, Payout, Step};
 use domain::work::Next;
@@ -14,6 +15,7 @@ use super::circuits;
 use super::groups::GroupId;
 use super::handover::Room;
 use super::lanes::{RelayTicket, RelayWork, Token};
+use super::lists::{Page, Range};
 use super::{Store, StoreError, from_json, from_value, to_json};
 use crate::circuit::Passed;
 
@@ -29,6 +31,8 @@ pub enum Opened {
     Unreadable(StoreError),
     /// The key was used before, for another request.
     Conflict,
+    /// The account does not allow it, by this code. Nothing was written.
+    Refused(Reason),
 }
 
 /// How a commit went.
@@ -110,39 +114,6 @@ pub struct ListedDelivery {
     pub delivery: Option<Delivery>,
 }
 
-/// Which payouts to list.
-#[derive(Clone, Copy, Debug)]
-pub struct Range<'a> {
-    pub party: &'a PartyId,
-    pub mode: Mode,
-    /// Inclusive, by the time of the request.
-    pub from: Timestamp,
-    /// Exclusive.
-    pub to: Timestamp,
-    /// The page before ended here.
-    pub after: Option<Position>,
-    /// Payouts of a page, at most.
-    pub limit: usize,
-}
-
-/// A page of a list, newest first.
-#[derive(Debug)]
-pub struct Page {
-    pub payouts: Vec<Payout>,
-    /// Where the next page begins; `None` at the end.
-    pub next: Option<Position>,
-}
-
-/// A place in a list: behind this payout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    pub at_ms: i64,
-    pub id: PayoutId,
-}
-
-/// How many records one page of a list looks at, at most, when a filter drops most of them.
-const LOOKED_AT_MAX: usize = 1_000;
-
 impl Store {
     /// Opens a payout: claims the caller's key and writes the first step, atomically. Concurrent first calls make one payout.
     ///
@@ -162,6 +133,11 @@ impl Store {
                 }
                 Ok(payout(&record, metadata).map_or_else(Opened::Unreadable, |payout| Opened::Exists(Box::new(payout))))
             }
+            "refused" => {
+                let (_, reason): (String, String) = from_value(answer)?;
+                Ok(Opened::Refused(Reason::new(&reason)))
+            }
+            "undecided" => Err(StoreError::Restored),
             other => Err(unknown_answer(other)),
         }
     }
@@ -215,14 +191,14 @@ impl Store {
         let payout = &step.payout;
         let names = &self.shared.names;
         let shard = payout.id.shard();
-        let account = format!("{}:{}", names.party(shard, "acct", &payout.party, payout.mode), payout.money.currency().code());
+        let currency = payout.money.currency();
         let keys = [
             names.payout(payout.id),
             names.of(shard, "due:execute"),
             names.of(shard, "due:poll"),
             names.party(shard, "subs", &payout.party, payout.mode),
             names.of(shard, "lanes"),
-            account,
+            names.ledger(shard, &payout.party, payout.mode, currency),
             names.party(shard, "list", &payout.party, payout.mode),
             names.of(shard, "open"),
             names.of(shard, "frozen"),
@@ -230,6 +206,8 @@ impl Store {
             names.of(shard, "clock"),
             names.of(shard, "ended"),
             names.of(shard, "look-first"),
+            names.account(shard, &payout.party, payout.mode, currency),
+            names.party(shard, "currencies", &payout.party, payout.mode),
         ];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let (next, due) = match step.next {
@@ -400,36 +378,7 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn list(&self, range: &Range<'_>, keep: impl Fn(&Payout) -> bool) -> Result<Page, StoreError> {
-        let Range { party, mode, from, to, after, limit } = *range;
-        let shard = self.shared.shards.of(party, mode);
-        let key = self.shared.names.party(shard, "list", party, mode);
-        let newest = after.map_or_else(|| format!("({}", to.as_millisecond()), |position| position.at_ms.min(to.as_millisecond()).to_string());
-        let mut payouts = Vec::new();
-        let (mut offset, mut looked_at, mut last) = (0, 0, after);
-        while looked_at < LOOKED_AT_MAX {
-            const CHUNK: usize = 100;
-            let mut command = redis::cmd("ZREVRANGEBYSCORE");
-            command.arg(&key).arg(&newest).arg(from.as_millisecond()).arg("WITHSCORES").arg("LIMIT").arg(offset).arg(CHUNK);
-            let chunk: Vec<(PayoutIdText, f64)> = from_value(self.query(command).await?)?;
-            let got = chunk.len();
-            offset += got;
-            looked_at += got;
-            #[expect(clippy::cast_possible_truncation, reason = "scores are whole milliseconds, far below 2^53")]
-            let places = chunk.into_iter().map(|(PayoutIdText(id), at)| Position { at_ms: at as i64, id });
-            let places: Vec<Position> = places.filter(|place| after.is_none_or(|after| (place.at_ms, place.id) < (after.at_ms, after.id))).collect();
-            let records = futures_util::future::try_join_all(places.iter().map(|place| self.load_readable(place.id))).await?;
-            for (place, payout) in places.iter().zip(records) {
-                if payouts.len() == limit {
-                    return Ok(Page { payouts, next: last });
-                }
-                last = Some(*place);
-                payouts.extend(payout.filter(&keep));
-            }
-            if got < CHUNK {
-                return Ok(Page { payouts, next: None });
-            }
-        }
-        Ok(Page { payouts, next: last })
+        self.page("list", range, |id| self.load_readable(id), keep).await
     }
 }
 
@@ -441,15 +390,6 @@ impl Passed {
             "counting" => Self::Counting,
             trips => Self::Trial { trips: number(trips)? },
         })
-    }
-}
-
-struct PayoutIdText(PayoutId);
-
-impl redis::FromRedisValue for PayoutIdText {
-    fn from_redis_value(value: Value) -> Result<Self, redis::ParsingError> {
-        let text = String::from_redis_value(value)?;
-        text.parse().map(Self).map_err(|_| redis::ParsingError::from("not a payout id".to_owned()))
     }
 }
 

@@ -92,20 +92,6 @@ impl Store {
         from_value(self.query(redis::cmd("ZCARD").arg(key).to_owned()).await?)
     }
 
-    /// The ledger's imbalance in a party's account: the sum over its accounts, which is 0 unless something is broken.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn imbalance(&self, shard: Shard) -> Result<i64, StoreError> {
-        let accounts: Vec<String> = from_value(self.query(redis::cmd("SMEMBERS").arg(self.shared.names.of(shard, "accounts")).to_owned()).await?)?;
-        let mut sum = 0_i64;
-        for account in accounts {
-            let balances: Vec<i64> = from_value(self.query(redis::cmd("HVALS").arg(account).to_owned()).await?)?;
-            sum = sum.saturating_add(balances.iter().sum::<i64>().saturating_abs());
-        }
-        Ok(sum)
-    }
-
     /// Reads a page of the open payouts, oldest first, and puts back work that is missing. In a sound store it never is: this is the net below.
     ///
     /// # Errors

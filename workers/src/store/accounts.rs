@@ -1,0 +1,213 @@
+//! Balance accounts in the store: what the platform has set up, what the ledger says, and the money that came in.
+
+use std::collections::BTreeSet;
+
+use domain::account::{BALANCE_MAX, BalanceAccount, Funding, Holder, Status, TopUp};
+use domain::id::{BalanceAccountId, Mode, PartyId, Shard, TopUpId};
+use domain::ledger::{Account, Balances};
+use domain::money::Currency;
+use redis::Value;
+
+use super::lists::{Page, Range};
+use super::payouts::{answer_of, random_token, unknown_answer};
+use super::{Store, StoreError, from_json, from_value, to_json};
+
+/// An account, its holder, and what is in it.
+///
+/// `Debug` is not offered: it holds the holder.
+#[derive(Clone)]
+pub struct Standing {
+    pub account: BalanceAccount,
+    pub holder: Holder,
+    pub balances: Balances,
+}
+
+/// How setting up an account went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetUp {
+    Done,
+    /// Somebody else has changed it.
+    Stale,
+    /// Who funds it cannot change while payouts of it are under way.
+    Busy,
+}
+
+/// How a top-up went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToppedUp {
+    New,
+    /// The key was used before: for this.
+    Exists(Box<TopUp>),
+    /// The provider funds the account, so there is nothing to top up.
+    ProviderFunded,
+    /// The account would hold more than [`BALANCE_MAX`].
+    Full,
+}
+
+/// What an audit of the ledgers of a shard found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audited {
+    /// What the ledgers are off by, in minor units, whatever their currency. Anything but 0 is a fault.
+    pub imbalance: i64,
+    /// Accounts that fund themselves and yet are below zero: money arrived after it had been given back.
+    pub overdrawn: u64,
+}
+
+impl Store {
+    /// An account as it stands, whether somebody has set it up or not.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn account(&self, party: &PartyId, mode: Mode, currency: Currency) -> Result<Standing, StoreError> {
+        let names = &self.shared.names;
+        let shard = self.shared.shards.of(party, mode);
+        let fields = redis::cmd("HMGET").arg(names.account(shard, party, mode, currency)).arg("rec").arg("sec").to_owned();
+        let (record, sealed): (Option<Vec<u8>>, Option<Vec<u8>>) = from_value(self.query(fields).await?)?;
+        let balances = self.balances(&names.ledger(shard, party, mode, currency)).await?;
+        let (Some(record), Some(sealed)) = (record, sealed) else {
+            return Ok(Standing { account: BalanceAccount::unset(party, mode, currency, self.shared.shards), holder: Holder::default(), balances });
+        };
+        let account: BalanceAccount = from_json("balance account", &record)?;
+        let holder = from_json("holder", &self.shared.vault.open(&owner(account.id), &sealed)?)?;
+        Ok(Standing { account, holder, balances })
+    }
+
+    /// All accounts of a party and mode in which anything has happened, by currency.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn accounts(&self, party: &PartyId, mode: Mode) -> Result<Vec<Standing>, StoreError> {
+        let key = self.shared.names.party(self.shared.shards.of(party, mode), "currencies", party, mode);
+        let codes: BTreeSet<String> = from_value(self.query(redis::cmd("SMEMBERS").arg(key).to_owned()).await?)?;
+        let currencies = codes.iter().filter_map(|code| Currency::parse(code).ok());
+        futures_util::future::try_join_all(currencies.map(|currency| self.account(party, mode, currency))).await
+    }
+
+    /// Writes what the platform has set up. The version of `account` is one more than the one decided on.
+    ///
+    /// # Errors
+    /// As every call. A repeat of the same call answers [`SetUp::Stale`] and changes nothing.
+    pub async fn set_up(&self, account: &BalanceAccount, holder: &Holder) -> Result<SetUp, StoreError> {
+        let names = &self.shared.names;
+        let shard = account.id.shard();
+        let BalanceAccount { party, mode, currency, .. } = account;
+        let keys = [
+            names.account(shard, party, *mode, *currency),
+            names.ledger(shard, party, *mode, *currency),
+            names.of(shard, "accounts"),
+            names.party(shard, "currencies", party, *mode),
+        ];
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let sealed = self.shared.vault.seal(&owner(account.id), to_json(holder).as_bytes());
+        let funding = match account.funding {
+            Funding::Provider => "provider",
+            Funding::Balance => "balance",
+        };
+        let status = match account.status {
+            Status::Enabled => "enabled",
+            Status::Disabled => "disabled",
+        };
+        let answer = self
+            .run(&self.shared.scripts.account, &keys, |command| {
+                command.arg(account.version.saturating_sub(1)).arg(account.version).arg(random_token()).arg(to_json(account));
+                command.arg(funding).arg(status).arg(sealed).arg(currency.code());
+            })
+            .await?;
+        match answer_of(&answer)? {
+            "committed" | "done" => Ok(SetUp::Done),
+            "stale" => Ok(SetUp::Stale),
+            "busy" => Ok(SetUp::Busy),
+            other => Err(unknown_answer(other)),
+        }
+    }
+
+    /// Records money that came in, once per key.
+    ///
+    /// # Errors
+    /// As every call. A repeat is safe.
+    pub async fn top_up(&self, top_up: &TopUp) -> Result<ToppedUp, StoreError> {
+        let names = &self.shared.names;
+        let shard = top_up.id.shard();
+        let TopUp { party, mode, money, .. } = top_up;
+        let keys = [
+            names.top_up(top_up.id),
+            names.ledger(shard, party, *mode, money.currency()),
+            names.account(shard, party, *mode, money.currency()),
+            names.party(shard, "top-ups", party, *mode),
+        ];
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let answer = self
+            .run(&self.shared.scripts.top_up, &keys, |command| {
+                command.arg(random_token()).arg(to_json(top_up)).arg(money.minor()).arg(top_up.id.to_string());
+                command.arg(top_up.recorded_at.as_millisecond()).arg(BALANCE_MAX);
+            })
+            .await?;
+        match answer_of(&answer)? {
+            "committed" | "done" => Ok(ToppedUp::New),
+            "exists" => {
+                let (_, record): (String, Vec<u8>) = from_value(answer)?;
+                Ok(ToppedUp::Exists(Box::new(from_json("top-up", &record)?)))
+            }
+            "provider-funded" => Ok(ToppedUp::ProviderFunded),
+            "full" => Ok(ToppedUp::Full),
+            other => Err(unknown_answer(other)),
+        }
+    }
+
+    /// The top-ups of a range that `keep` keeps, newest first.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn top_ups(&self, range: &Range<'_, TopUpId>, keep: impl Fn(&TopUp) -> bool) -> Result<Page<TopUp, TopUpId>, StoreError> {
+        self.page("top-ups", range, |id| self.read_top_up(id), keep).await
+    }
+
+    async fn read_top_up(&self, id: TopUpId) -> Result<Option<TopUp>, StoreError> {
+        let command = redis::cmd("HGET").arg(self.shared.names.top_up(id)).arg("rec").to_owned();
+        let record: Option<Vec<u8>> = from_value(self.query(command).await?)?;
+        record.map(|record| from_json("top-up", &record)).transpose()
+    }
+
+    /// Adds up every ledger of a shard. One that is off is marked, and from then on its payouts are not dispatched; the mark goes when it adds up again.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn audit(&self, shard: Shard) -> Result<Audited, StoreError> {
+        let prefix = self.shared.names.of(shard, "");
+        let ledgers: Vec<String> = from_value(self.query(redis::cmd("SMEMBERS").arg(self.shared.names.of(shard, "accounts")).to_owned()).await?)?;
+        let mut audited = Audited::default();
+        for ledger in ledgers {
+            let Some(of) = ledger.strip_prefix(&prefix).and_then(|name| name.strip_prefix("acct:")) else { continue };
+            let account = self.shared.names.of(shard, &format!("account:{of}"));
+            let balances = self.balances(&ledger).await?;
+            let (funding, fault): (Option<String>, Option<String>) =
+                from_value(self.query(redis::cmd("HMGET").arg(&account).arg("funding").arg("fault").to_owned()).await?)?;
+            let off = balances.imbalance();
+            audited.imbalance = audited.imbalance.saturating_add(off.saturating_abs());
+            if funding.as_deref() == Some("balance") && balances.of(Account::Available) < 0 {
+                audited.overdrawn = audited.overdrawn.saturating_add(1);
+            }
+            match (off, fault) {
+                (0, None) => {}
+                (0, Some(_)) => _ = self.query(redis::cmd("HDEL").arg(&account).arg("fault").to_owned()).await?,
+                (off, fault) => {
+                    if fault.is_none() {
+                        tracing::error!(account = of, off, "a ledger does not add up; the account's payouts are not dispatched");
+                    }
+                    self.query(redis::cmd("HSET").arg(&account).arg("fault").arg(off).to_owned()).await?;
+                }
+            }
+        }
+        Ok(audited)
+    }
+
+    async fn balances(&self, ledger: &str) -> Result<Balances, StoreError> {
+        let value: Value = self.query(redis::cmd("HMGET").arg(ledger).arg(&Account::ALL.map(Account::name)).to_owned()).await?;
+        let minor: Vec<Option<i64>> = from_value(value)?;
+        Ok(Account::ALL.into_iter().zip(minor.into_iter().map(Option::unwrap_or_default)).collect())
+    }
+}
+
+fn owner(id: BalanceAccountId) -> String {
+    format!("{id}/holder")
+}

@@ -1,0 +1,343 @@
+//! Money, against a real server that is killed now and then: whatever happens at the same time, every ledger adds up, nothing is paid that is not there,
+//! and what is reserved is exactly what open payouts hold.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use domain::account::{BALANCE_MAX, BalanceAccount, Funding, Holder, Status, TopUp};
+use domain::fact::{Reason, Report, Source, Status as Word};
+use domain::id::{Mode, PayoutId, Shard, TopUpId};
+use domain::ledger::{Account, Balances};
+use domain::money::{Currency, Money};
+use domain::payout::state::StateName;
+use domain::payout::{Fact, Order, Payout, What};
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use workers::queue::Source as _;
+use workers::store::accounts::{Audited, SetUp, ToppedUp};
+use workers::store::freeze::Freeze;
+use workers::store::lanes::ExecuteLane;
+use workers::store::payouts::{Committed, Opened, Permit, Permitted};
+use workers::store::{Store, StoreError};
+
+use super::{Installation, beneficiary, installation, lane, party, plan};
+
+fn order(store: &Store, key: &str, minor: i64) -> Order {
+    Order { money: Money::new(minor, Currency::GBP).unwrap(), ..super::order_for(store, key) }
+}
+
+/// As the workers do: again while the store does not answer.
+async fn insist<T, F: Future<Output = Result<T, StoreError>>>(call: impl Fn() -> F) -> T {
+    for _ in 0..100 {
+        match call().await {
+            Ok(answer) => return answer,
+            Err(StoreError::Unavailable(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the store does not come back");
+}
+
+async fn funded(store: &Store, minor: i64) {
+    assert_eq!(set_up(store, |_| {}).await, SetUp::Done);
+    if minor > 0 {
+        assert_eq!(top_up(store, "first", minor).await, ToppedUp::New);
+    }
+}
+
+/// An account that has money of its own, and differs in what `change` changes.
+async fn set_up(store: &Store, change: impl Fn(&mut BalanceAccount)) -> SetUp {
+    let mut account = store.account(&party(), Mode::Test, Currency::GBP).await.unwrap().account;
+    account.version += 1;
+    account.funding = Funding::Balance;
+    change(&mut account);
+    store.set_up(&account, &Holder::default()).await.unwrap()
+}
+
+async fn top_up(store: &Store, key: &str, minor: i64) -> ToppedUp {
+    let top_up = TopUp {
+        id: TopUpId::derive(&party(), Mode::Test, key, store.shards()),
+        party: party(),
+        mode: Mode::Test,
+        transaction_id: key.to_owned(),
+        money: Money::new(minor, Currency::GBP).unwrap(),
+        recorded_at: store.clock().now(),
+    };
+    insist(|| store.top_up(&top_up)).await
+}
+
+/// Asks for a payout: what its account says.
+async fn ask(store: &Store, key: &str, minor: i64) -> Result<(), Reason> {
+    let (step, beneficiary) = (Payout::open(order(store, key, minor), store.clock().now()), beneficiary());
+    match insist(|| store.open_payout(&step, &beneficiary, "f")).await {
+        Opened::New | Opened::Exists(_) => Ok(()),
+        Opened::Refused(reason) => Err(reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Something happens to a payout, as often as it takes.
+async fn happens(store: &Store, id: PayoutId, what: &What) {
+    loop {
+        let Some(payout) = insist(|| store.load(id)).await else { return };
+        let verdict = payout.apply(&Fact::new(Source::Worker, what.clone()), &plan(), store.clock().now());
+        let Some(step) = verdict.step() else { return };
+        match insist(|| store.commit(step)).await {
+            Committed::Done => return,
+            Committed::Stale => {}
+            Committed::Missing => panic!("a payout is gone"),
+        }
+    }
+}
+
+async fn balances(store: &Store) -> Balances {
+    store.account(&party(), Mode::Test, Currency::GBP).await.unwrap().balances
+}
+
+async fn state(store: &Store, key: &str) -> Payout {
+    store.load(PayoutId::derive(&party(), Mode::Test, key, store.shards())).await.unwrap().unwrap()
+}
+
+fn reported(status: Word) -> What {
+    What::Reported { attempt: 1, report: Report { status, provider_status: "word".to_owned(), at: None, reference: None, amount: None } }
+}
+
+/// Numbers that are the same for the same seed.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, limit: i64) -> i64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        i64::try_from(self.0 >> 33).unwrap() % limit
+    }
+}
+
+/// What a provider can say in the course of an ordinary life, and what a caller can do.
+fn anything(random: &mut Draw, now: Timestamp) -> What {
+    let reason = || Reason::new("why");
+    match random.below(12) {
+        0 => What::Cancel { reason: reason() },
+        1..=4 => What::Initiate { send_by: now.saturating_add(SignedDuration::from_secs(10)).unwrap(), aside_until: None },
+        5 => What::NotSent { attempt: 1, send: 1, why: reason() },
+        6 => What::NoAnswer { attempt: 1, send: 1, why: reason() },
+        7 => reported(Word::Submitted),
+        8 => reported(Word::Settled),
+        9 => reported(Word::Failed { reason: reason() }),
+        10 => reported(Word::Rejected { reason: reason() }),
+        _ => reported(Word::Returned { reason: reason() }),
+    }
+}
+
+/// Tasks at the same time top up, ask for payouts, and let anything happen to them, while the server is killed. Afterwards each account of the ledger is
+/// exactly what the payouts and the top-ups say, and no payout was accepted that the money did not cover.
+#[tokio::test]
+async fn whatever_happens_the_ledger_tells_where_the_money_is() {
+    for seed in 0..6 {
+        let Installation { store, mut server, _folder } = installation().await;
+        funded(&store, 5_000).await;
+        let (topped_up, done) = (AtomicUsize::new(5_000), AtomicUsize::new(0));
+        let tasks = (0..8_u64).map(|task| {
+            let (store, topped_up, done) = (&store, &topped_up, &done);
+            async move {
+                let mut random = Draw(seed * 100 + task);
+                for n in 0..40 {
+                    let key = format!("k{}", random.below(60));
+                    match random.below(10) {
+                        0 => {
+                            let minor = 1 + random.below(899);
+                            assert_eq!(top_up(store, &format!("t{task}-{n}"), minor).await, ToppedUp::New);
+                            topped_up.fetch_add(usize::try_from(minor).unwrap(), Ordering::Relaxed);
+                        }
+                        1..=4 => drop(ask(store, &key, 1 + random.below(699)).await),
+                        _ => {
+                            happens(store, PayoutId::derive(&party(), Mode::Test, &key, store.shards()), &anything(&mut random, store.clock().now()))
+                                .await
+                        }
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let killer = async {
+            for at in [60, 150, 240] {
+                while done.load(Ordering::Relaxed) < at {
+                    tokio::task::yield_now().await;
+                }
+                server.kill();
+                server.resume().unwrap();
+            }
+        };
+        tokio::join!(join_all(tasks), killer);
+
+        let mut held: BTreeMap<Account, i64> = BTreeMap::new();
+        let (mut accepted, mut contradicted) = (0, false);
+        for n in 0..60 {
+            let Some(payout) = store.load(PayoutId::derive(&party(), Mode::Test, &format!("k{n}"), store.shards())).await.unwrap() else { continue };
+            accepted += 1;
+            contradicted |= payout.state.name() == StateName::InReview;
+            *held.entry(payout.state.holds_funds_in()).or_default() += payout.money.minor();
+        }
+        let balances = balances(&store).await;
+        let of = |account| held.get(&account).copied().unwrap_or(0);
+        let came_in = i64::try_from(topped_up.into_inner()).unwrap();
+        assert!(accepted > 10, "seed {seed}: {accepted} payouts");
+        assert_eq!(balances.imbalance(), 0, "seed {seed}");
+        assert_eq!(balances.of(Account::TopUps), -came_in, "seed {seed}");
+        assert_eq!(balances.of(Account::Reserved), of(Account::Reserved), "seed {seed}");
+        assert_eq!(balances.of(Account::Settled), of(Account::Settled), "seed {seed}");
+        assert_eq!(balances.current(), came_in - of(Account::Settled), "seed {seed}");
+        let overdrawn = store.audit(Shard::new(0)).await.unwrap().overdrawn;
+        assert!(balances.of(Account::Available) >= 0 || contradicted, "seed {seed}: {balances:?}");
+        assert_eq!(overdrawn, u64::from(balances.of(Account::Available) < 0), "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_at_once_get_no_more_than_there_is() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    funded(store, 60 * 250 + 249).await;
+    let asked = join_all((0..100).map(|n| async move { ask(store, &format!("k{n}"), 250).await })).await;
+    let refused: Vec<Reason> = asked.into_iter().filter_map(Result::err).collect();
+    assert_eq!(refused, vec![Reason::new("insufficient_funds"); 40]);
+    assert_eq!((balances(store).await.of(Account::Available), balances(store).await.of(Account::Reserved)), (249, 15_000));
+}
+
+#[tokio::test]
+async fn an_end_without_a_movement_gives_the_money_back_and_a_return_too() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    funded(store, 1_000).await;
+    let now = store.clock().now();
+    let send_by = now.saturating_add(SignedDuration::from_secs(10)).unwrap();
+    let reason = || Reason::new("why");
+    for (key, facts, available, settled) in [
+        ("canceled", vec![What::Cancel { reason: reason() }], 1_000, 0),
+        ("failed", vec![What::Initiate { send_by, aside_until: None }, reported(Word::Failed { reason: reason() })], 1_000, 0),
+        ("open", vec![What::Initiate { send_by, aside_until: None }, What::NoAnswer { attempt: 1, send: 1, why: reason() }], 900, 0),
+        ("settled", vec![What::Initiate { send_by, aside_until: None }, reported(Word::Settled)], 800, 100),
+        (
+            "returned",
+            vec![What::Initiate { send_by, aside_until: None }, reported(Word::Settled), reported(Word::Returned { reason: reason() })],
+            800,
+            100,
+        ),
+    ] {
+        ask(store, key, 100).await.unwrap();
+        let id = state(store, key).await.id;
+        for what in &facts {
+            happens(store, id, what).await;
+        }
+        let balances = balances(store).await;
+        assert_eq!((balances.of(Account::Available), balances.of(Account::Settled)), (available, settled), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_disabled_account_refuses_what_is_asked_for_and_keeps_what_it_has() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    funded(store, 1_000).await;
+    ask(store, "before", 400).await.unwrap();
+    set_up(store, |account| account.status = Status::Disabled).await;
+    assert_eq!(ask(store, "after", 400).await, Err(Reason::new("account_disabled")));
+    assert_eq!(ask(store, "before", 400).await, Ok(()), "a repeat of what was accepted is a replay");
+    happens(store, state(store, "before").await.id, &What::Cancel { reason: Reason::new("why") }).await;
+    assert_eq!(balances(store).await.of(Account::Available), 1_000);
+}
+
+/// What the provider has paid for is not the account's debt; and nobody else begins to pay for what is under way.
+#[tokio::test]
+async fn an_account_gets_money_of_its_own_when_nothing_is_under_way() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    ask(store, "k1", 400).await.unwrap();
+    assert_eq!(balances(store).await.of(Account::Available), -400, "the provider funds it");
+    assert_eq!(top_up(store, "t1", 100).await, ToppedUp::ProviderFunded);
+    assert_eq!(set_up(store, |_| {}).await, SetUp::Busy);
+    let id = state(store, "k1").await.id;
+    let send_by = store.clock().now().saturating_add(SignedDuration::from_secs(10)).unwrap();
+    happens(store, id, &What::Initiate { send_by, aside_until: None }).await;
+    happens(store, id, &reported(Word::Settled)).await;
+    assert_eq!(set_up(store, |_| {}).await, SetUp::Done);
+    let balances = balances(store).await;
+    assert_eq!([Account::Available, Account::Settled, Account::Clearing].map(|account| balances.of(account)), [0, 400, -400]);
+    assert_eq!(ask(store, "k2", 1).await, Err(Reason::new("insufficient_funds")));
+    assert_eq!(store.audit(Shard::new(0)).await.unwrap(), Audited::default());
+}
+
+#[tokio::test]
+async fn a_top_up_counts_once_and_has_its_limit() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    funded(store, 0).await;
+    let calls = join_all((0..20).map(|_| top_up(store, "t1", 500))).await;
+    assert_eq!(calls.iter().filter(|answer| **answer == ToppedUp::New).count(), 1);
+    assert_eq!(balances(store).await.of(Account::Available), 500);
+    let ToppedUp::Exists(held) = top_up(store, "t1", 700).await else { panic!() };
+    assert_eq!(held.money.minor(), 500);
+    for n in 0..9 {
+        assert_eq!(top_up(store, &format!("most {n}"), Money::MAX_MINOR).await, ToppedUp::New);
+    }
+    let rest = BALANCE_MAX - 9 * Money::MAX_MINOR - 500;
+    assert_eq!(top_up(store, "too much", rest + 1).await, ToppedUp::Full);
+    assert_eq!(top_up(store, "the rest", rest).await, ToppedUp::New);
+    assert_eq!(balances(store).await.of(Account::Available), BALANCE_MAX);
+    for n in 0..9 {
+        assert_eq!(ask(store, &format!("most {n}"), Money::MAX_MINOR).await, Ok(()));
+    }
+    assert_eq!(ask(store, "too much", rest + 501).await, Err(Reason::new("insufficient_funds")), "to the last minor unit");
+    assert_eq!(ask(store, "the rest", rest + 500).await, Ok(()));
+    assert_eq!(balances(store).await.of(Account::Available), 0);
+}
+
+#[tokio::test]
+async fn what_was_set_up_meanwhile_is_not_overwritten() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let mut account = store.account(&party(), Mode::Test, Currency::GBP).await.unwrap().account;
+    account.version = 1;
+    assert_eq!(store.set_up(&account, &Holder::default()).await.unwrap(), SetUp::Done);
+    assert_eq!(store.set_up(&account, &Holder::default()).await.unwrap(), SetUp::Stale);
+}
+
+/// After a restore money may be missing that had come in, and a payout that is asked for may have been sent before: nobody says that it was not.
+#[tokio::test]
+async fn after_a_restore_nothing_is_refused_for_lack_of_funds() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    funded(store, 100).await;
+    let freeze = Freeze { reason: "restored".to_owned(), at_ms: store.clock().now().as_millisecond(), epoch_seen: 7 };
+    store.freeze(Shard::new(0), &freeze).await.unwrap();
+    let step = Payout::open(order(store, "k1", 500), store.clock().now());
+    assert!(matches!(store.open_payout(&step, &beneficiary(), "f").await, Err(StoreError::Restored)));
+    assert!(store.load(step.payout.id).await.unwrap().is_none(), "nothing was written");
+    assert_eq!(ask(store, "k2", 100).await, Ok(()), "what is covered is accepted");
+    store.thaw(Shard::new(0), Duration::from_hours(1)).await.unwrap();
+    assert!(matches!(store.open_payout(&step, &beneficiary(), "f").await, Err(StoreError::Restored)), "as long as it is suspect");
+    store.move_clock(Duration::from_secs(3_601)).await.unwrap();
+    assert_eq!(ask(store, "k1", 500).await, Err(Reason::new("insufficient_funds")));
+}
+
+/// A ledger that does not add up stops the dispatch of its account, and of no other, until it does again.
+#[tokio::test]
+async fn a_ledger_that_is_off_stops_its_account() {
+    let Installation { store, server, .. } = &installation().await;
+    funded(store, 1_000).await;
+    ask(store, "k1", 100).await.unwrap();
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut off_by = async |minor: i64| {
+        let ledger = "t:{s00}:acct:acme:test:GBP";
+        let _: i64 = redis::cmd("HINCRBY").arg(ledger).arg("settled").arg(minor).query_async(&mut raw).await.unwrap();
+    };
+    off_by(3).await;
+    assert_eq!(store.audit(Shard::new(0)).await.unwrap().imbalance, 3);
+    let initiated = || async {
+        store.move_clock(Duration::from_secs(60)).await.unwrap();
+        let leased = ExecuteLane(lane(store)).lease(10).await.unwrap().items;
+        let (_, ticket) = leased.into_iter().next().unwrap();
+        let now = store.clock().now();
+        let send_by = now.saturating_add(SignedDuration::from_secs(10)).unwrap();
+        let what = What::Initiate { send_by, aside_until: None };
+        let verdict = state(store, "k1").await.apply(&Fact::new(Source::Worker, what), &plan(), now);
+        store.commit_intent(verdict.step().unwrap(), Permit::Execute(ticket.token), Some(b"request")).await.unwrap()
+    };
+    assert_eq!(initiated().await, Permitted::Frozen);
+    off_by(-3).await;
+    assert_eq!(store.audit(Shard::new(0)).await.unwrap(), Audited::default());
+    assert!(matches!(initiated().await, Permitted::Yes { .. }));
+}
