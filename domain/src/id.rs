@@ -591,6 +591,8 @@ mod tests {
         let account = BalanceAccountId::derive(&acme, Mode::Live, Currency::EUR, shards(255));
         assert_eq!(account.to_string(), "bal_100372b0382f9c624b3ec737830c");
         assert_eq!(account.scheduled(jiff::civil::date(2026, 11, 27)).to_string(), "01630f68-01f2-89e3-9d4e-73c8a35f183a");
+        let top_up = TopUpId::derive(&acme, Mode::Live, "4b2d9f5e-6d0b-4f0e-9a55-0a1b2c3d4e5f", shards(255));
+        assert_eq!(top_up.to_string(), "tu_100a9b61c56d85f39651058aaeaf");
         let subscription = SubscriptionId::new(Shard::new(3), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         assert_eq!(subscription.to_string(), "sub_030102030405060708090a0b");
         assert_eq!(DeliveryId::derive(EventId::new(payout, 7), subscription).to_string(), "dl_1062aea90077f7def3a58eaba0e3");

@@ -83,8 +83,8 @@ impl Bench {
             needs_approval: how == "approval",
             trace: None,
         };
-        let step = Payout::open(order, now);
-        let waits = matches!(how, "approval" | "day");
+        let step = if how == "refused" { Payout::open_refused(order, Reason::new("insufficient_funds"), now) } else { Payout::open(order, now) };
+        let waits = matches!(how, "approval" | "day" | "refused");
         assert_eq!(step.events.len(), if waits { 2 } else { 1 });
         assert_eq!((step.payout.version, step.payout.sequence), (1, if waits { 2 } else { 1 }));
         let funds = BTreeMap::from([(Account::Available, 10_000), (Account::Reserved, 0), (Account::Settled, 0)]);

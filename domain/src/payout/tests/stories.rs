@@ -41,6 +41,24 @@ fn last_body(bench: &Bench) -> serde_json::Value {
     serde_json::from_str(&bench.events.last().expect("an event").body).expect("is JSON")
 }
 
+/// What its account does not allow has ended with its opening; only a provider that knows it all the same brings it up again.
+#[test]
+fn a_payout_that_its_account_refuses_is_never_sent() {
+    let bench = tell(
+        "refused",
+        2,
+        "fact      outcome   state      event            money      next
+         Initiate  declined  rejected   -                available  -
+         Cancel    declined  rejected   -                available  -
+         Approve   declined  rejected   -                available  -
+         Decline   declined  rejected   -                available  -
+         Check     declined  rejected   -                available  -
+         +48h
+         Settled   refused   in_review  review-required  reserved   nothing",
+    );
+    assert_eq!(bench.events.iter().map(|event| event.kind.name()).collect::<Vec<_>>(), ["payout.requested", "payout.failed", "payout.review-required"]);
+}
+
 /// Some providers never say that money arrived. After the last that they say, nobody is asked to find out more, and looks become rare.
 #[test]
 fn the_last_word_of_a_provider_leads_to_no_review() {
