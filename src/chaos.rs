@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use workers::store::private_server::Fsync;
 
 pub use self::audit::{Findings, audit};
-pub use self::load::Sent;
+pub use self::load::{Load, Sent};
 use self::storm::{Counts, Storm};
 use crate::child::Program;
 use crate::local::{Local, Plan};
@@ -206,17 +206,17 @@ async fn storm_and_audit(options: &Options, folder: &Path) -> anyhow::Result<Rep
     let program = Program::worker(std::env::current_exe().context("the path of this program")?, &local.config_file, folder);
     let server = local.server.take().context("a private server")?;
     let storm = Storm::rise(&program, server, options.seed);
-    let sent = load::send(&local, options.payouts, options.seed, spread(options.payouts)).await?;
+    let load = load::send(&local, options.payouts, options.seed, spread(options.payouts)).await?;
     let calm = storm.calm_down().await?;
 
-    let findings = until_done(&local, &sent).await?;
+    let findings = until_done(&local, &load).await?;
     let counts = calm.end().await?;
     let findings = findings.with_logs(&program, &storm::WORKERS)?;
     let (provider_faults, subscriber_faults) = (findings.provider_faults(), local.subscriber.failed());
     let report = Report {
         seed: options.seed,
         payouts: options.payouts,
-        accepted: sent.iter().filter(|sent| sent.accepted).count(),
+        accepted: load.sent.iter().filter(|sent| sent.accepted).count(),
         seconds: began.elapsed().as_secs_f64(),
         recognises_repeats,
         faults: provider_faults + subscriber_faults,
@@ -265,10 +265,10 @@ fn unforgiving(settings: &mut Settings) {
 }
 
 /// Waits until the witnesses have nothing to say and nothing is left to do; after a time takes what they say as it is.
-async fn until_done(local: &Local, sent: &[Sent]) -> anyhow::Result<Findings> {
+async fn until_done(local: &Local, load: &Load) -> anyhow::Result<Findings> {
     let began = Instant::now();
     loop {
-        let heard = audit(local, sent).await;
+        let heard = audit(local, load).await;
         let done = heard.as_ref().is_ok_and(|findings| findings.is_clean() && findings.left == 0) && local.sandboxes.are_done();
         if done || began.elapsed() > PATIENCE {
             // The store may have been restarted a moment ago, but now it has to answer.

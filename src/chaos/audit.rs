@@ -6,15 +6,17 @@ use anyhow::Context as _;
 use domain::delivery::Status;
 use domain::fact::Provider;
 use domain::id::{Mode, PayoutId};
+use domain::ledger::Account;
 use domain::payout::What;
 use domain::payout::state::StateName;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use providers::sandbox::all::Moved;
 use providers::sandbox::mood::Mood;
 use serde::Serialize;
+use workers::store::accounts::Standing;
 use workers::store::payouts::Timeline;
 
-use super::load::Sent;
+use super::load::{Load, Sent};
 use crate::child::Program;
 use crate::local::Local;
 
@@ -44,6 +46,8 @@ pub struct Findings {
     pub overdue: u64,
     /// The ledger of the store does not balance.
     pub imbalance: u64,
+    /// Accounts whose ledger is not what their payouts and top-ups make it.
+    pub accounts_unlike_payouts: u64,
     /// Webhooks that did not verify.
     pub webhooks_refused: u64,
     /// Shards whose dispatch is frozen, although no acknowledged write was lost.
@@ -84,7 +88,7 @@ pub struct AtProvider {
 impl Findings {
     /// What must be 0, by its name.
     #[must_use]
-    pub fn figures(&self) -> [(&'static str, u64); 13] {
+    pub fn figures(&self) -> [(&'static str, u64); 14] {
         [
             ("double movements", self.double_movements),
             ("payouts lost", self.lost),
@@ -95,6 +99,7 @@ impl Findings {
             ("sequences with gaps", self.sequence_gaps),
             ("work overdue", self.overdue),
             ("ledger imbalance", self.imbalance),
+            ("accounts unlike their payouts", self.accounts_unlike_payouts),
             ("webhooks refused", self.webhooks_refused),
             ("shards frozen", self.frozen),
             ("work put back by sweeps", self.repaired),
@@ -137,8 +142,9 @@ impl Findings {
 ///
 /// # Errors
 /// The store does not answer.
-pub async fn audit(local: &Local, sent: &[Sent]) -> anyhow::Result<Findings> {
+pub async fn audit(local: &Local, load: &Load) -> anyhow::Result<Findings> {
     let store = &local.store;
+    let sent = &load.sent;
     let timelines = stream::iter(sent).map(|sent| store.timeline(sent.id)).buffered(AT_ONCE).try_collect::<Vec<_>>().await?;
     let sandboxes = &local.sandboxes;
     let mut found =
@@ -191,11 +197,36 @@ pub async fn audit(local: &Local, sent: &[Sent]) -> anyhow::Result<Findings> {
         found.frozen += u64::from(vitals.frozen);
         found.imbalance += store.audit(shard).await?.imbalance.unsigned_abs();
     }
+    found.accounts(&store.accounts(&local.config.ingress.default_party, Mode::Test).await?, load, timelines.iter().flatten());
     found.left = found.left.saturating_sub(found.at_last_word);
     Ok(found)
 }
 
 impl Findings {
+    /// Compares each account that money came into with that and with the payouts that take from it.
+    fn accounts<'a>(&mut self, accounts: &[Standing], load: &Load, timelines: impl Iterator<Item = &'a Timeline>) {
+        let mut expected: BTreeMap<String, BTreeMap<Account, i64>> = BTreeMap::new();
+        for (currency, minor) in &load.topped_up {
+            expected.insert(currency.clone(), BTreeMap::from([(Account::TopUps, -minor), (Account::Available, *minor)]));
+        }
+        for Timeline { payout, .. } in timelines {
+            let Some(account) = expected.get_mut(payout.money.currency().code()) else { continue };
+            *account.entry(Account::Available).or_default() -= payout.money.minor();
+            *account.entry(payout.state.holds_funds_in()).or_default() += payout.money.minor();
+        }
+        for (currency, expected) in expected {
+            let standing = accounts.iter().find(|standing| standing.account.currency.code() == currency);
+            let found = |account| standing.map_or(0, |standing| standing.balances.of(account));
+            for account in Account::ALL {
+                let expected = expected.get(&account).copied().unwrap_or(0);
+                if found(account) != expected {
+                    self.accounts_unlike_payouts += 1;
+                    self.named.push(format!("{currency}, {}: {} and not {expected}", account.name(), found(account)));
+                }
+            }
+        }
+    }
+
     fn state(&mut self, local: &Local, sent: &Sent, timeline: &Timeline, moved: Moved) {
         let payout = &timeline.payout;
         let state = payout.state.name();

@@ -32,6 +32,11 @@ impl Dice {
         Duration::from_millis(self.within(range))
     }
 
+    /// A time within that one, in whole milliseconds.
+    pub(super) fn within_time(&mut self, time: Duration) -> Duration {
+        self.millis(0..u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
     pub(super) fn percent(&mut self, chance: u64) -> bool {
         self.within(0..100) < chance
     }

@@ -1,5 +1,6 @@
-//! The platform's part: sends payouts, repeats what got no answer, sends some of them again, and takes some back.
+//! The platform's part: sends payouts, repeats what got no answer, sends some of them again, takes some back, and puts in the money for them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -15,6 +16,8 @@ use super::dice::Dice;
 use crate::caller::{Answer, Caller};
 use crate::local::{Local, order};
 
+/// In how many parts the money for the payouts comes in, besides the first half.
+const TOP_UPS: i64 = 8;
 /// How long one request is repeated.
 const STUBBORN: Duration = Duration::from_secs(60);
 
@@ -43,6 +46,13 @@ struct Course {
     taken_back: Option<Duration>,
 }
 
+/// What was asked for, and the money that came in, by currency.
+#[derive(Debug, Default)]
+pub struct Load {
+    pub sent: Vec<Sent>,
+    pub topped_up: BTreeMap<String, i64>,
+}
+
 impl Sent {
     /// The name of its first attempt at the provider.
     #[must_use]
@@ -52,11 +62,37 @@ impl Sent {
 }
 
 /// Sends payouts, spread over a time, and returns when each has its answer.
-pub(super) async fn send(local: &Local, payouts: u32, seed: u64, over: Duration) -> anyhow::Result<Vec<Sent>> {
+///
+/// Their accounts pay with their own money: half of what is needed is there at the beginning, and the rest comes in meanwhile, so that some payouts are
+/// asked for in vain.
+pub(super) async fn send(local: &Local, payouts: u32, seed: u64, over: Duration) -> anyhow::Result<Load> {
     let mut dice = Dice::new(seed, "load");
+    let courses: Vec<Course> = (0..payouts).map(|_| Course::draw(&mut dice, over)).collect();
+    let mut topped_up: BTreeMap<String, i64> = BTreeMap::new();
+    for Course { body, .. } in &courses {
+        *topped_up.entry(body["currency"].as_str().unwrap_or_default().to_owned()).or_default() += body["amount_in_minor"].as_i64().unwrap_or(0);
+    }
+    let mut coming_in = JoinSet::new();
+    for (currency, total) in &mut topped_up {
+        local.unsigned.expect(Method::PATCH, &format!("/v1/balances/{currency}"), Some(&json!({ "funding": "balance" }))).await?;
+        let (first, part) = (*total / 2 + 1, *total / 2 / TOP_UPS + 1);
+        *total = first + part * TOP_UPS;
+        let parts: Vec<_> = (0..TOP_UPS).map(|_| (part, dice.within_time(over))).collect();
+        for (minor, begins) in std::iter::once((first, Duration::ZERO)).chain(parts) {
+            let body = json!({ "transaction_id": Uuid::from_u128(u128::from(dice.next())), "currency": currency, "amount_in_minor": minor });
+            let caller = local.caller.clone();
+            let coming = async move {
+                tokio::time::sleep(begins).await;
+                match stubbornly(&caller, "/v1/top-ups", Some(&body)).await {
+                    Some(answer) if answer.status == StatusCode::CREATED => Ok(()),
+                    answer => bail!("a top-up was answered {answer:?}"),
+                }
+            };
+            if begins.is_zero() { coming.await? } else { _ = coming_in.spawn(coming) }
+        }
+    }
     let mut running = JoinSet::new();
-    for _ in 0..payouts {
-        let course = Course::draw(&mut dice, over);
+    for course in courses {
         let id = PayoutId::derive(&local.config.ingress.default_party, Mode::Test, &course.transaction.to_string(), local.store.shards());
         running.spawn(course.run(local.caller.clone(), id));
     }
@@ -65,13 +101,16 @@ pub(super) async fn send(local: &Local, payouts: u32, seed: u64, over: Duration)
         sent.push(ended??);
     }
     sent.sort_by_key(|sent| sent.transaction);
-    Ok(sent)
+    while let Some(ended) = coming_in.join_next().await {
+        ended??;
+    }
+    Ok(Load { sent, topped_up })
 }
 
 impl Course {
     fn draw(dice: &mut Dice, over: Duration) -> Self {
         let transaction = uuid::Builder::from_random_bytes((u128::from(dice.next()) << 64 | u128::from(dice.next())).to_be_bytes()).into_uuid();
-        let mut begins = dice.millis(0..u64::try_from(over.as_millis()).unwrap_or(u64::MAX));
+        let mut begins = dice.within_time(over);
         if dice.percent(30) {
             // Together with others.
             begins = Duration::from_secs(begins.as_secs());

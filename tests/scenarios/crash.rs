@@ -20,7 +20,7 @@ use domain::payout::state::StateName;
 use domain::payout::{Order, Payout, What};
 use futures_util::{StreamExt as _, stream};
 use http::{Method, StatusCode};
-use payrelay::chaos::{self, Sent};
+use payrelay::chaos::{self, Load, Sent};
 use payrelay::child::{Child, Program, Signal};
 use payrelay::local::{Local, Plan};
 use payrelay::run::Role;
@@ -171,8 +171,9 @@ impl Site {
     /// Waits until all work is done and the witnesses agree, and then that money left once for each of these payouts.
     async fn is_well(&self, paid: &[Sent]) {
         let began = Instant::now();
+        let load = Load { sent: paid.to_vec(), ..Load::default() };
         loop {
-            let found = chaos::audit(&self.local, paid).await;
+            let found = chaos::audit(&self.local, &load).await;
             let done = found.as_ref().is_ok_and(|found| found.is_clean() && found.left == 0);
             let settled = found.as_ref().is_ok_and(|found| found.by_state.get("settled") == Some(&(paid.len() as u64)));
             if done && settled {

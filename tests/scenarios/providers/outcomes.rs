@@ -4,7 +4,7 @@
 use domain::fact::Provider;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
-use payrelay::chaos::{self, Sent};
+use payrelay::chaos::{self, Load, Sent};
 use payrelay::local::order;
 use providers::sandbox::mood::Mood;
 use uuid::Uuid;
@@ -34,10 +34,10 @@ async fn ends_as<const N: usize>(keys: &str, providers: [Provider; N], table: &[
         }
     };
     let asked = join_all(asked.map(ask)).await;
-    let sent: Vec<Sent> = asked.iter().map(|(.., sent)| sent.clone()).collect();
+    let load = Load { sent: asked.iter().map(|(.., sent)| sent.clone()).collect(), ..Load::default() };
     let began = std::time::Instant::now();
     let found = loop {
-        let found = chaos::audit(&house.local, &sent).await;
+        let found = chaos::audit(&house.local, &load).await;
         match found {
             Ok(found) if found.is_clean() && found.left == 0 && house.local.sandboxes.are_done() => break found,
             _ => {}

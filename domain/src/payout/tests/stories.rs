@@ -56,7 +56,10 @@ fn a_payout_that_its_account_refuses_is_never_sent() {
          +48h
          Settled   refused   in_review  review-required  reserved   nothing",
     );
-    assert_eq!(bench.events.iter().map(|event| event.kind.name()).collect::<Vec<_>>(), ["payout.requested", "payout.failed", "payout.review-required"]);
+    assert_eq!(
+        bench.events.iter().map(|event| event.kind.name()).collect::<Vec<_>>(),
+        ["payout.requested", "payout.failed", "payout.review-required"]
+    );
 }
 
 /// Some providers never say that money arrived. After the last that they say, nobody is asked to find out more, and looks become rare.
