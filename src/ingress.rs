@@ -70,6 +70,12 @@ pub struct Settings {
     /// Which providers payouts go to that ask for none, and in which order. Without a rule that fits: the first provider that is configured and can take them.
     #[serde(default)]
     pub routes: Vec<routing::Rule>,
+    /// Which payouts a second person must approve: those that one of these rules fits.
+    #[serde(default)]
+    pub approvals: Vec<routing::Rule>,
+    /// How long an approval is waited for, in hours. Then the payout is canceled.
+    #[serde(default = "defaults::approval_hours")]
+    pub approval_hours: u16,
     /// The secret that API keys and requests are hashed with, at least 16 bytes. With another one, all keys have to be made again and no repeat of an
     /// earlier request is recognised as one (it is refused, not paid).
     pub key_pepper: SecretString,
@@ -125,6 +131,9 @@ mod defaults {
     }
     pub(super) fn default_party() -> PartyId {
         PartyId::parse("default").expect("the name of the default party is one")
+    }
+    pub(super) const fn approval_hours() -> u16 {
+        72
     }
     pub(super) const fn key_cache_ms() -> u64 {
         5_000

@@ -18,6 +18,9 @@ pub enum Scope {
     PayoutsRead,
     #[serde(rename = "payouts.write")]
     PayoutsWrite,
+    /// Approve payouts that somebody else has asked for.
+    #[serde(rename = "payouts.approve")]
+    PayoutsApprove,
     #[serde(rename = "webhooks.read")]
     WebhooksRead,
     #[serde(rename = "webhooks.write")]
@@ -84,14 +87,23 @@ pub enum CredentialError {
 // === impl Scope ===
 
 impl Scope {
-    pub const ALL: [Self; 7] =
-        [Self::PayoutsRead, Self::PayoutsWrite, Self::WebhooksRead, Self::WebhooksWrite, Self::BalancesRead, Self::BalancesWrite, Self::Operator];
+    pub const ALL: [Self; 8] = [
+        Self::PayoutsRead,
+        Self::PayoutsWrite,
+        Self::PayoutsApprove,
+        Self::WebhooksRead,
+        Self::WebhooksWrite,
+        Self::BalancesRead,
+        Self::BalancesWrite,
+        Self::Operator,
+    ];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::PayoutsRead => "payouts.read",
             Self::PayoutsWrite => "payouts.write",
+            Self::PayoutsApprove => "payouts.approve",
             Self::WebhooksRead => "webhooks.read",
             Self::WebhooksWrite => "webhooks.write",
             Self::BalancesRead => "balances.read",
@@ -125,7 +137,7 @@ impl ApiKey {
         }
         if self.must_sign
             && self.signing_keys.is_empty()
-            && [Scope::PayoutsWrite, Scope::BalancesWrite].iter().any(|scope| self.scopes.contains(scope))
+            && [Scope::PayoutsWrite, Scope::PayoutsApprove, Scope::BalancesWrite].iter().any(|scope| self.scopes.contains(scope))
         {
             return Err(CredentialError::NoSigningKey);
         }

@@ -72,6 +72,9 @@ pub struct Payout {
     /// The provider was asked to and would not, in this state: it is not asked again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel_refused: bool,
+    /// The owner of the credential that approved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
     /// Ended by us before any provider was asked, or when all of them had said no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Withdrawal>,
@@ -129,7 +132,8 @@ pub struct Order {
     pub scheduled_for: Option<Timestamp>,
     pub route: Vec<Provider>,
     pub maker: String,
-    pub needs_approval: bool,
+    /// Until when a second person must have approved it, if one must.
+    pub approve_by: Option<Timestamp>,
     pub trace: Option<String>,
 }
 
@@ -236,6 +240,8 @@ pub enum Declined {
     TooLate,
     #[error("the payout is not waiting for approval")]
     NotAwaitingApproval,
+    #[error("the time for an approval is over")]
+    ApprovalExpired,
     #[error("the person who asked for the payout cannot approve it")]
     MakerIsChecker,
     #[error("the payout is not due for dispatch")]
@@ -311,9 +317,9 @@ impl Payout {
     /// Opens a payout: funds reserved, first event told, dispatch due at once or on its day. Decided on version 0, which is "no record".
     #[must_use]
     pub fn open(order: Order, now: Timestamp) -> Step {
-        let needs_approval = order.needs_approval;
+        let approve_by = order.approve_by;
         let payout = Self::requested(order, now);
-        let waits = if needs_approval { State::AwaitingApproval } else { payout.dispatchable(now) };
+        let waits = approve_by.map_or_else(|| payout.dispatchable(now), |until| State::AwaitingApproval { until });
         let entries = vec![Entry { from: Account::Available, to: Account::Reserved, minor: payout.money.minor() }];
         payout.opened(waits, entries, now)
     }
@@ -348,6 +354,7 @@ impl Payout {
             attempts: Vec::new(),
             cancel_asked: None,
             cancel_refused: false,
+            approved_by: None,
             withdrawn: None,
             contradictions: BTreeSet::new(),
             resolution: None,
@@ -453,8 +460,12 @@ impl Payout {
         let name = self.state.name();
         match what {
             What::Approve { .. } if name != StateName::AwaitingApproval => Err(Declined::NotAwaitingApproval),
+            What::Approve { .. } if matches!(self.state, State::AwaitingApproval { until } if until <= now) => Err(Declined::ApprovalExpired),
             What::Approve { by } if *by == self.maker => Err(Declined::MakerIsChecker),
-            What::Approve { .. } => Ok(Some(Command::Enter(self.dispatchable(now)))),
+            What::Approve { by } => {
+                self.approved_by = Some(by.clone());
+                Ok(Some(Command::Enter(self.dispatchable(now))))
+            }
             What::Cancel { reason } => {
                 self.withdraw(Withdrawal::Canceled { reason: reason.clone() })?;
                 Ok(Some(Command::Enter(State::Canceled { reason: reason.clone() })))
@@ -584,7 +595,7 @@ impl Payout {
         match self.state {
             State::Requested => true,
             State::Scheduled { until } => until <= now,
-            State::AwaitingApproval
+            State::AwaitingApproval { .. }
             | State::Initiated
             | State::Inconclusive
             | State::Authorised
@@ -688,7 +699,7 @@ impl Payout {
                 }
             }
             State::Requested
-            | State::AwaitingApproval
+            | State::AwaitingApproval { .. }
             | State::Scheduled { .. }
             | State::Settled
             | State::Returned { .. }
@@ -782,7 +793,8 @@ impl Payout {
     fn work_on_entry(&self, plan: Option<&Plan>, now: Timestamp) -> Next {
         match &self.state {
             State::Requested => Next::Execute(now),
-            State::Scheduled { until } => Next::Execute(*until),
+            // When the time for an approval is over, it is canceled.
+            State::AwaitingApproval { until } | State::Scheduled { until } => Next::Execute(*until),
             State::Initiated => Next::Keep,
             // Past the bound too there is a last look, which leads to a person: silence never ends the work.
             State::Inconclusive | State::Authorised | State::Submitted => {
@@ -790,8 +802,7 @@ impl Payout {
                 let next = |plan: &Plan| self.next_poll(plan, now).or_else(|| self.has_last_word(plan).then(|| rarely(plan)));
                 Next::Poll(plan.and_then(next).unwrap_or(now))
             }
-            State::AwaitingApproval
-            | State::Settled
+            State::Settled
             | State::Returned { .. }
             | State::Failed { .. }
             | State::Rejected { .. }

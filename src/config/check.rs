@@ -179,8 +179,12 @@ impl Config {
 
     fn check_routes(&self, found: &mut Findings) {
         for (index, rule) in self.ingress.routes.iter().enumerate() {
-            found.0.extend(rule.problems().into_iter().map(|(key, why)| Problem::new(format!("ingress.routes[{index}].{key}"), why)));
+            found.0.extend(rule.problems_of_route().into_iter().map(|(key, why)| Problem::new(format!("ingress.routes[{index}].{key}"), why)));
         }
+        for (index, rule) in self.ingress.approvals.iter().enumerate() {
+            found.0.extend(rule.problems_of_approval().into_iter().map(|(key, why)| Problem::new(format!("ingress.approvals[{index}].{key}"), why)));
+        }
+        found.between("ingress.approval_hours", self.ingress.approval_hours.into(), 1, 24 * 30);
     }
 
     fn check_providers(&self, found: &mut Findings) {

@@ -58,6 +58,28 @@ pub(super) async fn cancel(State(ingress): State<Arc<Ingress>>, Path(key): Path<
     }
 }
 
+/// `POST /v1/payouts/{transaction_id}/approve`, with an optional body `{"party_id"}`: a second person agrees. It lets money go, so keys that must sign
+/// sign the whole request. Who has approved it already is answered as if it were now.
+pub(super) async fn approve(State(ingress): State<Arc<Ingress>>, Path(key): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (caller, parts, body) = ingress.receive(request, Scope::PayoutsApprove, Duty::Request).await?;
+    let mut errors = Errors::default();
+    let mut fields = optional_body(&parts, &body, &mut errors)?;
+    let party = order::party_id(&mut fields, &mut errors);
+    fields.finish(&mut errors);
+    errors.check()?;
+    let payout = ingress.find(&caller, party, &key).await?;
+    let by = &caller.key().owner;
+    match ingress.recorder.record(payout, &Fact::new(Source::Operator, What::Approve { by: by.clone() })).await? {
+        Recorded::Done(payout) => ingress.shown(StatusCode::OK, &payout).await,
+        Recorded::Declined(_, payout) if payout.approved_by.as_ref() == Some(by) => ingress.shown(StatusCode::OK, &payout).await,
+        Recorded::Declined(declined @ Declined::MakerIsChecker, _) => {
+            Err(Problem::new(Kind::SecondPerson, format!("Nothing was changed: {declined}.")))
+        }
+        Recorded::Declined(declined, payout) => Err(not_now(declined, &payout)),
+        Recorded::Missing => Err(Problem::not_found("payout")),
+    }
+}
+
 /// `POST /v1/payouts/{transaction_id}/check`, with an optional body `{"party_id"}`: brings the next look at the provider forward to now.
 /// Asked again within a few seconds, it is answered the same and nothing more is done.
 pub(super) async fn check(State(ingress): State<Arc<Ingress>>, Path(key): Path<String>, request: Request) -> Result<Response, Problem> {

@@ -2,7 +2,7 @@
 
 use domain::id::{Mode, PartyId, PayoutId};
 use domain::payout::Order;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use workers::open::Wanted;
 
 use super::Ingress;
@@ -31,6 +31,7 @@ impl Ingress {
         let route = asked.route(providers, &self.settings.routes, party, mode, id);
         let objection = asked.check_now(providers, &route, mode, id, now).err();
         let fingerprint = asked.fingerprint(&self.pepper);
+        let needs_approval = self.settings.approvals.iter().any(|rule| rule.fits(party, asked.money, &asked.beneficiary.destination));
         let order = Order {
             id,
             party: party.clone(),
@@ -43,7 +44,8 @@ impl Ingress {
             scheduled_for: asked.scheduled_for,
             route,
             maker: maker.to_owned(),
-            needs_approval: false,
+            approve_by: needs_approval
+                .then(|| now.saturating_add(SignedDuration::from_hours(self.settings.approval_hours.into())).unwrap_or(Timestamp::MAX)),
             trace: trace.map(str::to_owned),
         };
         Wanted { order, beneficiary: asked.beneficiary, fingerprint, objection }

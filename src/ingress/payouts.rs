@@ -42,6 +42,7 @@ pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new()
         .route("/v1/payouts", post(create).get(list))
         .route("/v1/payouts/{transaction_id}", get(one))
+        .route("/v1/payouts/{transaction_id}/approve", post(commands::approve))
         .route("/v1/payouts/{transaction_id}/cancel", post(commands::cancel))
         .route("/v1/payouts/{transaction_id}/check", post(commands::check))
         .route("/v1/payouts/{transaction_id}/resolve", post(commands::resolve))

@@ -31,6 +31,7 @@ pub enum Kind {
     SignatureMissing,
     SignatureInvalid,
     MissingScope,
+    SecondPerson,
     OtherParty,
     KeyConflict,
     BatchConflict,
@@ -56,7 +57,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -74,6 +75,7 @@ impl Kind {
         Self::SignatureMissing,
         Self::SignatureInvalid,
         Self::MissingScope,
+        Self::SecondPerson,
         Self::OtherParty,
         Self::KeyConflict,
         Self::BatchConflict,
@@ -118,6 +120,7 @@ impl Kind {
             Self::SignatureMissing => ("signature-missing", StatusCode::UNAUTHORIZED, "The request must be signed"),
             Self::SignatureInvalid => ("signature-invalid", StatusCode::UNAUTHORIZED, "The signature is not accepted"),
             Self::MissingScope => ("missing-scope", StatusCode::FORBIDDEN, "The API key may not do this"),
+            Self::SecondPerson => ("second-person", StatusCode::FORBIDDEN, "Somebody else must do this"),
             Self::OtherParty => ("other-party", StatusCode::FORBIDDEN, "The API key is bound to another party"),
             Self::KeyConflict => ("key-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The transaction_id was used for another request"),
             Self::BatchConflict => ("batch-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The batch_id was used for another batch"),
@@ -164,6 +167,7 @@ impl Kind {
             | Self::SignatureMissing
             | Self::SignatureInvalid
             | Self::MissingScope
+            | Self::SecondPerson
             | Self::OtherParty
             | Self::KeyConflict
             | Self::BatchConflict

@@ -1,4 +1,4 @@
-//! Which providers a payout may go to, and in which order: rules of the platform.
+//! Rules of the platform: which providers a payout may go to, and in which order, and which payouts a second person must approve.
 //!
 //! The route is decided once, when the payout is accepted, and kept with it. The second provider of a route gets the payout only after the first one has
 //! refused it, or nothing was sent to it; never while an outcome is unknown.
@@ -11,7 +11,7 @@ use domain::id::PartyId;
 use domain::money::{Currency, Money};
 use serde::Deserialize;
 
-/// Providers for the payouts that fit. What is left out fits all. The first rule that fits counts.
+/// What is to be with the payouts that fit. What is left out fits all.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -32,22 +32,40 @@ pub struct Rule {
     /// In the currency's minor unit, exclusive.
     #[serde(default)]
     pub amount_below: Option<i64>,
-    /// In the order in which they are tried. Those that are not configured, or cannot take the payout, are passed over.
+    /// Of a route, in the order in which they are tried. Those that are not configured, or cannot take the payout, are passed over.
+    #[serde(default)]
     pub providers: Vec<Provider>,
 }
 
 impl Rule {
+    /// What is wrong with it as a route.
+    pub(crate) fn problems_of_route(&self) -> Vec<(&'static str, String)> {
+        let mut found = self.problems();
+        let once = self.providers.iter().collect::<BTreeSet<_>>().len() == self.providers.len();
+        // A second time it would be tried again under another key.
+        if !once || self.providers.is_empty() {
+            found.push(("providers", "must name at least one provider, and none twice".to_owned()));
+        }
+        found
+    }
+
+    /// What is wrong with it as a rule of approval.
+    pub(crate) fn problems_of_approval(&self) -> Vec<(&'static str, String)> {
+        let mut found = self.problems();
+        if !self.providers.is_empty() {
+            found.push(("providers", "belong to `ingress.routes`: whoever is to pay, a person approves before".to_owned()));
+        }
+        found
+    }
+
     /// What no payout can ever fit, or what would mean something else than it says: the key, and why.
-    pub(crate) fn problems(&self) -> Vec<(&'static str, String)> {
+    fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut unless = |fine: bool, key, why: &str| {
             if !fine {
                 found.push((key, why.to_owned()));
             }
         };
-        let once = self.providers.iter().collect::<BTreeSet<_>>().len() == self.providers.len();
-        // A second time it would be tried again under another key.
-        unless(once && !self.providers.is_empty(), "providers", "must name at least one provider, and none twice");
         unless(
             self.currencies.iter().all(|code| Currency::parse(code).is_ok()),
             "currencies",
@@ -79,7 +97,7 @@ impl Rule {
         found
     }
 
-    fn fits(&self, party: &PartyId, money: Money, destination: &Destination) -> bool {
+    pub(super) fn fits(&self, party: &PartyId, money: Money, destination: &Destination) -> bool {
         let any = |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|one| one == found);
         let country = match destination {
             Destination::Iban(iban) => iban.country(),
@@ -94,7 +112,7 @@ impl Rule {
     }
 }
 
-/// The providers of the first rule that fits; `None` if none does.
+/// The providers of the first route that fits; `None` if none does.
 #[must_use]
 pub fn ruled<'a>(rules: &'a [Rule], party: &PartyId, money: Money, destination: &Destination) -> Option<&'a [Provider]> {
     rules.iter().find(|rule| rule.fits(party, money, destination)).map(|rule| rule.providers.as_slice())
@@ -135,7 +153,7 @@ mod tests {
             let mut rule = serde_json::json!({ "providers": ["truelayer"] });
             rule.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
             let rule: Rule = serde_json::from_value(rule).unwrap();
-            rule.problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+            rule.problems_of_route().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
         };
         let fine = serde_json::json!({ "currencies": ["EUR"], "countries": ["DE", "NL"], "destinations": ["iban"], "amount_from": 100, "amount_below": 1000 });
         assert!(keys(fine).is_empty());

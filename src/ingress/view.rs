@@ -31,6 +31,9 @@ pub struct PayoutView<'a> {
     /// `requested_at` and so on: one for each state that was reached.
     #[serde(flatten)]
     timestamps: BTreeMap<&'static str, Moment>,
+    /// Until when it can be approved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approve_by: Option<Moment>,
     /// Where the first dispatch did not get through: when the next one is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Moment>,
@@ -97,6 +100,7 @@ impl<'a> PayoutView<'a> {
             reason: payout.state.reason(),
             review_cause: if let State::InReview { cause } = &payout.state { Some(word(cause)) } else { None },
             timestamps,
+            approve_by: if let State::AwaitingApproval { until } = &payout.state { Some(Moment(*until)) } else { None },
             next_attempt_at: if let (State::Scheduled { until }, Some(_)) = (&payout.state, attempt) { Some(Moment(*until)) } else { None },
             beneficiary_name: beneficiary.name.as_str(),
             destination: match &beneficiary.destination {

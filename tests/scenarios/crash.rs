@@ -136,7 +136,7 @@ impl Site {
                 route: vec![Provider::Truelayer],
                 maker: "backlog".to_owned(),
                 batch_id: None,
-                needs_approval: false,
+                approve_by: None,
                 trace: None,
             };
             store.open_payout(&Payout::open(order, now), &beneficiary, "fingerprint").await.unwrap();

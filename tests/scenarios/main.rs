@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a scenario ends at its first surprise, helpers included")]
 
+mod approvals;
 mod balances;
 mod batches;
 mod crash;

@@ -23,7 +23,7 @@ use workers::metrics::Metrics;
 use workers::queue::Turn;
 use workers::record::{Recorder, Rules};
 use workers::store::batches::ExpandLane;
-use workers::store::lanes::{Lane, SettleLane};
+use workers::store::lanes::{ExecuteLane, Lane, SettleLane};
 use workers::store::vault::Vault;
 use workers::store::{self, Store, StoreError};
 use workers::{batch, queue, settle};
@@ -212,6 +212,14 @@ impl Installation {
         for shard in self.store.shards().all() {
             let lane = SettleLane(Lane { store: self.store.clone(), shard, lease: Duration::from_secs(30) });
             queue::turn(&lane, &self.by_hand("settle"), &self.worker(), settle::settle).await.expect("a turn");
+        }
+    }
+
+    /// Does what is due for dispatch.
+    pub(crate) async fn execute(&self) {
+        for shard in self.store.shards().all() {
+            let lane = ExecuteLane(Lane { store: self.store.clone(), shard, lease: Duration::from_secs(30) });
+            queue::turn(&lane, &self.by_hand("execute"), &self.worker(), execute::execute).await.expect("a turn");
         }
     }
 

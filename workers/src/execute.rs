@@ -94,8 +94,15 @@ impl Payouts {
         match payout.state.name() {
             StateName::Requested | StateName::Scheduled => self.dispatch(payout, &work.beneficiary, work.aside_until, lease).await,
             StateName::Initiated => self.presume_sent(&payout).await,
-            StateName::AwaitingApproval
-            | StateName::Inconclusive
+            StateName::AwaitingApproval => {
+                // Nobody may say that it was not paid while it may have been, in a time that the store has forgotten.
+                let suspect = self.recorder.store.is_suspect(&payout).await?;
+                let reason = |code| Reason::new(code);
+                let what =
+                    if suspect { What::Stuck { why: reason("may_be_forgotten") } } else { What::Cancel { reason: reason("approval_expired") } };
+                self.record(&payout, Fact::new(Source::Clock, what)).await
+            }
+            StateName::Inconclusive
             | StateName::Authorised
             | StateName::Submitted
             | StateName::Settled

@@ -75,7 +75,7 @@ fn order_for(store: &Store, key: &str) -> Order {
         route: vec![Provider::Truelayer],
         maker: "ops".to_owned(),
         batch_id: None,
-        needs_approval: false,
+        approve_by: None,
         trace: None,
     }
 }

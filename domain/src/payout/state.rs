@@ -12,8 +12,8 @@ use crate::ledger::Account;
 pub enum State {
     /// Stored and validated; the money is reserved; dispatch is due.
     Requested,
-    /// A second person must approve.
-    AwaitingApproval,
+    /// A second person must approve it until then.
+    AwaitingApproval { until: Timestamp },
     /// Waits for its day, or for the next dispatch. Can be canceled.
     Scheduled { until: Timestamp },
     /// The intent to send is on disk; **the call may be under way**.
@@ -189,7 +189,7 @@ impl State {
     pub const fn name(&self) -> StateName {
         match self {
             Self::Requested => StateName::Requested,
-            Self::AwaitingApproval => StateName::AwaitingApproval,
+            Self::AwaitingApproval { .. } => StateName::AwaitingApproval,
             Self::Scheduled { .. } => StateName::Scheduled,
             Self::Initiated => StateName::Initiated,
             Self::Inconclusive => StateName::Inconclusive,
@@ -209,7 +209,7 @@ impl State {
     pub const fn holds_funds_in(&self) -> Account {
         match self {
             Self::Requested
-            | Self::AwaitingApproval
+            | Self::AwaitingApproval { .. }
             | Self::Scheduled { .. }
             | Self::Initiated
             | Self::Inconclusive
@@ -227,7 +227,7 @@ impl State {
         match self {
             Self::Returned { reason } | Self::Failed { reason } | Self::Rejected { reason } | Self::Canceled { reason } => Some(reason),
             Self::Requested
-            | Self::AwaitingApproval
+            | Self::AwaitingApproval { .. }
             | Self::Scheduled { .. }
             | Self::Initiated
             | Self::Inconclusive

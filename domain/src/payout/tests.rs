@@ -80,7 +80,7 @@ impl Bench {
             route: vec![Provider::Truelayer; providers],
             maker: "maker".to_owned(),
             batch_id: None,
-            needs_approval: how == "approval",
+            approve_by: (how == "approval").then(|| now + duration("72h")),
             trace: None,
         };
         let step = if how == "refused" { Payout::open_refused(order, Reason::new("insufficient_funds"), now) } else { Payout::open(order, now) };
@@ -292,19 +292,15 @@ impl Bench {
         // I8: whatever has not ended and does not wait for a person has work, of the kind that leads on.
         let context = || format!("{:?} with {:?} after {:?}", step.payout.state, self.due, step.observation.fact);
         match step.payout.state.name() {
-            StateName::Requested | StateName::Scheduled | StateName::Initiated => {
+            StateName::Requested | StateName::AwaitingApproval | StateName::Scheduled | StateName::Initiated => {
                 assert!(matches!(self.due, Some(Next::Execute(_))), "{}", context());
             }
             StateName::Inconclusive | StateName::Authorised | StateName::Submitted => {
                 assert!(matches!(self.due, Some(Next::Poll(_))), "{}", context());
             }
-            StateName::AwaitingApproval
-            | StateName::Settled
-            | StateName::Returned
-            | StateName::Failed
-            | StateName::Rejected
-            | StateName::Canceled
-            | StateName::InReview => assert!(!matches!(self.due, Some(Next::Execute(_))), "{}", context()),
+            StateName::Settled | StateName::Returned | StateName::Failed | StateName::Rejected | StateName::Canceled | StateName::InReview => {
+                assert!(!matches!(self.due, Some(Next::Execute(_))), "{}", context())
+            }
         }
         self.payout = step.payout.clone();
     }

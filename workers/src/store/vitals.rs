@@ -112,7 +112,7 @@ impl Store {
                 None => found.states.push((state, 1, age)),
             }
             let lane = match state {
-                StateName::Requested | StateName::Scheduled | StateName::Initiated => "due:execute",
+                StateName::Requested | StateName::AwaitingApproval | StateName::Scheduled | StateName::Initiated => "due:execute",
                 StateName::Inconclusive | StateName::Authorised | StateName::Submitted => "due:poll",
                 _ => continue,
             };

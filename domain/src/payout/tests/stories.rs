@@ -599,6 +599,17 @@ fn the_maker_is_not_the_checker() {
     assert_eq!(bench.meets("Initiate"), Verdict::Declined(Declined::NotDispatchable));
     assert!(matches!(bench.meets("Approve"), Verdict::Moved(_)));
     assert_eq!(bench.meets("Approve"), Verdict::Declined(Declined::NotAwaitingApproval));
+    assert_eq!(bench.payout.approved_by.as_deref(), Some("checker"));
+}
+
+/// It is due when its time is over, and then nobody can approve it any more.
+#[test]
+fn an_approval_comes_in_time_or_not_at_all() {
+    let mut bench = Bench::open("approval", 1);
+    assert_eq!(bench.due, Some(Next::Execute(bench.now + duration("72h"))));
+    bench.lead("+72h");
+    assert_eq!(bench.meets("Approve"), Verdict::Declined(Declined::ApprovalExpired));
+    assert!(matches!(bench.meets("Cancel"), Verdict::Moved(_)));
 }
 
 /// The earliest statement gives the reason, whichever came first.
