@@ -716,7 +716,7 @@ async fn only_verified_notices_are_remembered() {
         for shard in installation.store.shards().all() {
             let lane = workers::store::lanes::Lane { store: installation.store.clone(), shard, lease: Duration::from_millis(1) };
             let batch = workers::queue::Source::lease(&workers::store::lanes::SettleLane(lane), 10).await.unwrap();
-            found.extend(batch.items.into_iter().filter_map(|(work, _)| work.body));
+            found.extend(batch.items.into_iter().filter_map(|(work, _)| work.body.ok()));
         }
         found
     };

@@ -16,10 +16,11 @@ use crate::execute::{Payouts, inquiry, later};
 use crate::queue::{Job, Lease};
 use crate::store::lanes::{SettleWork, Ticket};
 use crate::store::notices::Settled;
+use crate::store::vault::VaultError;
 use crate::store::{Store, StoreError};
 use crate::trace;
 
-/// A notice may be faster than our own write. After this time without its payout it is an orphan.
+/// A notice may be faster than our own write, or than the worker that can read it. After this time it is an orphan.
 const ORPHAN_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// What a notice says, as it is stored between the request that brought it and its settlement.
@@ -44,7 +45,9 @@ const VERSION: u8 = 2;
 enum Unread {
     /// Its form is older than any that is still read.
     Older,
-    /// It cannot be opened or understood here. A worker with another key or of a later version may.
+    /// It is sealed with a key that this worker does not have. Others have it: what sealed it was one of us.
+    Sealed,
+    /// It cannot be opened or understood here. A worker of a later version may.
     Here,
 }
 
@@ -64,12 +67,16 @@ impl StoredNotice {
         Self { v: VERSION, provider, mode, about, report }
     }
 
-    fn read(body: Option<&[u8]>) -> Result<Self, Unread> {
+    fn read(body: &Result<Vec<u8>, VaultError>) -> Result<Self, Unread> {
         #[derive(Deserialize)]
         struct Form {
             v: u8,
         }
-        let body = body.ok_or(Unread::Here)?;
+        let body = match body {
+            Ok(body) => body,
+            Err(VaultError::UnknownKey(_)) => return Err(Unread::Sealed),
+            Err(_) => return Err(Unread::Here),
+        };
         match serde_json::from_slice::<Form>(body) {
             Ok(Form { v }) if v < VERSION => Err(Unread::Older),
             Ok(Form { v: VERSION }) => serde_json::from_slice(body).map_err(|_| Unread::Here),
@@ -98,37 +105,39 @@ impl StoredNotice {
     }
 }
 
-/// As long again as it has waited already, from a second to an hour; after a day it is an orphan.
+/// As long again as it has waited already, from a second to an hour.
 fn put_off(work: &SettleWork, now: Timestamp) -> Settled {
     let age = now.duration_since(work.at);
-    if age >= ORPHAN_AFTER {
-        return Settled::Orphan;
-    }
     Settled::RetryAt(later(now, age.clamp(SignedDuration::from_secs(1), SignedDuration::from_hours(1))))
+}
+
+/// Put off for a day, and then this.
+fn put_off_before(end: Settled, work: &SettleWork, now: Timestamp) -> Settled {
+    if now.duration_since(work.at) >= ORPHAN_AFTER { end } else { put_off(work, now) }
 }
 
 /// Settles one notice.
 pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
     let (work, lease) = job.into_parts();
     let id = work.id;
-    let may_go_on = work.times_leased <= context.settings.leases_max;
-    let notice = match StoredNotice::read(work.body.as_deref()) {
-        Ok(notice) if may_go_on => notice,
-        Err(Unread::Here) if may_go_on => {
-            tracing::error!(notice.id = %id, "a notice cannot be read by this worker; another one may");
-            // Not given back: it comes again when the lease ends.
-            return lease.settled();
-        }
+    let notice = match StoredNotice::read(&work.body) {
+        Ok(notice) if work.times_leased <= context.settings.leases_max => notice,
         read => {
-            let why = match read {
-                Ok(_) => "leased_too_often",
-                Err(Unread::Older) => "older_form",
-                Err(Unread::Here) => "unreadable",
+            let now = context.recorder.store.clock().now();
+            let (why, outcome) = match read {
+                Ok(_) => ("leased_too_often", Settled::Aside),
+                Err(Unread::Older) => ("older_form", Settled::Aside),
+                Err(Unread::Here) => ("unreadable", put_off_before(Settled::Aside, &work, now)),
+                Err(Unread::Sealed) => ("unknown_vault_key", put_off(&work, now)),
             };
-            tracing::error!(notice.id = %id, why, "a notice is put aside as an orphan; only polls can find out what it told");
-            match context.recorder.store.settled(&work, lease.ticket(), Settled::Orphan).await {
+            if outcome == Settled::Aside {
+                tracing::error!(notice.id = %id, why, "a notice is put aside; only polls can find out what it told");
+            } else {
+                tracing::error!(notice.id = %id, why, "a notice cannot be read by this worker; another one may");
+            }
+            match context.recorder.store.settled(&work, lease.ticket(), outcome).await {
                 Ok(()) => lease.settled(),
-                Err(error) => tracing::warn!(notice.id = %id, %error, "a notice could not be put aside; its lease will lead back to it"),
+                Err(error) => tracing::warn!(notice.id = %id, %error, "a notice could not be put off; its lease will lead back to it"),
             }
             return;
         }
@@ -167,9 +176,9 @@ impl Payouts {
             }
             (Addressed::Found(payout, attempt), None) => match self.follow(*payout, attempt).await? {
                 Some(settled) => settled,
-                None => put_off(work, now),
+                None => put_off_before(Settled::Orphan, work, now),
             },
-            (Addressed::Unknown, _) => put_off(work, now),
+            (Addressed::Unknown, _) => put_off_before(Settled::Orphan, work, now),
             (Addressed::Foreign, _) => Settled::Orphan,
         };
         if outcome == Settled::Orphan {

@@ -756,3 +756,22 @@ async fn a_hint_that_comes_again_meanwhile_is_followed_again() {
     assert!(settle.lease(10).await.unwrap().items.is_empty());
     assert_eq!(store.remember(id, Worth::Hint, b"look").await.unwrap(), Remembered::New, "forgotten");
 }
+
+/// A notice is remembered for as long as its provider may repeat it; one that nobody could read stays for whoever can.
+#[tokio::test]
+async fn a_notice_that_was_put_aside_unread_stays() {
+    let Installation { store, server, .. } = &installation().await;
+    let settle = SettleLane(lane(store));
+    let mut connection = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    for (outcome, orphans, stays) in [(Settled::Done, 0, false), (Settled::Orphan, 1, false), (Settled::Aside, 2, true)] {
+        let id = NoticeId::derive("truelayer", &format!("{outcome:?}"), Shard::new(0));
+        store.remember(id, Worth::Evidence, b"a return").await.unwrap();
+        let (work, ticket) = settle.lease(10).await.unwrap().items.remove(0);
+        store.settled(&work, &ticket, outcome).await.unwrap();
+        let life: i64 = redis::cmd("PTTL").arg(format!("t:{{s00}}:nt:{id}")).query_async(&mut connection).await.unwrap();
+        assert_eq!((life == -1, life > 0), (stays, !stays), "{outcome:?}");
+        assert_eq!(store.vitals(Shard::new(0)).await.unwrap().orphans, orphans);
+        assert_eq!(store.remember(id, Worth::Evidence, b"a return").await.unwrap(), Remembered::Known);
+        assert!(settle.lease(10).await.unwrap().items.is_empty());
+    }
+}

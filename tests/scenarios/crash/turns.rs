@@ -1,6 +1,6 @@
 //! The same witnesses, with workers in this process that are cranked turn by turn: time is moved, not waited for.
 
-use domain::fact::{About, ProviderReference, Report, Status};
+use domain::fact::{About, ProviderReference, Reason, Report, Status};
 use domain::id::{NoticeId, ProviderKey};
 use payrelay::config::Config;
 use payrelay::run;
@@ -172,19 +172,17 @@ async fn what_may_have_been_forgotten_is_not_sent(profile: (&str, &str)) {
 }
 
 #[tokio::test]
-async fn a_notice_that_cannot_be_settled_ends_as_an_orphan() {
+async fn a_notice_that_cannot_be_read_waits_a_day_before_it_is_put_aside() {
     let site = Site::with(&CRANKED, silent).await;
     let lanes = site.cranked(&site.local.config).await;
     let store = &lanes.payouts.recorder.store;
     let id = NoticeId::derive("truelayer", "poison", store.shards().all().next().unwrap());
     assert_eq!(store.remember(id, Worth::Evidence, b"written by a later version").await.unwrap(), Remembered::New);
-    // Longer than a lease, for which it is kept: another worker may have the means to read it.
-    let lease = Duration::from_secs(31);
-    for _ in 0..2 {
-        assert_ne!(after(lease, &lanes).await, Turn::Idle);
-        assert_eq!(site.notices().await, (1, 0), "it is tried again");
+    for _ in 0..23 {
+        assert_ne!(after(Duration::from_hours(1), &lanes).await, Turn::Idle);
+        assert_eq!(site.notices().await, (1, 0), "another worker may read it");
     }
-    after(lease, &lanes).await;
+    after(Duration::from_hours(2), &lanes).await;
     assert_eq!(site.notices().await, (0, 1));
     assert_eq!(
         store.remember(id, Worth::Evidence, b"written by a later version").await.unwrap(),
@@ -192,6 +190,35 @@ async fn a_notice_that_cannot_be_settled_ends_as_an_orphan() {
         "the provider's repeats do not bring it back"
     );
     assert_eq!(after(STEP, &lanes).await, Turn::Idle);
+}
+
+/// The ingress seals with a key that these workers were not given yet. The notice waits for one that has it, for as long as that takes.
+#[tokio::test]
+async fn a_notice_that_is_sealed_with_a_newer_key_waits_for_a_worker_that_has_it() {
+    let site = Site::with(&CRANKED, silent).await;
+    let behind = site.cranked(&site.local.config).await;
+    let sent = site.post().await;
+    behind.turn().await.unwrap();
+    let mut config = site.local.config.clone();
+    config.vault.keys.insert(2, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into());
+    config.vault.current = 2;
+    let ahead = site.cranked(&config).await;
+    let report = Report {
+        status: Status::Returned { reason: Reason::new("account_closed") },
+        provider_status: "returned".to_owned(),
+        at: None,
+        reference: None,
+        amount: None,
+    };
+    let notice = StoredNotice::new(Provider::Truelayer, Mode::Test, About::Key(sent.provider_key()), Some(report));
+    let id = NoticeId::derive("truelayer", "sealed", sent.id.shard());
+    ahead.payouts.recorder.store.remember(id, Worth::Evidence, &serde_json::to_vec(&notice).unwrap()).await.unwrap();
+    for _ in 0..10 {
+        assert_ne!(after(Duration::from_hours(6), &behind).await, Turn::Idle, "it is tried again");
+        assert_eq!(site.notices().await, (1, 0));
+    }
+    after(Duration::from_hours(1), &ahead).await;
+    assert_eq!((site.notices().await, site.state(&sent).await), ((0, 0), StateName::Returned));
 }
 
 /// A notice may be faster than our own write. It is asked after again and again, which does not make it one that cannot be settled.

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use redis::Value;
 
 use super::payouts::{self, RECORD, StoredEvent};
+use super::vault::VaultError;
 use super::{Store, StoreError, circuits, from_json, from_value};
 use crate::queue::{Batch, Source};
 
@@ -47,8 +48,8 @@ pub struct PollWork {
 #[derive(Debug)]
 pub struct SettleWork {
     pub id: NoticeId,
-    /// What the verifier accepted. `None` if this worker cannot open it.
-    pub body: Option<Vec<u8>>,
+    /// What the verifier accepted, or why this worker cannot open it.
+    pub body: Result<Vec<u8>, VaultError>,
     pub at: Timestamp,
     /// How often it had come, if it is a hint.
     pub times_told: u64,
@@ -256,9 +257,9 @@ impl Source for SettleLane {
         let (entries, next_due_in) = self.0.lease_flat("due:settle", "nt:", &["body", "at", "n"], max).await?;
         let items = readable(entries, |entry| {
             let id: NoticeId = entry.id.parse().map_err(|_| StoreError::Corrupt("a notice id".to_owned()))?;
-            // One that cannot be read is handed out all the same, so that it is put aside in the end.
+            // One that cannot be opened is handed out all the same, so that it is put off, or aside in the end.
             let at = number(field(&entry.fields, 1)).and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
-            let body = self.0.store.open_notice(id, field(&entry.fields, 0)).ok();
+            let body = self.0.store.open_notice(id, field(&entry.fields, 0));
             let times_told = number(field(&entry.fields, 2)).unwrap_or(1);
             Ok((SettleWork { id, body, at, times_told, times_leased: entry.times_leased }, Ticket { id: entry.id, token: entry.token }))
         });

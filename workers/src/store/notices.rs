@@ -8,6 +8,7 @@ use redis::Value;
 
 use super::lanes::{SettleWork, Ticket, millis};
 use super::payouts::{answer_of, unknown_answer};
+use super::vault::VaultError;
 use super::{Store, StoreError, from_value};
 
 /// How long the id of a settled notice is remembered: longer than any provider goes on repeating one (TrueLayer: 72 h).
@@ -37,6 +38,8 @@ pub enum Settled {
     RetryAt(Timestamp),
     /// Its payout never came.
     Orphan,
+    /// Nobody could read it, or come to an end with it. Listed among the orphans, and kept until a person has seen to it.
+    Aside,
     /// A hint that was followed. If it came again meanwhile, it is followed again at that time.
     Followed {
         again: Timestamp,
@@ -80,6 +83,7 @@ impl Store {
             Settled::Done => ("d", 0),
             Settled::RetryAt(at) => ("r", at.as_millisecond()),
             Settled::Orphan => ("o", 0),
+            Settled::Aside => ("a", 0),
             Settled::Followed { again } => ("f", again.as_millisecond()),
         };
         self.run(&self.shared.scripts.settled, &keys, |command| {
@@ -104,8 +108,8 @@ impl Store {
         Ok((wait > 0).then(|| SignedDuration::from_millis(wait)))
     }
 
-    pub(super) fn open_notice(&self, id: NoticeId, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
-        Ok(self.shared.vault.open(&owner(id), sealed)?)
+    pub(super) fn open_notice(&self, id: NoticeId, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
+        self.shared.vault.open(&owner(id), sealed)
     }
 }
 
