@@ -50,8 +50,8 @@ pub struct Payout {
     /// The caller's wish: not before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_for: Option<Timestamp>,
-    /// The providers to try, in this order. Attempt `n` goes to the `n`th. Ends with the latest attempt once the payout has been in review: what comes
-    /// out afterwards sends nobody to the next provider.
+    /// The providers to try, in this order. Attempt `n` goes to the `n`th. Ends with the latest attempt once the payout has been in review, or its caller
+    /// has asked that provider to cancel it: what comes out afterwards sends nobody to the next one.
     pub route: Vec<Provider>,
     /// The owner of the credential that asked for it: may not approve it.
     pub maker: String,
@@ -473,6 +473,8 @@ impl Payout {
             What::AskToCancel { .. } if name != StateName::Authorised || !plan.cancelable || self.cancel_refused => Err(Declined::TooLate),
             What::AskToCancel { reason } => {
                 self.cancel_asked.get_or_insert_with(|| reason.clone());
+                // Whoever wants it stopped does not want the next provider to pay it, whatever this one answers.
+                self.end_route();
                 Ok(Some(Command::Remember(Next::Poll(now))))
             }
             What::Decline { reason } if self.can_pass_on(now) => {
@@ -493,7 +495,7 @@ impl Payout {
             }
             What::Join { group, send_by } => {
                 if let Some(attempt) = self.attempts.last_mut().filter(|attempt| name == StateName::Inconclusive && attempt.group == Some(*group)) {
-                    attempt.begin_send(*send_by);
+                    attempt.begin_send(*send_by, now);
                     return Ok(Some(Command::Remember(Next::Keep)));
                 }
                 self.begin(Some(*group), *send_by, now)?;
@@ -507,7 +509,7 @@ impl Payout {
                 if attempt.group.is_some() {
                     return Err(Declined::SentWithOthers);
                 }
-                attempt.begin_send(*send_by);
+                attempt.begin_send(*send_by, now);
                 Ok(Some(Command::Remember(Next::Keep)))
             }
             What::Check if !self.is_checkable() => Err(Declined::NothingToCheck),
@@ -580,7 +582,7 @@ impl Payout {
         let attempt = self.next_attempt(now)?;
         // Nothing of it was processed, in whatever company it was sent.
         attempt.group = group;
-        attempt.begin_send(send_by);
+        attempt.begin_send(send_by, now);
         Ok(attempt)
     }
 
@@ -746,8 +748,7 @@ impl Payout {
             let moved = before.attempts.last().is_some_and(|before| last.moved_after_withdrawal(before));
             return if moved { Err(Clash::WithdrawnAndAccepted) } else { Ok(Target::now(self.state.clone())) };
         }
-        // Whoever wanted it stopped does not want the next provider to pay it.
-        let route_left = self.attempts.len() < self.route.len() && before.cancel_asked.is_none();
+        let route_left = self.attempts.len() < self.route.len();
         let closed_by = |state: State, ended: Ended| {
             if route_left {
                 let until = now.saturating_add(plan.redispatch.wait(u32::from(last.number), self.id.as_bytes())).unwrap_or(Timestamp::MAX);
@@ -823,7 +824,7 @@ impl Payout {
     fn enter(&mut self, state: State, at: Timestamp, now: Timestamp) {
         let name = state.name();
         if name == StateName::InReview {
-            self.route.truncate(self.attempts.len());
+            self.end_route();
         }
         self.cancel_asked = None;
         self.cancel_refused = false;
@@ -832,6 +833,11 @@ impl Payout {
         self.state = state;
         self.since = now;
         self.polls = 0;
+    }
+
+    /// The latest attempt is the last one, whatever comes of it.
+    fn end_route(&mut self) {
+        self.route.truncate(self.attempts.len());
     }
 
     /// The step from `self` to `payout` in a new state.
@@ -908,9 +914,9 @@ impl Resolution {
 // === impl Attempt ===
 
 impl Attempt {
-    fn begin_send(&mut self, by: Timestamp) {
+    fn begin_send(&mut self, by: Timestamp, now: Timestamp) {
         self.sends = self.sends.saturating_add(1);
-        self.live.push(Send { number: self.sends, by, fate: Fate::Open });
+        self.live.push(Send { number: self.sends, at: now, by, fate: Fate::Open });
     }
 
     fn was_aside(&mut self, until: Option<Timestamp>) {

@@ -46,6 +46,8 @@ pub struct Attempt {
 #[serde(deny_unknown_fields)]
 pub struct Send {
     pub number: u32,
+    /// When it was begun: no byte of it left before.
+    pub at: Timestamp,
     /// After this time no byte of it leaves any more.
     pub by: Timestamp,
     pub fate: Fate,
@@ -173,6 +175,12 @@ impl Attempt {
     /// Since when it is tried to bring it to its provider. The time in which that was not allowed does not count.
     pub(super) fn tried_since(&self) -> Timestamp {
         self.aside_until.map_or(self.initiated_at, |until| until.max(self.initiated_at))
+    }
+
+    /// Since when the provider may know its key. What is proved not to have been processed has told it to nobody, however long ago the attempt began.
+    #[must_use]
+    pub fn first_sent(&self) -> Timestamp {
+        self.live.iter().map(|send| send.at).min().unwrap_or(self.initiated_at)
     }
 
     /// Whether the provider has acknowledged the attempt in any way.

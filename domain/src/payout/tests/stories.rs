@@ -109,6 +109,29 @@ fn a_provider_that_would_not_cancel_is_not_asked_again() {
     );
 }
 
+/// A provider that would not stop it, or was further on by then, and does not pay it after all: nobody else is to, however often that is told.
+#[test]
+fn nobody_else_pays_what_was_to_be_stopped() {
+    for said in ["NotCanceled Submitted", "NotCanceled", "Submitted", ""] {
+        let mut bench = Bench::led("at-once", 2, &format!("Initiate Authorised AskToCancel {said} Failed"));
+        assert_eq!((bench.payout.state.name(), bench.due), (StateName::Failed, None), "after {said:?}");
+        bench.lead("Failed");
+        assert_eq!((bench.payout.state.name(), bench.due), (StateName::Failed, None), "told again, after {said:?}");
+    }
+}
+
+/// How long a provider remembers a key counts from the first send that it may have got: not from a try long ago that is proved to have told it to nobody.
+#[test]
+fn what_never_left_has_told_nobody_the_key() {
+    let first_sent = |bench: &Bench| bench.payout.attempts[0].first_sent().duration_since(bench.payout.attempts[0].initiated_at);
+    let bench = Bench::led("at-once", 1, "Initiate NotSent +72h Released NoAnswer +1h Resend");
+    assert_eq!(first_sent(&bench), duration("72h"));
+    let mut bench = Bench::led("at-once", 1, "Initiate NoAnswer +1h Resend Unprocessed");
+    assert_eq!(first_sent(&bench), duration("0s"), "the first one may have arrived");
+    bench.lead("+1h Resend NotSent/1.1");
+    assert_eq!(first_sent(&bench), duration("2h"), "it comes out late that it did not");
+}
+
 /// "It was never done" says nothing about what was sent after the question.
 #[test]
 fn what_was_never_done_are_the_sends_before_the_question() {
