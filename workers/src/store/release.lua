@@ -6,15 +6,16 @@
 -- Returns how many were released
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[5]) or 0)
-local is = redis.call('HMGET', KEYS[1], 'paused', 'until', 'trial')
+local is = redis.call('HMGET', KEYS[1], 'paused', 'until', 'trial', 'freed')
 local function again(at) redis.call('ZADD', KEYS[4], at, ARGV[1]) end
-local function release(most)
+-- The time for which it is tried begins anew at `since`, until which nobody was allowed to send it.
+local function release(most, since)
   local ids = redis.call('ZRANGE', KEYS[2], 0, most - 1)
   for _, id in ipairs(ids) do
     redis.call('ZREM', KEYS[2], id)
-    redis.call('HDEL', ARGV[3] .. 'po:' .. id, 'held')
-    -- The time for which it is tried begins anew.
-    redis.call('HSET', ARGV[3] .. 'po:' .. id, 'aside', now)
+    local payout = ARGV[3] .. 'po:' .. id
+    redis.call('HDEL', payout, 'held')
+    if since > tonumber(redis.call('HGET', payout, 'aside') or 0) then redis.call('HSET', payout, 'aside', since) end
     redis.call('ZADD', KEYS[3], now, id)
   end
   if #ids > 0 then redis.call('PUBLISH', ARGV[3] .. 'wake', 'execute') end
@@ -33,11 +34,12 @@ if is[2] then
     again(blocked)
     return 0
   end
-  local released = release(1)
+  -- A trial is a try like any other: while nobody can reach the provider, the time goes on, but for what was a pause.
+  local released = release(1, tonumber(is[4] or 0))
   -- With nobody waiting, the next payout that comes is the trial.
   if released == 0 then redis.call('ZREM', KEYS[4], ARGV[1]) else again(now + tonumber(ARGV[4])) end
   return released
 end
-local released = release(tonumber(ARGV[2]))
+local released = release(tonumber(ARGV[2]), now)
 if redis.call('EXISTS', KEYS[2]) == 1 then again(now) else redis.call('ZREM', KEYS[4], ARGV[1]) end
 return released

@@ -5,6 +5,7 @@
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[3]) or 0)
 local paused, open = redis.call('HDEL', KEYS[1], 'paused'), redis.call('HEXISTS', KEYS[1], 'until')
+if paused == 1 then redis.call('HSET', KEYS[1], 'freed', now) end
 if open == 1 then redis.call('HSET', KEYS[1], 'until', now) end
 if paused + open == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'resumed', ARGV[2])
