@@ -19,7 +19,7 @@ pub enum Condition {
 const LOCKED_OUT: [&str; 3] = ["unauthorized", "invalid_signature", "token_invalid_client"];
 
 /// Codes of our own doing, and of limits of rates and of balances, which are each payout's own affair.
-const NOT_ABOUT_THE_PROVIDER: [&str; 10] = [
+const NOT_ABOUT_THE_PROVIDER: [&str; 11] = [
     "send_by_passed",
     "unreadable_request",
     "unusable_version",
@@ -28,6 +28,7 @@ const NOT_ABOUT_THE_PROVIDER: [&str; 10] = [
     "provider_not_configured",
     "fenced",
     "may_be_forgotten",
+    "look_timeout",
     "rate_limited",
     ALREADY_SCHEDULED,
 ];
@@ -53,6 +54,19 @@ impl Condition {
             Self::Failing => "failing",
             Self::LockedOut => "locked_out",
             Self::Unknown => "nothing",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A look that we gave up is no send: a provider that answers questions slowly may take payouts as ever.
+    #[test]
+    fn what_we_gave_up_ourselves_says_nothing_about_the_provider() {
+        for (code, condition) in [("look_timeout", Condition::Unknown), ("timeout", Condition::Failing), ("unauthorized", Condition::LockedOut)] {
+            assert_eq!(Condition::of(code), condition, "{code}");
         }
     }
 }

@@ -89,7 +89,12 @@ impl Site {
     }
 
     async fn post_again(&self, transaction: Uuid, mood: Mood) -> Sent {
+        self.post_to(Provider::Truelayer, transaction, mood).await
+    }
+
+    async fn post_to(&self, provider: Provider, transaction: Uuid, mood: Mood) -> Sent {
         let body = json!({
+            "provider": provider.name(),
             "transaction_id": transaction,
             "beneficiary_name": "John Smith",
             "beneficiary_iban": "GB33BUKB20201555555555",
@@ -101,7 +106,7 @@ impl Site {
         let answer = self.local.caller.call(Method::POST, "/v1/payouts", Some(&body)).await.unwrap();
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
         let id = PayoutId::derive(&self.local.config.ingress.default_party, Mode::Test, &transaction.to_string(), self.local.store.shards());
-        Sent { transaction, id, provider: Provider::Truelayer, accepted: true, canceled: None }
+        Sent { transaction, id, provider, accepted: true, canceled: None }
     }
 
     /// A worker at work, with twenty payouts just asked for.

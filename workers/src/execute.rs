@@ -42,7 +42,7 @@ pub struct Settings {
     pub look_ms: u64,
     /// The longest time for the provider's answer. Shorter than the handler's deadline.
     pub call_ms: u64,
-    /// After so many leases without a commit, the payout goes to a person.
+    /// After so many leases without a commit, the payout goes to a person, and a notice is put aside.
     pub leases_max: u32,
     /// The longest time for looking for the payouts of a group whose answer was lost, before they are sent again. With `call_ms` shorter than the handler's
     /// deadline.
@@ -222,13 +222,9 @@ impl Payouts {
         let what = if !self.passes(payout.id.shard(), before, epoch).await? {
             self.heard(payout, attempt, Answer::NotSent { why: Reason::new("fenced") })
         } else if look_first || had_company {
-            // What takes longer leaves no time to send. Then the polls, which have more, look for it, and may send it.
-            match tokio::time::timeout(self.time_to_look(until), self.look_before(payout, attempt, request, look_first)).await {
-                Ok(looked) => match looked? {
-                    Some(what) => what,
-                    None => self.submit(payout, attempt, request, until).await,
-                },
-                Err(_) => self.heard(payout, attempt, Answer::NoAnswer { why: Reason::new(if look_first { "may_be_forgotten" } else { "timeout" }) }),
+            match self.look_before(payout, attempt, request, look_first, self.time_to_look(until)).await? {
+                Some(what) => what,
+                None => self.submit(payout, attempt, request, until).await,
             }
         } else {
             self.submit(payout, attempt, request, until).await
@@ -249,20 +245,33 @@ impl Payouts {
     }
 
     /// Asks whether the provider has what is about to be sent, and with `look_first` whether anybody has anything that the store may have forgotten. `None`:
-    /// no, so it may be sent.
-    async fn look_before(&self, payout: &Payout, attempt: &Attempt, request: &[u8], look_first: bool) -> Result<Option<What>, StoreError> {
+    /// no, so it may be sent. What takes longer than `within` leaves no time to send: then the polls, which have more, look for it, and may send it. What the
+    /// one question has found counts, however long the other takes.
+    async fn look_before(
+        &self,
+        payout: &Payout,
+        attempt: &Attempt,
+        request: &[u8],
+        look_first: bool,
+        within: Duration,
+    ) -> Result<Option<What>, StoreError> {
         let asked = inquiry(attempt, request);
-        let look = self.recorder.providers.look(attempt.provider, payout.mode, &asked);
+        let look = async {
+            let look = self.recorder.providers.look(attempt.provider, payout.mode, &asked);
+            tokio::time::timeout(within, look).await.unwrap_or_else(|_| Look::Nothing { why: Reason::new("look_timeout") })
+        };
         let (look, forgotten) = if look_first {
-            let (look, forgotten) = tokio::join!(look, self.forgotten(payout, attempt));
+            let forgotten = async { tokio::time::timeout(within, self.forgotten(payout, attempt)).await.unwrap_or(Ok(Forgotten::Perhaps)) };
+            let (look, forgotten) = tokio::join!(look, forgotten);
             (look, forgotten?)
         } else {
             // That a request for many is refused whole is ASSUMED of its provider, which would not recognise this one as a part of that.
             (look.await, Forgotten::Nothing)
         };
         let answer = match (look, forgotten) {
-            (Look::Found(report), _) => Answer::Says(report),
+            // It may have been paid there, whatever this provider says: that is for a person to know.
             (_, Forgotten::Found(what)) => return Ok(Some(what)),
+            (Look::Found(report), _) => Answer::Says(report),
             (Look::NotFound, Forgotten::Nothing) => return Ok(None),
             (Look::Nothing { why }, Forgotten::Nothing) if !look_first => Answer::NoAnswer { why },
             // Nothing was sent now, but what the store has forgotten may have been.

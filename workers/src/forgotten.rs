@@ -4,7 +4,8 @@ use domain::fact::{Look, Provider};
 use domain::id::ProviderKey;
 use domain::payout::attempt::Attempt;
 use domain::payout::{Payout, What};
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use providers::{Inquiry, Order};
 
@@ -52,12 +53,16 @@ impl Payouts {
             }
         }
         let first_sent = attempt.initiated_at.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
-        let looks = asked.iter().map(async |(provider, number, key, request)| {
-            let inquiry = Inquiry { key: *key, reference: None, request, first_sent };
-            (*provider, *number, providers.look(*provider, payout.mode, &inquiry).await)
-        });
+        let mut looks: FuturesUnordered<_> = asked
+            .iter()
+            .map(async |(provider, number, key, request)| {
+                let inquiry = Inquiry { key: *key, reference: None, request, first_sent };
+                (*provider, *number, providers.look(*provider, payout.mode, &inquiry).await)
+            })
+            .collect();
         let mut forgotten = if all_remember { Forgotten::Nothing } else { Forgotten::Perhaps };
-        for (provider, number, look) in join_all(looks).await {
+        // The first that is found is the answer, however long the others take.
+        while let Some((provider, number, look)) = looks.next().await {
             match look {
                 Look::Found(report) => {
                     tracing::error!(payout.id = %payout.id, provider.name = provider.name(), attempt = number, "a provider has an attempt of which there is no record");

@@ -73,13 +73,11 @@ impl Payouts {
         // Without the provider's id there is nothing to ask for, but the same request, which is recognised, brings the id.
         let unaddressed = !profile.looked_up_by_our_key && attempt.reference.is_none();
         let is_unknown = matches!(look, Look::NotFound) || (unaddressed && matches!(look, Look::Nothing { .. }));
-        let mut found_elsewhere = None;
-        if is_unknown && may_resend {
-            match forgotten {
-                Forgotten::Nothing => return self.resend(&payout, lease).await,
-                Forgotten::Found(what) => found_elsewhere = Some(what),
-                Forgotten::Perhaps => {}
-            }
+        match forgotten {
+            // It may have been paid there, whatever this provider says: that is for a person to know.
+            Forgotten::Found(what) => return self.record(&payout, Fact::new(Source::Poll, what)).await,
+            Forgotten::Nothing if is_unknown && may_resend => return self.resend(&payout, lease).await,
+            Forgotten::Nothing | Forgotten::Perhaps => {}
         }
         let attempt_no = attempt.number;
         let what = match look {
@@ -90,7 +88,7 @@ impl Payouts {
             Look::NotFound => What::NotFound { attempt: attempt_no },
             Look::Nothing { why } => What::NoNews { attempt: attempt_no, why },
         };
-        self.record(&payout, Fact::new(Source::Poll, found_elsewhere.unwrap_or(what))).await
+        self.record(&payout, Fact::new(Source::Poll, what)).await
     }
 
     /// The provider has it and is asked to cancel it. Whatever it says to that is where the payout is now; if it says nothing, it is asked again with
@@ -112,7 +110,7 @@ impl Payouts {
         // What was sent with others is sent again with them or not at all: that is the business of its group.
         attempt.group.is_none()
             && attempt.live.len() < SENDS_MAX
-            && profile.may_resend(attempt.initiated_at, now)
+            && profile.may_resend(attempt.first_sent(), now)
             && self.is_overdue(payout, attempt, profile)
     }
 

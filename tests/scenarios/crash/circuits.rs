@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::extract::Request;
+use domain::fact::Reason;
+use domain::payout::state::State;
 use payrelay::config::Config;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -416,6 +418,128 @@ async fn what_was_set_aside_for_longer_than_it_is_tried_is_not_rejected_for_that
     let up = site.cranked(&site.local.config).await;
     after(LONG, &up).await;
     site.ends_well(&up, &sent).await;
+}
+
+/// Nobody can reach the provider any more. Each payout is tried as often as the circuit lets it, which is no reason to try it for ever. A pause is: what was
+/// kept from being tried by a person has all of its time again.
+#[tokio::test]
+async fn a_payout_to_a_provider_that_never_comes_back_is_rejected_in_the_end() {
+    let rules = [("rules.dispatch_bound_ms", "7200000"), ("circuit.wait_first_ms", "300000"), ("circuit.wait_cap_ms", "300000")];
+    let site = Site::with(&[&CRANKED[..], &rules].concat(), silent).await;
+    let operator = &site.local.unsigned;
+    let sent = site.post().await;
+    let down = site.cranked_at(&nowhere().await).await;
+    let moment = 6 * MOMENT;
+    // It is held in the first moment, and is the trial when the circuit has waited.
+    let round = async || {
+        for by in [moment, Duration::from_mins(6)] {
+            after(by, &down).await;
+        }
+        site.payout(&sent).await
+    };
+    while site.circuit_state().await == CircuitState::Closed {
+        after(moment, &down).await;
+    }
+    assert_eq!(site.sends(std::slice::from_ref(&sent)).await, 10, "the default");
+    operator.expect(Method::POST, "/v1/providers/truelayer/pause", Some(&json!({ "reason": "a drill" }))).await.unwrap();
+    after(moment, &down).await;
+    after(Duration::from_hours(3), &down).await;
+    operator.expect(Method::POST, "/v1/providers/truelayer/resume", None).await.unwrap();
+    let mut tried = site.sends(std::slice::from_ref(&sent)).await;
+    for _ in 0..19 {
+        let payout = round().await;
+        assert_eq!(payout.state.name(), StateName::Scheduled, "{payout:#?}");
+        assert!(payout.attempts[0].sends > tried, "it is a trial each time");
+        tried = payout.attempts[0].sends;
+    }
+    for _ in 0..2 {
+        round().await;
+    }
+    let payout = site.payout(&sent).await;
+    assert_eq!(payout.state, State::Rejected { reason: Reason::new("provider_unreachable") }, "{payout:#?}");
+    assert_eq!(site.circuit().await.held, 0);
+}
+
+/// The first try never left, and it takes long until there is a second one. For how long that can be repeated does not count from the first.
+#[tokio::test]
+async fn what_is_sent_after_a_long_pause_can_be_sent_again() {
+    let keys = [("circuit.failures", "100"), ("providers.truelayer_test.profile.retention_ms", "3600000")];
+    let site = Site::with(&[&CRANKED[..], &keys].concat(), silent).await;
+    let operator = &site.local.unsigned;
+    let sent = site.post_in(Mood::ErrorBefore).await;
+    let down = site.cranked_at(&nowhere().await).await;
+    turns(&down, 1).await;
+    assert_eq!(site.state(&sent).await, StateName::Scheduled);
+    operator.expect(Method::POST, "/v1/providers/truelayer/pause", Some(&json!({ "reason": "a drill" }))).await.unwrap();
+    after(Duration::from_hours(2), &down).await;
+    operator.expect(Method::POST, "/v1/providers/truelayer/resume", None).await.unwrap();
+    let up = site.cranked(&site.local.config).await;
+    after(MOMENT, &up).await;
+    assert_eq!((site.state(&sent).await, site.calls(&sent).creates), (StateName::Inconclusive, 1));
+    for _ in 0..4 {
+        after(6 * MOMENT, &up).await;
+    }
+    assert_eq!(site.calls(&sent).creates, 2, "it was not found, and its key is remembered");
+    site.ends_well(&up, &[sent]).await;
+}
+
+/// What the store has forgotten is with another provider. That is found out and told, however slowly its own one answers, and whatever that says.
+#[tokio::test]
+async fn what_another_provider_has_is_told_whatever_its_own_one_says() {
+    enum Own {
+        Slow,
+        Silent,
+        HasItToo,
+    }
+    for own in [Own::Slow, Own::Silent, Own::HasItToo] {
+        let mut site = Site::with(&[&CRANKED[..], &[("execute.look_ms", "2000")]].concat(), silent).await;
+        let bytes = site.server().log_bytes().unwrap();
+        let other = Provider::WorldpayAccount;
+        let sent = site.post_to(other, Uuid::new_v4(), Mood::Plain).await;
+        let up = site.cranked(&site.local.config).await;
+        turns(&up, 1).await;
+        assert_eq!(site.state(&sent).await, StateName::Authorised);
+        let (store, shard) = (site.local.store.clone(), sent.id.shard());
+        // Somebody who goes on without a look first has it paid twice.
+        let losses = if matches!(own, Own::HasItToo) { &[Duration::ZERO, Duration::from_hours(1)][..] } else { &[Duration::from_hours(1)] };
+        for look_first in losses {
+            site.server().forget_since(bytes).unwrap();
+            eventually("the store answers", PATIENCE, async || store.ping().await.is_ok()).await;
+            assert!(store.load(sent.id).await.unwrap().is_none());
+            // That its time was moved is forgotten too.
+            up.payouts.recorder.store.refresh_clock().await.unwrap();
+            site.post_again(sent.transaction, Mood::Plain).await;
+            turns(&up, 1).await;
+            assert!(store.frozen(shard).await.unwrap().is_some());
+            store.thaw(shard, *look_first).await.unwrap();
+            if look_first.is_zero() {
+                after(LONG, &up).await;
+                assert_eq!(site.state(&sent).await, StateName::Authorised);
+            }
+        }
+        match own {
+            Own::Slow => {
+                let facade = Facade::answers(StatusCode::NOT_FOUND, Duration::from_secs(4)).await;
+                after(LONG, &site.cranked_at(&facade.url).await).await;
+            }
+            Own::Silent => {
+                let facade = Facade::answers(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO).await;
+                let at = |config: &mut Config| config.providers.truelayer_test.as_mut().unwrap().base_url.clone_from(&facade.url);
+                let nowhere = nowhere().await;
+                let both_away = site.cranked_with(|config| {
+                    at(config);
+                    config.providers.worldpay_account_test.as_mut().unwrap().access.base_url.clone_from(&nowhere);
+                });
+                after(LONG, &both_away.await).await;
+                assert_eq!(site.state(&sent).await, StateName::Inconclusive);
+                after(LONG, &site.cranked_with(at).await).await;
+                assert_eq!(facade.creates(), 0);
+            }
+            Own::HasItToo => _ = after(LONG, &up).await,
+        }
+        let told = site.observed(&sent, |what| matches!(what, What::Elsewhere { provider, .. } if *provider == other)).await;
+        assert!(told && site.state(&sent).await == StateName::InReview, "{:#?}", site.payout(&sent).await);
+    }
 }
 
 /// The store may have forgotten the payout, and the provider is slower to say so than the window of a send is long: it is sent all the same, in the end, and once.
