@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use domain::credential::{Reach, Scope};
-use domain::id::{Mode, PartyId, PayoutId};
+use domain::id::{BatchId, Mode, PartyId, PayoutId};
 use domain::payout::state::StateName;
 use futures_util::future::join_all;
 use jiff::SignedDuration;
@@ -437,6 +437,30 @@ async fn a_batch_is_forgotten_long_after_the_last_of_it_has_ended() {
     expand(&installation).await;
     assert_eq!(results(&all_items(&shop, &again, "").await), ["replayed", "replayed", "invalid"]);
     assert_eq!(payouts(&shop).await, 2);
+}
+
+/// It is in nobody's way, neither of other batches nor of the sweep; nor is any other trouble with what is only to be forgotten.
+#[tokio::test]
+async fn a_batch_that_cannot_be_read_keeps_no_other_from_being_forgotten() {
+    let installation = Installation::start().await;
+    let (shop, store, kept) = (installation.caller("shop").await, &installation.store, installation.recorder.batches_kept);
+    let (damaged, sound) = (transaction(), transaction());
+    for id in [&damaged, &sound] {
+        assert_eq!(shop.post(BATCHES, &batch(id, &[json!({})])).await.status, 202);
+        expand(&installation).await;
+    }
+    let id = BatchId::derive(&PartyId::parse("shop").unwrap(), Mode::Test, &damaged, store.shards());
+    let shard = id.shard();
+    let of_shard = |name: &str| format!("t:{{{}}}:{name}", shard.tag());
+    installation.redis.say(&["HSET", &of_shard(&format!("ba:{id}")), "rec", "{"]);
+    store.move_clock(kept + Duration::from_hours(24)).await.unwrap();
+    assert_eq!(store.trim_batches(shard, kept).await.unwrap(), 1);
+    assert_eq!(shop.get(&format!("{BATCHES}/{sound}")).await.status, 410);
+    assert_eq!(store.trim_batches(shard, kept).await.unwrap(), 0, "it is looked at again tomorrow");
+    assert_eq!(installation.redis.say(&["ZCARD", &of_shard("batches-opened")]), ":1\r\n", "and is still to be forgotten");
+
+    installation.redis.say(&["SET", &of_shard("batches-opened"), "no list"]);
+    workers::sweep::sweep(&installation.worker(), shard, 0).await.expect("what looks for trouble goes on");
 }
 
 /// Before they are opened, items are listed as pending.

@@ -65,16 +65,7 @@ impl Redis {
 
     /// Says to the server what no store would: to look behind it, and to damage what it has written. Answers with the server's own text.
     pub(crate) fn say(&self, words: &[&str]) -> String {
-        use std::io::{Read as _, Write as _};
-        let mut stream = std::os::unix::net::UnixStream::connect(self.socket()).expect("the server listens");
-        let mut text = format!("*{}\r\n", words.len());
-        words.iter().for_each(|word| text.push_str(&format!("${}\r\n{word}\r\n", word.len())));
-        stream.write_all(text.as_bytes()).expect("it listens");
-        let mut answer = vec![0; 65_536];
-        let read = stream.read(&mut answer).expect("it answers");
-        let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
-        assert!(!answer.starts_with('-'), "{words:?}: {answer}");
-        answer
+        say(&self.socket(), words)
     }
 
     fn socket(&self) -> PathBuf {
@@ -111,6 +102,20 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// As [`Redis::say`], to any server.
+pub(crate) fn say(socket: &Path, words: &[&str]) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("the server listens");
+    let mut text = format!("*{}\r\n", words.len());
+    words.iter().for_each(|word| text.push_str(&format!("${}\r\n{word}\r\n", word.len())));
+    stream.write_all(text.as_bytes()).expect("it listens");
+    let mut answer = vec![0; 65_536];
+    let read = stream.read(&mut answer).expect("it answers");
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    assert!(!answer.starts_with('-'), "{words:?}: {answer}");
+    answer
 }
 
 /// `PAYRELAY_REDIS_SERVER`, else the first of the usual names in the `PATH` and where `make setup` puts one.
@@ -235,7 +240,7 @@ impl Installation {
         Ok(did)
     }
 
-    fn worker(&self) -> Arc<Payouts> {
+    pub(crate) fn worker(&self) -> Arc<Payouts> {
         let limits = execute::Settings { send_window_ms: 1_000, look_ms: 800, group_look_ms: 1_000, call_ms: 2_000, leases_max: 5, group_hold_ms: 0 };
         let circuit = circuit::Settings { failures: 10, wait_first_ms: 1_000, wait_cap_ms: 1_000 };
         Arc::new(Payouts { recorder: self.recorder.clone(), fence: Fence::open(None).expect("a fence"), settings: limits, circuit })

@@ -19,7 +19,7 @@ const AGAIN: Duration = Duration::from_hours(24);
 
 impl Store {
     /// Drops what is kept of batches whose last item ended, or was refused, `kept` ago: a few of them, the oldest first. Says how many. A payout in review
-    /// has not ended. **The keys stay claimed**: that of the batch and those of its payouts.
+    /// has not ended, and a batch that cannot be read is left for a person. **The keys stay claimed**: that of the batch and those of its payouts.
     ///
     /// # Errors
     /// As every call. Repeatable.
@@ -32,9 +32,20 @@ impl Store {
         let mut trimmed = 0;
         for id in ids {
             let later = |at: i64| self.query(redis::cmd("ZADD").arg(&opened).arg("XX").arg(at).arg(&id).to_owned());
-            let Some((id, batch)) = self.opened_batch(&id).await? else {
-                self.query(redis::cmd("ZREM").arg(&opened).arg(&id).to_owned()).await?;
-                continue;
+            let again = due.saturating_add_unsigned(millis(AGAIN));
+            let (id, batch) = match self.opened_batch(&id).await {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    self.query(redis::cmd("ZREM").arg(&opened).arg(&id).to_owned()).await?;
+                    continue;
+                }
+                // It is in nobody's way: the others have their turn.
+                Err(error @ (StoreError::Corrupt(_) | StoreError::Vault(_))) => {
+                    tracing::error!(batch.id = %id, %error, "the record of a batch cannot be read and is left for a person");
+                    later(again).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             match self.batch_ended(&batch).await? {
                 Some(at) if at <= due => {
@@ -42,7 +53,7 @@ impl Store {
                     trimmed += 1;
                 }
                 Some(at) => _ = later(at).await?,
-                None => _ = later(due.saturating_add_unsigned(millis(AGAIN))).await?,
+                None => _ = later(again).await?,
             }
         }
         Ok(trimmed)
