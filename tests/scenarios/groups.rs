@@ -3,7 +3,7 @@
 //! The sandbox recognises the repeat of a request, whole, and would carry out one of its payouts again that came by itself: its ledger tells.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ use workers::store::freeze::Freeze;
 use workers::store::groups::GroupLane;
 use workers::store::lanes::{ExecuteLane, Lane, PollLane};
 use workers::store::private_server::Fsync;
+
+use crate::support::say;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PLAIN: &str = "Withdrawal 204";
@@ -225,6 +227,33 @@ async fn a_request_that_came_to_nothing_goes_again_whole() {
         assert!(!works.observed(*transaction, |what| matches!(what, What::Resend { .. } | What::Initiate { .. })).await);
         assert_eq!(works.payout(*transaction).await.attempt().unwrap().sends, 2);
     }
+}
+
+/// One of them cannot be read for a while, by this worker at least. That is no word about the others: the group waits, and goes again whole.
+#[tokio::test]
+async fn a_record_that_cannot_be_read_does_not_end_its_group() {
+    let works = Works::open().await;
+    let (batch, paid) = works.post(&[PLAIN, "MOOD error-before", PLAIN]).await;
+    let lanes = works.cranked().await;
+    crank(&lanes, ExpandLane, expand).await;
+    crank(&lanes, GroupLane, group::dispatch).await;
+    let server = works.local.server.as_ref().unwrap().url();
+    let socket = Path::new(server.strip_prefix("redis+unix://").unwrap());
+    let id = works.id(paid[2]);
+    let record = format!("payrelay:{{{}}}:po:{id}", id.shard().tag());
+    let answer = say(socket, &["HGET", &record, "rec"]);
+    let sound = answer.trim_end().split_once("\r\n").unwrap().1;
+    for rec in ["{", sound] {
+        say(socket, &["HSET", &record, "rec", rec]);
+        for _ in 0..2 {
+            lanes.payouts.recorder.store.move_clock(Duration::from_secs(5)).await.unwrap();
+            crank(&lanes, GroupLane, group::dispatch).await;
+        }
+        assert_eq!(works.creates(&paid), if rec == sound { [1, 2, 1] } else { [0, 1, 0] });
+    }
+    let _worker = works.worker("first", "");
+    works.stands(batch, &json!({ "settled": 3 })).await;
+    assert_eq!((works.movements(&paid), works.together(&paid).await), (vec![1; 3], vec![true; 3]));
 }
 
 /// The second request is not processed, which says nothing about the first one: the third finds out.

@@ -266,7 +266,7 @@ impl Payouts {
                 && payout.attempt().is_some_and(|attempt| attempt.group == Some(key))
         };
         // A definite word about one of them came from a provider that has read the request. The others hear of themselves by being looked for.
-        if members.iter().filter(silent).count() < group.members.len() {
+        if members.iter().any(|payout| !silent(&payout)) {
             return store.end_group(group.id(), ticket).await;
         }
         if members.iter().any(|payout| payout.state.name() == StateName::Initiated) {
@@ -275,8 +275,12 @@ impl Payouts {
         let attempts: Vec<&Attempt> = members.iter().filter_map(Payout::attempt).collect();
         let profile = self.recorder.providers.profile(group.provider, group.mode);
         let now = store.clock().now();
-        let first_sent = attempts.iter().map(|attempt| attempt.initiated_at).min().unwrap_or(now);
+        let first_sent = attempts.iter().map(|attempt| attempt.first_sent()).min().unwrap_or(now);
         let last_by = attempts.iter().flat_map(|attempt| &attempt.live).map(|send| send.by).max().unwrap_or(now);
+        // Nobody can say of one that cannot be read that it is not known. A worker of another version may read it.
+        if members.len() < group.members.len() {
+            return store.put_off_group(group.id(), ticket, waited(now, first_sent, &profile)).await;
+        }
         let suspect_until = store.suspect_until(group.batch.shard()).await?;
         let trusted = members.iter().all(|payout| payout.requested_at() >= suspect_until);
         if !trusted || !profile.may_resend(first_sent, now) || attempts.iter().any(|attempt| attempt.live.len() >= SENDS_MAX) {
