@@ -10,6 +10,9 @@ use crate::telemetry;
 /// Between a deadline and what it has to contain, for everything that is not waiting.
 const MARGIN_MS: u64 = 1_000;
 
+/// The shortest look: nobody answers a question in less, and then nothing that has to be looked for first is ever sent.
+const LOOK_MIN_MS: u64 = 100;
+
 /// The shortest pepper, in bytes.
 const PEPPER_MIN: usize = 16;
 
@@ -116,9 +119,12 @@ impl Config {
         found.contains(("workers.lease_ms", self.workers.lease_ms), handler, record);
         found.contains(handler, ("execute.call_ms", self.execute.call_ms), record);
         for (key, ms) in [("execute.look_ms", self.execute.look_ms), ("execute.group_look_ms", self.execute.group_look_ms)] {
+            found.between(key, ms, LOOK_MIN_MS, 60_000);
             found.contains(handler, (&format!("{key} + execute.call_ms"), ms.saturating_add(self.execute.call_ms)), record);
         }
-        found.contains(("execute.send_window_ms", self.execute.send_window_ms), ("execute.look_ms", self.execute.look_ms), 1);
+        // After a look the send needs time too; not that of a new connection, because the look leaves one open.
+        let with_send = self.execute.look_ms.saturating_add(self.execute.look_ms / 4);
+        found.contains(("execute.send_window_ms", self.execute.send_window_ms), ("execute.look_ms and a fourth of it", with_send), 0);
         found.contains(handler, ("egress.timeout_ms", self.egress.timeout_ms), record);
         for providers::Deadlines { section, read_ms, parts } in self.providers.deadlines() {
             // A question, and after "not found" the same request once more.
