@@ -164,7 +164,7 @@ async fn look_at_store(config: &Config, store: &Store, findings: &mut Findings) 
                     }
                 };
                 waiting(vitals.abandoned, "deliveries were given up and not replayed", findings);
-                waiting(vitals.orphans, "notices never found their payout", findings);
+                waiting(vitals.orphans, "notices never found their payout, or could not be read", findings);
             }
             Err(error) => findings.add("store", &format!("shard {shard}"), State::Bad, &explained(&error)),
         }

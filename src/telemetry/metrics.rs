@@ -77,7 +77,7 @@ pub const METRICS: &[Metric] = &[
         "How long the oldest open payout has been in its state; watch `inconclusive` and `in_review`.",
     ),
     gauge("payrelay_abandoned_deliveries", "", &[], "Deliveries that were given up and not replayed."),
-    gauge("payrelay_orphan_notices", "", &[], "Webhooks of providers whose payout never came."),
+    gauge("payrelay_orphan_notices", "", &[], "Webhooks of providers that were put aside: their payout never came, or no worker could read them."),
     gauge("payrelay_ledger_imbalance", "", &[], "What the ledger's accounts are off by, in minor units; anything but 0 is a fault."),
     gauge(
         "payrelay_ledger_overdrawn_accounts",
