@@ -30,6 +30,12 @@ pub enum Scope {
     /// Set accounts up and top them up. Of no use to a key that is bound to a party.
     #[serde(rename = "balances.write")]
     BalancesWrite,
+    /// Read parties and their payout instruments.
+    #[serde(rename = "parties.read")]
+    PartiesRead,
+    /// Make, change and deactivate them: for keys of the platform.
+    #[serde(rename = "parties.write")]
+    PartiesWrite,
     /// Decide payouts in review, freeze, replay.
     #[serde(rename = "operator")]
     Operator,
@@ -63,7 +69,7 @@ pub struct ApiKey {
     pub owner: String,
     pub reach: Reach,
     pub scopes: BTreeSet<Scope>,
-    /// Whether requests that move money must be signed. Only a test key can be made without this duty.
+    /// Whether requests that move money or change a destination must be signed. Only a test key can be made without this duty.
     pub must_sign: bool,
     pub signing_keys: Vec<SigningKey>,
     pub created_at: Timestamp,
@@ -87,7 +93,7 @@ pub enum CredentialError {
 // === impl Scope ===
 
 impl Scope {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::PayoutsRead,
         Self::PayoutsWrite,
         Self::PayoutsApprove,
@@ -95,6 +101,8 @@ impl Scope {
         Self::WebhooksWrite,
         Self::BalancesRead,
         Self::BalancesWrite,
+        Self::PartiesRead,
+        Self::PartiesWrite,
         Self::Operator,
     ];
 
@@ -108,6 +116,8 @@ impl Scope {
             Self::WebhooksWrite => "webhooks.write",
             Self::BalancesRead => "balances.read",
             Self::BalancesWrite => "balances.write",
+            Self::PartiesRead => "parties.read",
+            Self::PartiesWrite => "parties.write",
             Self::Operator => "operator",
         }
     }
@@ -135,10 +145,8 @@ impl ApiKey {
         if self.mode == Mode::Live && !self.must_sign {
             return Err(CredentialError::LiveKeyMustSign);
         }
-        if self.must_sign
-            && self.signing_keys.is_empty()
-            && [Scope::PayoutsWrite, Scope::PayoutsApprove, Scope::BalancesWrite].iter().any(|scope| self.scopes.contains(scope))
-        {
+        let signed = [Scope::PayoutsWrite, Scope::PayoutsApprove, Scope::BalancesWrite, Scope::PartiesWrite];
+        if self.must_sign && self.signing_keys.is_empty() && signed.iter().any(|scope| self.scopes.contains(scope)) {
             return Err(CredentialError::NoSigningKey);
         }
         Ok(())

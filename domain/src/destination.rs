@@ -87,6 +87,8 @@ macro_rules! checked_text {
     };
 }
 
+pub(crate) use {checked_text, redacted};
+
 mod card;
 mod us;
 
@@ -334,6 +336,14 @@ impl BeneficiaryName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The first letter, for a person who knows the name: `A…`. Of a single letter, nothing.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let mut letters = self.0.chars();
+        let first = letters.next().filter(|_| letters.next().is_some());
+        first.into_iter().chain(['…']).collect()
+    }
 }
 
 /// What the beneficiary reads on the statement: 1 to 140 characters on one line, white space only inside. Providers allow fewer.
@@ -361,7 +371,7 @@ impl StatementReference {
 }
 
 /// The text itself, if it is 1 to `max` characters that can stand on one line of a statement, or of an operator's screen.
-fn one_line(text: &str, max: usize) -> Result<String, TextError> {
+pub(crate) fn one_line(text: &str, max: usize) -> Result<String, TextError> {
     if text.is_empty() {
         return Err(TextError::Empty);
     }
@@ -573,6 +583,9 @@ mod tests {
         };
         assert_eq!(account.masked(), "…5678");
         assert_eq!(Destination::OwnAccount.masked(), "own account");
+        for (name, masked) in [("Ada Lovelace", "A…"), ("王小明", "王…"), ("X", "…")] {
+            assert_eq!(BeneficiaryName::parse(name, 140).expect("a name").masked(), masked);
+        }
     }
 
     /// I14: neither `Debug`, plain or pretty, nor an error shows any part of a value.

@@ -146,6 +146,16 @@ impl PartyId {
         }
     }
 
+    /// The party that the platform calls so: the reference itself where it can be an id, else `par_` and the first 13 bytes of its digest under the
+    /// label `payrelay party 1`, in lower-case hexadecimal digits.
+    #[must_use]
+    pub fn of_reference(reference: &str) -> Self {
+        Self::parse(reference).unwrap_or_else(|_| {
+            let digest = digest("payrelay party 1", &[reference.as_bytes()]);
+            Self(digest[..13].iter().fold(String::from("par_"), |text, byte| text + &format!("{byte:02x}")).into())
+        })
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -588,6 +598,8 @@ mod tests {
         assert_eq!(ProviderKey::derive(payout, 255).to_string(), "108b1804-9462-4e43-a4e6-b0e0eef33bfc");
         assert_eq!(ProviderKey::derive(PayoutId([0; 14]), 0).to_string(), "00000000-0000-4000-8000-000000000000");
         assert_eq!(ProviderKey::derive(PayoutId([255; 14]), 255).to_string(), "ffffffff-ffff-4fff-bfff-fffffffffffc");
+        assert_eq!(PartyId::of_reference("acme"), acme);
+        assert_eq!(PartyId::of_reference("Ачме & Sons").as_str(), "par_03a4a964f6cf5c1c9b893a76eb");
         let account = BalanceAccountId::derive(&acme, Mode::Live, Currency::EUR, shards(255));
         assert_eq!(account.to_string(), "bal_100372b0382f9c624b3ec737830c");
         assert_eq!(account.scheduled(jiff::civil::date(2026, 11, 27)).to_string(), "01630f68-01f2-89e3-9d4e-73c8a35f183a");
