@@ -9,17 +9,21 @@ pub mod batches;
 pub mod caller;
 mod commands;
 pub mod edge;
+mod fingerprint;
 pub mod health;
+mod instruments;
 pub mod intake;
 pub mod json;
 pub mod metrics;
 pub mod notices;
 mod opening;
 pub mod order;
+mod parties;
 pub mod payouts;
 pub mod problem;
 mod providers;
 pub mod query;
+mod revision;
 pub mod routing;
 mod serve;
 mod timeline;
@@ -88,6 +92,9 @@ pub struct Settings {
     /// The largest body of a request.
     #[serde(default = "defaults::body_max_bytes")]
     pub body_max_bytes: usize,
+    /// The most payout instruments of a party.
+    #[serde(default = "defaults::instruments_max")]
+    pub instruments_max: usize,
     /// Limits of batches.
     #[serde(default)]
     pub batches: batches::Settings,
@@ -143,6 +150,9 @@ mod defaults {
     }
     pub(super) const fn body_max_bytes() -> usize {
         64 * 1024
+    }
+    pub(super) const fn instruments_max() -> usize {
+        50
     }
     pub(super) const fn notice_max_bytes() -> usize {
         64 * 1024
@@ -238,6 +248,8 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(top_ups::routes())
         .merge(transactions::routes())
         .merge(providers::routes())
+        .merge(parties::routes())
+        .merge(instruments::routes())
         .layer(from_fn_with_state(Arc::clone(ingress), edge::share));
     let noticed = notices::routes().layer(from_fn_with_state(Arc::clone(ingress), edge::share_notices));
     finish(ingress, shared.merge(noticed).merge(health::routes()))

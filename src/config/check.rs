@@ -104,6 +104,7 @@ impl Config {
         for (key, value) in [("ingress.body_max_bytes", ingress.body_max_bytes), ("ingress.notice_max_bytes", ingress.notice_max_bytes)] {
             found.between(key, value as u64, 1_024, 16 << 20);
         }
+        found.between("ingress.instruments_max", ingress.instruments_max as u64, 1, 500);
         let batches = &ingress.batches;
         found.between("ingress.batches.items_max", batches.items_max as u64, 1, 10_000);
         found.between("ingress.batches.body_max_bytes", batches.body_max_bytes as u64, ingress.body_max_bytes as u64, 64 << 20);

@@ -3,6 +3,7 @@
 //! A batch is accepted whole and opened later, page by page, by a worker ([`workers::batch`]). What is wrong with the request (its syntax, its size,
 //! a `transaction_id` that is there twice) refuses it; what is wrong with one item is told about that item, in the words of a request of its own.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -17,10 +18,8 @@ use domain::id::{BatchId, Mode, PartyId, PayoutId};
 use domain::payout::state::StateName;
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sha2::Sha256;
 use tracing::Span;
 use workers::batch::{Batch, Item, ItemResult, Outcome, PAGE};
 use workers::open::Wanted;
@@ -29,9 +28,10 @@ use workers::store::batches::{Accepted, Kept, Progress};
 
 use super::caller::Caller;
 use super::edge::TraceParent;
+use super::fingerprint::fingerprint;
 use super::intake::Duty;
 use super::json::{self, RawList};
-use super::opening::{Circumstances, archived, conflict};
+use super::opening::{Circumstances, archived, conflict, inactive};
 use super::payouts::{REPLAYED, party_in};
 use super::problem::{Errors, Kind, Problem};
 use super::query::Parameters;
@@ -99,6 +99,9 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let store = &ingress.recorder.store;
     if let Some(known) = store.batch(batch.id).await? {
         return ingress.replay(&caller, known, &fingerprint).await;
+    }
+    if !store.is_active(&batch.party, batch.mode).await? {
+        return Err(inactive());
     }
     let full = || Problem::new(Kind::Overloaded, "As many batches as may wait are waiting. Nothing was done.");
     // Before anything is uploaded; the script that accepts it looks again.
@@ -213,22 +216,14 @@ impl Ingress {
 
     /// What tells this batch from another one under the same key: the fingerprints of its items in their order; of an item that is none, its text.
     fn batch_fingerprint<'a>(&self, items: impl Iterator<Item = (&'a Item, &'a &'a RawValue)>) -> String {
-        use std::fmt::Write as _;
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.pepper).expect("HMAC takes keys of every length");
-        mac.update(b"payrelay batch fingerprint 1\n");
-        for (item, raw) in items {
+        let parts = items.flat_map(|(item, raw)| {
             let (kind, text) = match item {
                 Item::Wanted(wanted) => (b'w', wanted.fingerprint.as_str()),
                 Item::Invalid { .. } => (b'i', raw.get()),
             };
-            mac.update(&[kind]);
-            mac.update(&(text.len() as u64).to_be_bytes());
-            mac.update(text.as_bytes());
-        }
-        mac.finalize().into_bytes().iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+            [Cow::Owned(vec![kind]), Cow::Owned((text.len() as u64).to_be_bytes().to_vec()), Cow::Borrowed(text.as_bytes())]
+        });
+        fingerprint(&self.pepper, "batch fingerprint 1", parts)
     }
 
     async fn replay(&self, caller: &Caller, known: Kept, fingerprint: &str) -> Result<Response, Problem> {
@@ -437,6 +432,7 @@ impl ItemView {
             Outcome::Opened | Outcome::Replayed | Outcome::Unreadable | Outcome::Invalid => result.problem,
             Outcome::Conflict => Some(conflict().value()),
             Outcome::Archived => Some(archived().value()),
+            Outcome::Inactive => Some(inactive().value()),
         };
         let ItemResult { transaction_id, outcome, payout_id, problem: _ } = result;
         Self { index: 0, transaction_id, result: outcome.as_str(), payout_id, status: None, problem }

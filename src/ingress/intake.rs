@@ -1,9 +1,9 @@
 //! Taking a request in: raw bytes first, signature next. Parsing comes after, in the routes.
 //!
-//! **Who must sign what.** The duty to sign belongs to the API key and covers every request that moves money. `X-TL-Signature` covers the body, which is
-//! enough where the body says everything, as with a new payout. Where the path says which payout is meant, only `Tl-Signature` will do: it covers
-//! method and path too, so it cannot be taken to another payout. A signature that is there is checked even where none is needed, unless the key has
-//! no public key to check it with.
+//! **Who must sign what.** The duty to sign belongs to the API key and covers every request that moves money or changes a
+//! destination. `X-TL-Signature` covers the body, which is enough where the body says everything, as with a new payout. Where the path says which payout
+//! or party is meant, only `Tl-Signature` will do: it covers method and path too, so it cannot be taken to another one. A signature that is there is
+//! checked even where none is needed, unless the key has no public key to check it with.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use super::problem::{Kind, Problem};
 /// What a signature has to prove, for keys that must sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
-    /// Nothing: the request moves no money.
+    /// Nothing: the request moves no money and changes no destination.
     None,
     /// The body says everything: either generation will do.
     Body,

@@ -216,6 +216,12 @@ impl Fields {
         Self { at: String::new(), members: Vec::new() }
     }
 
+    /// The JSON pointer of the object itself.
+    #[must_use]
+    pub fn here(&self) -> &str {
+        &self.at
+    }
+
     /// The JSON pointer of a member.
     #[must_use]
     pub fn pointer(&self, name: &str) -> String {
@@ -286,6 +292,31 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// The objects of a list that may be absent, `max` at most. What is none of them is named.
+    pub fn optional_objects(&mut self, name: &str, max: usize, errors: &mut Errors) -> Vec<Self> {
+        let at = self.pointer(name);
+        let items = match self.take(name) {
+            None => Vec::new(),
+            Some(Value::List(items)) if items.len() <= max => items,
+            Some(Value::List(_)) => {
+                errors.field(at, "too_many", format_args!("may have {max} items"));
+                return Vec::new();
+            }
+            Some(other) => {
+                errors.field(at, "wrong_type", format_args!("must be a list, not {}", other.kind()));
+                return Vec::new();
+            }
+        };
+        let object = |(index, item): (usize, Value)| match item {
+            Value::Object(members) => Some(Self { at: format!("{at}/{index}"), members }),
+            other => {
+                errors.field(format!("{at}/{index}"), "wrong_type", format_args!("must be an object, not {}", other.kind()));
+                None
+            }
+        };
+        items.into_iter().enumerate().filter_map(object).collect()
     }
 
     /// A member that must be there, of any type.
@@ -514,6 +545,22 @@ mod tests {
             ("/huge", "not_an_integer"),
             ("/extra", "unknown_field"),
         ];
+        assert_eq!(codes(errors), expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
+    }
+
+    #[test]
+    fn lists_of_objects_name_what_is_none() {
+        let mut errors = Errors::default();
+        let mut fields = read(br#"{"a":[{"x":1},5,{"y":2}],"b":{},"c":[{},{},{},{}]}"#, &mut errors).unwrap();
+        let objects = fields.optional_objects("a", 3, &mut errors);
+        objects.into_iter().for_each(|mut object| {
+            object.take("x");
+            object.finish(&mut errors);
+        });
+        for name in ["b", "c", "absent"] {
+            assert_eq!(fields.optional_objects(name, 3, &mut errors).len(), 0, "{name}");
+        }
+        let expected = [("/a/1", "wrong_type"), ("/a/2/y", "unknown_field"), ("/b", "wrong_type"), ("/c", "too_many")];
         assert_eq!(codes(errors), expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
     }
 

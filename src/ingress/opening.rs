@@ -57,6 +57,11 @@ pub(super) fn conflict() -> Problem {
     Problem::new(Kind::KeyConflict, "The transaction_id is that of a payout with other content. Nothing was changed.")
 }
 
+/// Payouts of the party are not opened.
+pub(super) fn inactive() -> Problem {
+    Problem::new(Kind::PartyInactive, "No payouts of it are opened until it is active again. Nothing was done, and the transaction_id is free.")
+}
+
 /// The key is that of a payout that is gone.
 pub(super) fn archived() -> Problem {
     Problem::new(Kind::KeyArchived, "It was used for this same request, whose payout has ended and was archived. Nothing was changed.")

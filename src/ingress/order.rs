@@ -13,13 +13,13 @@ use domain::fact::Provider;
 use domain::id::{Mode, PartyId, PayoutId, ProviderKey};
 use domain::metadata::Metadata;
 use domain::money::{Currency, CurrencyError, Money, MoneyError};
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use domain::party::NotACountry;
 use jiff::{SignedDuration, Timestamp};
 use providers::{Providers, Unprepared};
 use serde::Serialize;
-use sha2::Sha256;
 use uuid::Uuid;
 
+use super::fingerprint::fingerprint;
 use super::json::{self, Fields, Value};
 use super::problem::{Errors, Problem};
 use super::routing::{self, Rule};
@@ -104,14 +104,8 @@ impl Asked {
     /// What tells this request from another one under the same key: a keyed hash, because a plain one of an account and a name could be guessed.
     #[must_use]
     pub fn fingerprint(&self, pepper: &[u8]) -> String {
-        use std::fmt::Write as _;
-        let mut mac = Hmac::<Sha256>::new_from_slice(pepper).expect("HMAC takes keys of every length");
-        mac.update(b"payrelay fingerprint 1\n");
-        mac.update(&serde_json::to_vec(self).expect("a request has string keys only, so it is always JSON"));
-        mac.finalize().into_bytes().iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        let canonical = serde_json::to_vec(self).expect("a request has string keys only, so it is always JSON");
+        fingerprint(pepper, "fingerprint 1", [canonical.as_slice()])
     }
 
     /// The providers that the payout may go to, in order: the one that is asked for; else those of the rule that fits, less those that cannot take it;
@@ -172,9 +166,8 @@ fn destination(fields: &mut Fields, currency: Option<Currency>, errors: &mut Err
             errors.field("/destination", "not_both", "give one of `beneficiary_iban`, `beneficiary_account` and `destination`");
             return None;
         }
-        return other_destination(object, errors);
+        return read_destination(object, currency, errors);
     }
-    let in_pounds = currency.is_none_or(|currency| currency == Currency::GBP);
     match (iban, account) {
         (Some(_), Some(account)) => {
             drop(account.rest());
@@ -183,12 +176,7 @@ fn destination(fields: &mut Fields, currency: Option<Currency>, errors: &mut Err
         }
         (Some(text), None) => {
             let iban = checked(errors, "/beneficiary_iban", Iban::parse(&text))?;
-            // The registry writes the accounts of Jersey, Guernsey and the Isle of Man with GB as well; no other country's are in the scheme.
-            if currency == Some(Currency::GBP) && iban.country() != "GB" {
-                errors.field("/beneficiary_iban", "not_reachable", "must be a GB account: pounds go by the Faster Payments Scheme");
-                return None;
-            }
-            Some(Destination::Iban(iban))
+            reachable("/beneficiary_iban", Destination::Iban(iban), currency, errors)
         }
         (None, Some(mut account)) => {
             let sort_code = account.text("sort_code", errors);
@@ -196,10 +184,8 @@ fn destination(fields: &mut Fields, currency: Option<Currency>, errors: &mut Err
             let number = account.text("account_number", errors);
             let account_number = number.and_then(|text| checked(errors, "/beneficiary_account/account_number", AccountNumber::parse(&text)));
             account.finish(errors);
-            if !in_pounds {
-                errors.field("/beneficiary_account", "not_reachable", "is for payouts in GBP only");
-            }
-            Some(Destination::UkAccount { sort_code: sort_code?, account_number: account_number? })
+            let destination = Destination::UkAccount { sort_code: sort_code?, account_number: account_number? };
+            reachable("/beneficiary_account", destination, currency, errors)
         }
         (None, None) => {
             errors.field("/beneficiary_iban", "missing", "is required, unless `beneficiary_account` or `destination` is given");
@@ -208,13 +194,28 @@ fn destination(fields: &mut Fields, currency: Option<Currency>, errors: &mut Err
     }
 }
 
-/// What is neither an IBAN nor an account in the United Kingdom.
-fn other_destination(mut object: Fields, errors: &mut Errors) -> Option<Destination> {
+/// The destination, if payouts in that currency reach it.
+fn reachable(at: &str, destination: Destination, currency: Option<Currency>, errors: &mut Errors) -> Option<Destination> {
+    let why = match &destination {
+        // The registry writes the accounts of Jersey, Guernsey and the Isle of Man with GB as well; no other country's are in the scheme.
+        Destination::Iban(iban) if currency == Some(Currency::GBP) && iban.country() != "GB" => {
+            "must be a GB account: pounds go by the Faster Payments Scheme"
+        }
+        Destination::UkAccount { .. } if currency.is_some_and(|currency| currency != Currency::GBP) => "is for payouts in GBP only",
+        _ => return Some(destination),
+    };
+    errors.field(at, "not_reachable", why);
+    None
+}
+
+/// Reads a destination in its JSON form, [`Destination`], for payouts in that currency.
+pub(super) fn read_destination(mut object: Fields, currency: Option<Currency>, errors: &mut Errors) -> Option<Destination> {
+    let (here, at_type) = (object.here().to_owned(), object.pointer("type"));
     let Some(kind) = object.text("type", errors) else {
         drop(object.rest());
         return None;
     };
-    let mut field = |name: &'static str, errors: &mut Errors| object.text(name, errors).map(|text| (format!("/destination/{name}"), text));
+    let mut field = |name: &'static str, errors: &mut Errors| object.text(name, errors).map(|text| (object.pointer(name), text));
     macro_rules! read {
         ($name:literal, $kind:ty) => {
             field($name, errors).and_then(|(at, text)| checked(errors, &at, <$kind>::parse(&text)))
@@ -222,6 +223,12 @@ fn other_destination(mut object: Fields, errors: &mut Errors) -> Option<Destinat
     }
     let destination = match kind.as_str() {
         "own_account" => Some(Destination::OwnAccount),
+        "iban" => read!("iban", Iban).map(Destination::Iban),
+        "sort_code_account_number" => {
+            let sort_code = read!("sort_code", SortCode);
+            let account_number = read!("account_number", AccountNumber);
+            sort_code.zip(account_number).map(|(sort_code, account_number)| Destination::UkAccount { sort_code, account_number })
+        }
         "routing_number_account_number" => {
             let routing_number = read!("routing_number", RoutingNumber);
             let account_number = read!("account_number", UsAccountNumber);
@@ -254,16 +261,12 @@ fn other_destination(mut object: Fields, errors: &mut Errors) -> Option<Destinat
         "card_token" => read!("token", CardToken).map(Destination::CardToken),
         _ => {
             drop(object.rest());
-            errors.field(
-                "/destination/type",
-                "unknown",
-                "must be own_account, routing_number_account_number, card, network_token, apple_pay or card_token",
-            );
+            errors.field(at_type, "unknown", format_args!("must be one of {}", Destination::KINDS.join(", ")));
             return None;
         }
     };
     object.finish(errors);
-    destination
+    reachable(&here, destination?, currency, errors)
 }
 
 fn metadata(fields: &mut Fields, errors: &mut Errors) -> Metadata {
@@ -330,6 +333,12 @@ impl Wrong for DestinationError {
             Self::CardExpiry => "card_expiry",
             Self::CardToken => "card_token",
         }
+    }
+}
+
+impl Wrong for NotACountry {
+    fn code(&self) -> &'static str {
+        "unknown_country"
     }
 }
 

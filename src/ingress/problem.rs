@@ -44,6 +44,9 @@ pub enum Kind {
     AccountFull,
     ProviderFunded,
     TopUpConflict,
+    PartyInactive,
+    ReferenceConflict,
+    InstrumentsFull,
     NoticeUnverified,
     NoticeUnreadable,
     NoticesAmbiguous,
@@ -57,7 +60,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 42] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -88,6 +91,9 @@ impl Kind {
         Self::AccountFull,
         Self::ProviderFunded,
         Self::TopUpConflict,
+        Self::PartyInactive,
+        Self::ReferenceConflict,
+        Self::InstrumentsFull,
         Self::NoticeUnverified,
         Self::NoticeUnreadable,
         Self::NoticesAmbiguous,
@@ -133,6 +139,9 @@ impl Kind {
             Self::AccountFull => ("account-full", StatusCode::CONFLICT, "The account cannot hold so much"),
             Self::ProviderFunded => ("provider-funded", StatusCode::CONFLICT, "The provider funds the account"),
             Self::TopUpConflict => ("top-up-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The transaction_id was used for another top-up"),
+            Self::PartyInactive => ("party-inactive", StatusCode::CONFLICT, "The party is inactive"),
+            Self::ReferenceConflict => ("reference-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The reference was used for another request"),
+            Self::InstrumentsFull => ("instruments-full", StatusCode::CONFLICT, "The party has as many payout instruments as it can have"),
             Self::NoticeUnverified => ("notice-unverified", StatusCode::UNAUTHORIZED, "The notice is not proved to come from the provider"),
             Self::NoticeUnreadable => ("notice-unreadable", StatusCode::BAD_REQUEST, "The notice cannot be read"),
             Self::NoticesAmbiguous => ("notices-ambiguous", StatusCode::NOT_FOUND, "The address does not say which mode the notice is for"),
@@ -180,6 +189,9 @@ impl Kind {
             | Self::AccountFull
             | Self::ProviderFunded
             | Self::TopUpConflict
+            | Self::PartyInactive
+            | Self::ReferenceConflict
+            | Self::InstrumentsFull
             | Self::NoticeUnverified
             | Self::NoticeUnreadable
             | Self::NoticesAmbiguous

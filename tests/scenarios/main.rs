@@ -10,6 +10,7 @@ mod groups;
 mod ingress;
 mod interop;
 mod openapi;
+mod parties;
 mod providers;
 mod schedule;
 mod support;

@@ -346,9 +346,17 @@ impl Caller {
         self.send(self.request(reqwest::Method::PATCH, path).header("content-type", "application/json").body(body.to_string())).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Reply {
+        self.send_bytes(reqwest::Method::PUT, path, body.to_string(), &[]).await
+    }
+
     /// A JSON body as it is, with more headers.
     pub(crate) async fn post_bytes(&self, path: &str, body: impl Into<reqwest::Body>, headers: &[(&str, &str)]) -> Reply {
-        let mut request = self.request(reqwest::Method::POST, path).header("content-type", "application/json").body(body);
+        self.send_bytes(reqwest::Method::POST, path, body, headers).await
+    }
+
+    pub(crate) async fn send_bytes(&self, method: reqwest::Method, path: &str, body: impl Into<reqwest::Body>, headers: &[(&str, &str)]) -> Reply {
+        let mut request = self.request(method, path).header("content-type", "application/json").body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -78,6 +78,8 @@ pub enum Outcome {
     Archived,
     /// Its key was used for the same request, whose payout is there and cannot be read: a person has to look after it.
     Unreadable,
+    /// The party was inactive when its turn came.
+    Inactive,
     /// It cannot be a payout.
     Invalid,
 }
@@ -115,7 +117,7 @@ impl Item {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 6] = [Self::Opened, Self::Replayed, Self::Conflict, Self::Archived, Self::Unreadable, Self::Invalid];
+    pub const ALL: [Self; 7] = [Self::Opened, Self::Replayed, Self::Conflict, Self::Archived, Self::Unreadable, Self::Inactive, Self::Invalid];
 
     /// The word in the API, in the store and in metrics.
     #[must_use]
@@ -126,6 +128,7 @@ impl Outcome {
             Self::Conflict => "conflict",
             Self::Archived => "archived",
             Self::Unreadable => "unreadable",
+            Self::Inactive => "inactive",
             Self::Invalid => "invalid",
         }
     }
@@ -242,6 +245,7 @@ impl Recorder {
                         (Outcome::Unreadable, Some(id), None)
                     }
                     Opening::Conflict => (Outcome::Conflict, None, None),
+                    Opening::Inactive => (Outcome::Inactive, None, None),
                     Opening::Objected(problem) => (Outcome::Invalid, None, Some(problem)),
                 }
             }

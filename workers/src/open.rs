@@ -37,6 +37,8 @@ pub enum Opening<P> {
     Unreadable(StoreError),
     /// The key was used before, for another request.
     Conflict,
+    /// The party is inactive. Nothing was opened, and the key is free.
+    Inactive,
     /// Nothing was opened.
     Objected(P),
 }
@@ -72,6 +74,7 @@ impl Recorder {
             Opened::Unreadable(error) => Opening::Unreadable(error),
             Opened::Conflict => Opening::Conflict,
             Opened::Refused(reason) => return Err(StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str()))),
+            Opened::Inactive => Opening::Inactive,
         })
     }
 }

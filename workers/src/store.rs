@@ -17,6 +17,7 @@ pub mod lanes;
 pub mod limits;
 pub mod lists;
 pub mod notices;
+pub mod parties;
 pub mod payouts;
 pub mod private_server;
 pub mod references;
@@ -137,6 +138,7 @@ struct Scripts {
     batch_trim: Script,
     group_begin: Script,
     group_end: Script,
+    party_write: Script,
     server: Script,
 }
 
@@ -252,6 +254,7 @@ impl Store {
                     batch_trim: Script::new(include_str!("store/batch_trim.lua")),
                     group_begin: Script::new(include_str!("store/group_begin.lua")),
                     group_end: Script::new(include_str!("store/group_end.lua")),
+                    party_write: Script::new(include_str!("store/party_write.lua")),
                     server: Script::new(include_str!("store/server.lua")),
                 },
                 names: Names::new(&settings.prefix),

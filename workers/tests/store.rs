@@ -4,6 +4,8 @@
 
 #[path = "store/ledger.rs"]
 mod ledger;
+#[path = "store/parties.rs"]
+mod parties;
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 -- Lua has no rollback, so everything that can refuse comes first and everything that writes comes after it. A repeat answers 'done'.
 --
 -- KEYS  1 payout  2 due:execute  3 due:poll  4 subscriptions of the party  5 lanes  6 ledger  7 list  8 open  9 frozen  10 epoch  11 clock  12 ended
---       13 look first  14 account  15 currencies of the party
+--       13 look first  14 account  15 currencies of the party  16 party
 -- ARGV  1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or 'g' or 'r'
 --       and the lease token, a space and the id of the group that is sent or sent again, or ''
 --       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
@@ -24,6 +24,7 @@ if opening then
     local record = redis.call('HMGET', key, 'rec', 'meta')
     return { 'exists', record[1] or '', record[2] or '' }
   end
+  if redis.call('HEXISTS', KEYS[16], 'off') == 1 then return { 'inactive' } end
 else
   if not version then return { 'missing' } end
   if version ~= ARGV[1] then return { 'stale' } end

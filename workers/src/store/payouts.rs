@@ -33,6 +33,8 @@ pub enum Opened {
     Conflict,
     /// The account does not allow it, by this code. Nothing was written.
     Refused(Reason),
+    /// The party is inactive. Nothing was written, and the key is free.
+    Inactive,
 }
 
 /// How a commit went.
@@ -126,6 +128,7 @@ impl Store {
         match answer_of(&answer)? {
             "committed" | "done" => Ok(Opened::New),
             "conflict" => Ok(Opened::Conflict),
+            "inactive" => Ok(Opened::Inactive),
             "exists" => {
                 let (_, record, metadata): (String, Vec<u8>, String) = from_value(answer)?;
                 if record.is_empty() {
@@ -208,6 +211,7 @@ impl Store {
             names.of(shard, "look-first"),
             names.account(shard, &payout.party, payout.mode, currency),
             names.party(shard, "currencies", &payout.party, payout.mode),
+            self.party_key(&payout.party, payout.mode),
         ];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let (next, due) = match step.next {

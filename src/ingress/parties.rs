@@ -1,0 +1,259 @@
+//! `/parties`: what the platform tells about its merchants, in the shapes of seed 001.
+//!
+//! Parties are made and changed by the platform; a key that is bound to a party may read its own. Answers hold no account number and no beneficiary.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use domain::credential::Scope;
+use domain::id::{Mode, PartyId};
+use domain::party::{Country, Details, DisplayName, Party, PartyReference, Status};
+use domain::revision::Revision;
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use workers::store::StoreError;
+use workers::store::parties::Written;
+
+use super::Ingress;
+use super::balances::platform;
+use super::caller::Caller;
+use super::fingerprint::fingerprint;
+use super::instruments::{self, InstrumentView};
+use super::intake::Duty;
+use super::json::{self, Fields};
+use super::order::checked;
+use super::payouts::REPLAYED;
+use super::problem::{Errors, Kind, Problem};
+use super::revision::{Revised, stale};
+use super::view::{answer, set};
+
+/// How often a change is decided again. Each time, somebody else's write got through.
+pub(super) const DECISIONS_MAX: u32 = 5;
+
+pub(super) fn routes() -> Router<Arc<Ingress>> {
+    Router::new().route("/parties", post(create)).route("/parties/{partyId}", get(one).put(update).delete(deactivate))
+}
+
+/// A party as JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PartyView<'a> {
+    party_id: &'a PartyId,
+    party_reference: &'a str,
+    display_name: &'a str,
+    country: Country,
+    status: Status,
+    version: u64,
+    date_time_created: Zoned,
+    date_time_updated: Zoned,
+    /// Only in the answer to a request that makes some.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    payout_instruments: Vec<InstrumentView<'a>>,
+}
+
+/// The fields of a party that only the service writes.
+const READ_ONLY: [&str; 4] = ["partyId", "partyReference", "dateTimeCreated", "dateTimeUpdated"];
+
+/// A time as seed 001 writes it: ISO 8601, to the millisecond.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Zoned(pub(super) Timestamp);
+
+impl Serialize for Zoned {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.3}", self.0))
+    }
+}
+
+impl<'a> PartyView<'a> {
+    fn new(party: &'a Party) -> Self {
+        Self {
+            party_id: &party.id,
+            party_reference: party.reference.as_str(),
+            display_name: party.details.display_name.as_str(),
+            country: party.details.country,
+            status: party.details.status,
+            version: party.version,
+            date_time_created: Zoned(party.created_at),
+            date_time_updated: Zoned(party.updated_at),
+            payout_instruments: Vec::new(),
+        }
+    }
+}
+
+/// The body of `POST /parties`, read. Serialised, it is what the fingerprint is made of: the order of the fields is fixed for ever.
+#[derive(Serialize)]
+struct Asked {
+    reference: PartyReference,
+    display_name: DisplayName,
+    country: Country,
+    instruments: Vec<instruments::Asked>,
+}
+
+impl Asked {
+    fn read(body: &[u8], instruments_max: usize) -> Result<Self, Problem> {
+        let mut errors = Errors::default();
+        let mut fields = json::read(body, &mut errors)?;
+        let errs = &mut errors;
+        let reference = fields.text("partyReference", errs).and_then(|text| checked(errs, "/partyReference", PartyReference::parse(&text)));
+        let display_name = display_name(&mut fields, errs);
+        let country = country(&mut fields, errs);
+        let instruments = instruments::read_list(&mut fields, instruments_max, errs);
+        fields.finish(errs);
+        match (reference, display_name, country) {
+            (Some(reference), Some(display_name), Some(country)) if errors.is_empty() => Ok(Self { reference, display_name, country, instruments }),
+            _ => Err(errors.into_problem()),
+        }
+    }
+}
+
+fn display_name(fields: &mut Fields, errors: &mut Errors) -> Option<DisplayName> {
+    fields.text("displayName", errors).and_then(|text| checked(errors, "/displayName", DisplayName::parse(&text)))
+}
+
+fn country(fields: &mut Fields, errors: &mut Errors) -> Option<Country> {
+    fields.text("country", errors).and_then(|text| checked(errors, "/country", Country::parse(&text)))
+}
+
+/// `POST /parties`: a party, and payout instruments of it, or nothing. Once per `partyReference`. Keys that must sign sign the body, which says everything.
+async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<Response, Problem> {
+    let (caller, parts, body) = ingress.receive(request, Scope::PartiesWrite, Duty::Body).await?;
+    platform(&caller)?;
+    json::check_media_type(&parts.headers)?;
+    let max = ingress.settings.instruments_max;
+    let asked = Asked::read(&body, max)?;
+    let (mode, store) = (caller.mode(), &ingress.recorder.store);
+    let now = store.clock().now();
+    let canonical = serde_json::to_vec(&asked).expect("a request has string keys only, so it is always JSON");
+    let fingerprint = fingerprint(&ingress.pepper, "party 1", [canonical]);
+    let party = Party::new(asked.reference, mode, asked.display_name, asked.country, fingerprint, now);
+    tracing::Span::current().record("party", party.id.as_str());
+    let mut instruments: Vec<_> = asked.instruments.into_iter().map(|asked| asked.instrument(&party.id, mode, &ingress.pepper, now)).collect();
+    let (party, replayed) = match store.make_party(&party, &instruments, max).await? {
+        Written::Done => (party, false),
+        Written::Stale => {
+            let held = store.party(&party.id, mode).await?.filter(|held| held.fingerprint == party.fingerprint);
+            let held =
+                held.ok_or_else(|| Problem::new(Kind::ReferenceConflict, "The partyReference is that of another party. Nothing was changed."))?;
+            let present = store.instruments(&party.id, mode).await?.unwrap_or_default();
+            let named = |reference| present.iter().find(|present| present.reference == reference).cloned();
+            instruments = instruments.into_iter().filter_map(|asked| named(asked.reference)).collect();
+            (held, true)
+        }
+        Written::Full => return Err(instruments::full(max)),
+        Written::Missing => return Err(StoreError::Unavailable(None).into()),
+    };
+    let view = PartyView { payout_instruments: instruments.iter().map(InstrumentView::new).collect(), ..PartyView::new(&party) };
+    Ok(made(&view, &format!("/parties/{}", party.id), replayed))
+}
+
+/// The answer to a request that makes a record, now or before.
+pub(super) fn made<T: Serialize>(view: &T, location: &str, replayed: bool) -> Response {
+    let mut response = answer(StatusCode::CREATED, view);
+    set(&mut response, header::LOCATION, location);
+    if replayed {
+        set(&mut response, REPLAYED, "true");
+    }
+    response
+}
+
+/// The answer to a request that changes a record, now or before.
+pub(super) fn changed<T: Serialize>(view: &T, repeated: bool) -> Response {
+    let mut response = answer(StatusCode::OK, view);
+    if repeated {
+        set(&mut response, REPLAYED, "true");
+    }
+    response
+}
+
+async fn one(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let caller = ingress.admit(&headers, Scope::PartiesRead).await?;
+    let party = ingress.found_party(&within_reach(&caller, &id)?, caller.mode()).await?;
+    Ok(answer(StatusCode::OK, &PartyView::new(&party)))
+}
+
+/// `PUT /parties/{partyId}`: the whole of what can be changed, and the `version` that it was decided on. `status` left out stays as it is.
+async fn update(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (caller, parts, body) = ingress.receive(request, Scope::PartiesWrite, Duty::None).await?;
+    let id = within_reach(&caller, &id)?;
+    platform(&caller)?;
+    json::check_media_type(&parts.headers)?;
+    let mut errors = Errors::default();
+    let mut fields = json::read(&body, &mut errors)?;
+    let revised = Revised::take(&mut fields, &READ_ONLY, &mut errors);
+    let display_name = display_name(&mut fields, &mut errors);
+    let country = country(&mut fields, &mut errors);
+    let status = fields.optional_text("status", &mut errors).and_then(|text| status(&text, &mut errors));
+    fields.finish(&mut errors);
+    let (Some(revised), Some(display_name), Some(country), true) = (revised, display_name, country, errors.is_empty()) else {
+        return Err(errors.into_problem());
+    };
+    let store = &ingress.recorder.store;
+    for _ in 0..DECISIONS_MAX {
+        let party = ingress.found_party(&id, caller.mode()).await?;
+        let details = Details { display_name: display_name.clone(), country, status: status.unwrap_or(party.details.status) };
+        match party.revise(details, revised.version, store.clock().now()) {
+            Revision::Stale => return Err(stale(party.version)),
+            Revision::Repeated => return Ok(changed(&PartyView::new(&party), true)),
+            Revision::Same => {
+                revised.check(&PartyView::new(&party))?;
+                return Ok(changed(&PartyView::new(&party), false));
+            }
+            Revision::Changed(next) => {
+                revised.check(&PartyView::new(&party))?;
+                if store.write_party(&next).await? == Written::Done {
+                    return Ok(changed(&PartyView::new(&next), false));
+                }
+            }
+        }
+    }
+    Err(StoreError::Unavailable(None).into())
+}
+
+/// `DELETE /parties/{partyId}`: no payout of the party is opened from now on. What is open goes on, and everything can still be read.
+async fn deactivate(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let caller = ingress.admit(&headers, Scope::PartiesWrite).await?;
+    let id = within_reach(&caller, &id)?;
+    platform(&caller)?;
+    let store = &ingress.recorder.store;
+    for _ in 0..DECISIONS_MAX {
+        let party = ingress.found_party(&id, caller.mode()).await?;
+        let details = Details { status: Status::Inactive, ..party.details.clone() };
+        let done = match party.revise(details, party.version, store.clock().now()) {
+            Revision::Changed(next) => store.write_party(&next).await? == Written::Done,
+            Revision::Same | Revision::Repeated | Revision::Stale => true,
+        };
+        if done {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+    }
+    Err(StoreError::Unavailable(None).into())
+}
+
+fn status(text: &str, errors: &mut Errors) -> Option<Status> {
+    let status = Status::named(text);
+    if status.is_none() {
+        errors.field("/status", "unknown_status", format_args!("must be one of {}", Status::ALL.map(Status::as_str).join(", ")));
+    }
+    status
+}
+
+/// The party of a path. One that the caller does not reach is not found, like one that does not exist.
+pub(super) fn within_reach(caller: &Caller, id: &str) -> Result<PartyId, Problem> {
+    let id = PartyId::parse(id).ok().filter(|id| caller.reaches(id, caller.mode())).ok_or_else(missing)?;
+    tracing::Span::current().record("party", id.as_str());
+    Ok(id)
+}
+
+pub(super) fn missing() -> Problem {
+    Problem::not_found("party")
+}
+
+impl Ingress {
+    async fn found_party(&self, id: &PartyId, mode: Mode) -> Result<Party, Problem> {
+        self.recorder.store.party(id, mode).await?.ok_or_else(missing)
+    }
+}

@@ -1,0 +1,158 @@
+//! Parties and their payout instruments: one hash per party and mode, each record in it sealed whole and written on the version that it was decided on.
+
+use std::collections::BTreeMap;
+
+use domain::id::{Mode, PartyId};
+use domain::instrument::{Instrument, InstrumentReference};
+use domain::party::{Party, Status};
+
+use super::payouts::{answer_of, random_token, unknown_answer};
+use super::{Store, StoreError, from_json, from_value, to_json};
+
+/// How a write of a party or of payout instruments went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    Done,
+    /// Somebody else wrote first: load and decide again.
+    Stale,
+    /// There is no such party, or no such instrument.
+    Missing,
+    /// The party has as many instruments as it can have.
+    Full,
+}
+
+impl Store {
+    /// Makes a party, with payout instruments: all of it, or nothing.
+    ///
+    /// # Errors
+    /// As every call. A repeat answers [`Written::Stale`], as does whoever comes second: the record tells them apart by its fingerprint.
+    pub async fn make_party(&self, party: &Party, instruments: &[Instrument], instruments_max: usize) -> Result<Written, StoreError> {
+        let records = std::iter::once(self.sealed_party(party)).chain(instruments.iter().map(|instrument| self.sealed_instrument(instrument)));
+        self.write_records(&party.id, party.mode, Some(party.details.status), records.collect(), instruments_max).await
+    }
+
+    /// Writes a party that was decided on the version before `party.version`.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn write_party(&self, party: &Party) -> Result<Written, StoreError> {
+        self.write_records(&party.id, party.mode, Some(party.details.status), vec![self.sealed_party(party)], 0).await
+    }
+
+    /// Writes a payout instrument that was decided on the version before `instrument.version`; version 1 makes it.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn write_instrument(&self, instrument: &Instrument, instruments_max: usize) -> Result<Written, StoreError> {
+        self.write_records(&instrument.party, instrument.mode, None, vec![self.sealed_instrument(instrument)], instruments_max).await
+    }
+
+    async fn write_records(
+        &self,
+        party: &PartyId,
+        mode: Mode,
+        status: Option<Status>,
+        records: Vec<Sealed<'_>>,
+        instruments_max: usize,
+    ) -> Result<Written, StoreError> {
+        let token = random_token();
+        let answer = self
+            .run(&self.shared.scripts.party_write, &[&self.party_key(party, mode)], |command| {
+                command.arg(token).arg(instruments_max).arg(match status {
+                    Some(Status::Inactive) => "1",
+                    Some(Status::Active) => "0",
+                    None => "",
+                });
+                for Sealed { name, version, record } in records {
+                    let decided_on = if version == 1 { String::new() } else { version.saturating_sub(1).to_string() };
+                    command.arg(name).arg(decided_on).arg(version).arg(record);
+                }
+            })
+            .await?;
+        match answer_of(&answer)? {
+            "committed" | "done" => Ok(Written::Done),
+            "stale" => Ok(Written::Stale),
+            "missing" => Ok(Written::Missing),
+            "full" => Ok(Written::Full),
+            other => Err(unknown_answer(other)),
+        }
+    }
+
+    /// The record of a party, if it has one.
+    ///
+    /// # Errors
+    /// As every call; [`StoreError::Corrupt`] or [`StoreError::Vault`] for one that cannot be read.
+    pub async fn party(&self, id: &PartyId, mode: Mode) -> Result<Option<Party>, StoreError> {
+        let command = redis::cmd("HGET").arg(self.party_key(id, mode)).arg("rec").to_owned();
+        let sealed: Option<Vec<u8>> = from_value(self.query(command).await?)?;
+        sealed.map(|sealed| from_json("party", &self.shared.vault.open(&party_owner(id, mode), &sealed)?)).transpose()
+    }
+
+    /// A payout instrument, if there is one.
+    ///
+    /// # Errors
+    /// As [`Store::party`].
+    pub async fn instrument(&self, party: &PartyId, mode: Mode, reference: &InstrumentReference) -> Result<Option<Instrument>, StoreError> {
+        let command = redis::cmd("HGET").arg(self.party_key(party, mode)).arg(format!("i:{reference}")).to_owned();
+        let sealed: Option<Vec<u8>> = from_value(self.query(command).await?)?;
+        sealed.map(|sealed| self.open_instrument(party, mode, reference.as_str(), &sealed)).transpose()
+    }
+
+    /// All payout instruments of a party, by their references; `None` if there is no such party.
+    ///
+    /// # Errors
+    /// As [`Store::party`].
+    pub async fn instruments(&self, party: &PartyId, mode: Mode) -> Result<Option<Vec<Instrument>>, StoreError> {
+        let fields: BTreeMap<String, Vec<u8>> = from_value(self.query(redis::cmd("HGETALL").arg(self.party_key(party, mode)).to_owned()).await?)?;
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        let sealed = fields.iter().filter_map(|(name, sealed)| Some((name.strip_prefix("i:")?, sealed)));
+        sealed.map(|(reference, sealed)| self.open_instrument(party, mode, reference, sealed)).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Whether payouts of the party are opened: not while it is inactive. The commit that opens one looks for itself.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn is_active(&self, party: &PartyId, mode: Mode) -> Result<bool, StoreError> {
+        let off: bool = from_value(self.query(redis::cmd("HEXISTS").arg(self.party_key(party, mode)).arg("off").to_owned()).await?)?;
+        Ok(!off)
+    }
+
+    fn open_instrument(&self, party: &PartyId, mode: Mode, reference: &str, sealed: &[u8]) -> Result<Instrument, StoreError> {
+        from_json("payout instrument", &self.shared.vault.open(&instrument_owner(party, mode, reference), sealed)?)
+    }
+
+    fn sealed_party<'a>(&self, party: &Party) -> Sealed<'a> {
+        let record = self.shared.vault.seal(&party_owner(&party.id, party.mode), to_json(party).as_bytes());
+        Sealed { name: "", version: party.version, record }
+    }
+
+    fn sealed_instrument<'a>(&self, instrument: &'a Instrument) -> Sealed<'a> {
+        let name = instrument.reference.as_str();
+        let record = self.shared.vault.seal(&instrument_owner(&instrument.party, instrument.mode, name), to_json(instrument).as_bytes());
+        Sealed { name, version: instrument.version, record }
+    }
+
+    /// The hash of a party.
+    pub(super) fn party_key(&self, party: &PartyId, mode: Mode) -> String {
+        self.shared.names.party(self.shared.shards.of(party, mode), "pa", party, mode)
+    }
+}
+
+/// A record of a party as it is stored.
+struct Sealed<'a> {
+    /// Of an instrument its reference; empty for the party itself.
+    name: &'a str,
+    version: u64,
+    record: Vec<u8>,
+}
+
+fn party_owner(party: &PartyId, mode: Mode) -> String {
+    format!("party/{party}/{mode}")
+}
+
+fn instrument_owner(party: &PartyId, mode: Mode, reference: &str) -> String {
+    format!("party/{party}/{mode}/instrument/{reference}")
+}
