@@ -4,6 +4,7 @@
 //! raw body within its limit, then its signature ([`intake`]) → strict parsing ([`json`], [`query`]) → the route. Whatever goes wrong is a [`problem`].
 //! The secrets, accounts and names that pass through are in no log, span, metric or error.
 
+mod balance_accounts;
 mod balances;
 pub mod batches;
 pub mod caller;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use domain::calendar::Calendars;
 use domain::id::PartyId;
 use opentelemetry::metrics::Meter;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -188,6 +190,8 @@ pub struct Ingress {
     recorder: Recorder,
     /// Knows where webhooks may go. Nothing is sent from here.
     egress: Egress,
+    /// On which days balance accounts are paid out.
+    calendars: Calendars,
     settings: Settings,
     pepper: Vec<u8>,
     keys: Keys,
@@ -214,7 +218,14 @@ impl Ingress {
     ///
     /// # Errors
     /// Settings that contradict each other or themselves.
-    pub fn new(recorder: Recorder, egress: Egress, settings: Settings, meter: &Meter, shutdown: CancellationToken) -> anyhow::Result<Arc<Self>> {
+    pub fn new(
+        recorder: Recorder,
+        egress: Egress,
+        calendars: Calendars,
+        settings: Settings,
+        meter: &Meter,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Arc<Self>> {
         let pepper = settings.key_pepper.expose_secret().as_bytes().to_vec();
         ensure!(pepper.len() >= 16, "ingress.key_pepper must have at least 16 bytes");
         ensure!(settings.body_timeout_ms < settings.timeout_ms, "ingress.body_timeout_ms must be less than ingress.timeout_ms");
@@ -226,6 +237,7 @@ impl Ingress {
         Ok(Arc::new(Self {
             recorder,
             egress,
+            calendars,
             pepper,
             keys: Keys::new(Duration::from_millis(settings.key_cache_ms), settings.key_cache_max),
             metrics: metrics::Metrics::new(meter),
@@ -250,6 +262,7 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(providers::routes())
         .merge(parties::routes())
         .merge(instruments::routes())
+        .merge(balance_accounts::routes())
         .layer(from_fn_with_state(Arc::clone(ingress), edge::share));
     let noticed = notices::routes().layer(from_fn_with_state(Arc::clone(ingress), edge::share_notices));
     finish(ingress, shared.merge(noticed).merge(health::routes()))

@@ -22,7 +22,7 @@ use workers::relay::RelayContext;
 use workers::store::Store;
 use workers::sweep;
 
-use crate::config::Config;
+use crate::config::{BadConfig, Config};
 use crate::ingress::health::Scrape;
 use crate::ingress::{self, Ingress};
 use crate::telemetry::Vitals;
@@ -113,7 +113,8 @@ pub async fn run(
     let (scrape, vitals) = watch.map(|watch| (watch.scrape, watch.vitals)).unzip();
     let parts = open(config, &meter).await?;
     let settings = ingress::Settings { live: config.server.live, ..config.ingress.clone() };
-    let ingress = Ingress::new(parts.recorder.clone(), parts.egress.clone(), settings, &meter, stop.clone())?;
+    let calendars = config.calendars.read().map_err(|problems| BadConfig { problems })?;
+    let ingress = Ingress::new(parts.recorder.clone(), parts.egress.clone(), calendars, settings, &meter, stop.clone())?;
     let admin = bind("ingress.admin_listen", &config.ingress.admin_listen).await?;
     let public = if role == Role::Work { None } else { Some(bind("ingress.listen", &config.ingress.listen).await?) };
     let at = Listening { ingress: public.as_ref().map(TcpListener::local_addr).transpose()?, admin: admin.local_addr()? };

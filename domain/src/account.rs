@@ -1,13 +1,20 @@
 //! Balance accounts: a party's money in one currency, who funds its payouts, and how money comes in.
 //!
-//! There is one account for each party, mode and currency. As long as nobody has set it up it is funded by the provider and enabled.
+//! There is one account for each party, mode and currency. As long as nobody has set it up it is funded by the provider and enabled. What is set up may include
+//! where its money goes and on which days.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::BankingDays;
 use crate::destination::{BeneficiaryName, Iban};
 use crate::id::{BalanceAccountId, Mode, PartyId, Shards, TopUpId};
+use crate::instrument::InstrumentReference;
 use crate::money::{Currency, Money};
+use crate::revision::Revision;
+use crate::schedule::Schedule;
+use crate::schedule::plan::{Plan, Progress};
 
 /// The most that may be available and reserved together, in minor units: what the store's scripts can compare without rounding, 2^53 - 1.
 pub const BALANCE_MAX: i64 = 9_007_199_254_740_991;
@@ -50,6 +57,23 @@ pub struct BalanceAccount {
     pub created_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Timestamp>,
+    /// The payout instrument that its money goes to: one of the party, in the same currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instrument: Option<InstrumentReference>,
+    /// When it is paid out by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Planned>,
+    /// What tells the request that asked for the account from another one, where it was asked for as seed 001 does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+}
+
+/// A schedule, and how far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planned {
+    pub schedule: Schedule,
+    pub progress: Progress,
 }
 
 /// Whose account it is, and where money is sent to fund it. Personal data.
@@ -89,6 +113,129 @@ impl BalanceAccount {
             status: Status::default(),
             created_at: None,
             updated_at: None,
+            instrument: None,
+            planned: None,
+            fingerprint: None,
         }
+    }
+
+    /// The account with money of its own, as it is asked for.
+    #[must_use]
+    pub fn asked_for(
+        &self,
+        instrument: Option<InstrumentReference>,
+        schedule: Option<Schedule>,
+        fingerprint: String,
+        today: Date,
+        now: Timestamp,
+    ) -> Self {
+        let planned = schedule.map(|schedule| Planned { schedule, progress: Progress::set_on(today) });
+        Self {
+            funding: Funding::Balance,
+            instrument,
+            planned,
+            fingerprint: Some(fingerprint),
+            version: self.version.saturating_add(1),
+            created_at: self.created_at.or(Some(now)),
+            updated_at: Some(now),
+            ..self.clone()
+        }
+    }
+
+    /// The account with another instrument and schedule, decided on a version. A schedule that stays as it is goes on where it is; what another one
+    /// would have had due until today is not made up for.
+    #[must_use]
+    pub fn revise(
+        &self,
+        instrument: Option<InstrumentReference>,
+        schedule: Option<Schedule>,
+        decided_on: u64,
+        today: Date,
+        now: Timestamp,
+    ) -> Revision<Self> {
+        let held = self.planned.map(|planned| planned.schedule);
+        let planned = match (schedule, self.planned) {
+            (Some(schedule), Some(planned)) if schedule == planned.schedule => Some(planned),
+            (Some(schedule), held) => {
+                let progress = held.map_or(Progress::set_on(today), |held| held.progress.changed_on(today));
+                Some(Planned { schedule, progress })
+            }
+            (None, _) => None,
+        };
+        Revision::decide(self.version, decided_on, instrument == self.instrument && schedule == held, |version| Self {
+            instrument,
+            planned,
+            version,
+            updated_at: Some(now),
+            ..self.clone()
+        })
+    }
+
+    /// The day on which its schedule opens the next payout, if it has one.
+    #[must_use]
+    pub fn next_payout_date(&self, days: &BankingDays, now: Timestamp) -> Option<Date> {
+        let Planned { schedule, progress } = self.planned?;
+        Some(match schedule.plan(days, progress, now) {
+            Plan::Open(opening) => opening.through,
+            Plan::Wait { on, .. } => on,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::{Time, date};
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::calendar::{Base, Calendar};
+    use crate::schedule::Day;
+
+    fn days() -> BankingDays {
+        let (opens, cut_off) = (Time::constant(6, 0, 0, 0), Time::constant(17, 0, 0, 0));
+        BankingDays::new(Calendar::from(Base::Target2), TimeZone::UTC, opens, Some(cut_off)).expect("banking days")
+    }
+
+    /// At noon of a day, which day it is and when.
+    fn noon(day: Date) -> (Date, Timestamp) {
+        (day, day.at(12, 0, 0, 0).to_zoned(TimeZone::UTC).expect("a time of day").timestamp())
+    }
+
+    fn account() -> BalanceAccount {
+        let party = PartyId::parse("acme").expect("a party");
+        BalanceAccount::unset(&party, Mode::Test, Currency::EUR, Shards::ONE)
+    }
+
+    fn instrument(name: &str) -> Option<InstrumentReference> {
+        Some(InstrumentReference::parse(name).expect("a reference"))
+    }
+
+    #[test]
+    fn an_account_that_is_asked_for_has_money_of_its_own_and_a_next_date() {
+        let (today, now) = noon(date(2026, 11, 20));
+        let asked = account().asked_for(instrument("main"), Some(Schedule::Weekly(Day::Friday)), "f".to_owned(), today, now);
+        assert_eq!((asked.version, asked.funding, asked.created_at, asked.updated_at), (1, Funding::Balance, Some(now), Some(now)));
+        // Today is a Friday, and its payout would have to have been asked for before today.
+        assert_eq!(asked.next_payout_date(&days(), now), Some(date(2026, 11, 27)));
+        let unplanned = account().asked_for(None, None, "f".to_owned(), today, now);
+        assert_eq!(unplanned.next_payout_date(&days(), now), None);
+        let json = serde_json::to_string(&asked).expect("serialises");
+        assert_eq!(serde_json::from_str::<BalanceAccount>(&json).expect("reads"), asked);
+    }
+
+    #[test]
+    fn another_schedule_begins_after_today_and_the_same_one_goes_on() {
+        let (today, now) = noon(date(2026, 11, 19));
+        let asked = account().asked_for(instrument("main"), Some(Schedule::Weekly(Day::Friday)), "f".to_owned(), today, now);
+        let (today, now) = noon(date(2026, 11, 20));
+        assert_eq!(asked.next_payout_date(&days(), now), Some(date(2026, 11, 20)), "due today");
+        let Revision::Changed(moved) = asked.revise(instrument("other"), Some(Schedule::Weekly(Day::Friday)), 1, today, now) else { panic!() };
+        assert_eq!((moved.version, moved.planned, &moved.instrument), (2, asked.planned, &instrument("other")));
+        let Revision::Changed(monday) = moved.revise(instrument("other"), Some(Schedule::Weekly(Day::Monday)), 2, today, now) else { panic!() };
+        assert_eq!(monday.next_payout_date(&days(), now), Some(date(2026, 11, 23)));
+        let Revision::Changed(back) = monday.revise(instrument("other"), Some(Schedule::Weekly(Day::Friday)), 3, today, now) else { panic!() };
+        assert_eq!(back.next_payout_date(&days(), now), Some(date(2026, 11, 27)), "what was due until today is not made up for");
+        let again = |decided_on| back.revise(instrument("other"), Some(Schedule::Weekly(Day::Friday)), decided_on, today, now);
+        assert_eq!((again(4), again(3), again(2)), (Revision::Same, Revision::Repeated, Revision::Stale));
     }
 }

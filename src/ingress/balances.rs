@@ -170,13 +170,15 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(currency): Path<String
                 return Ok(result(StatusCode::OK, &View::new(&standing)));
             }
             SetUp::Stale => {}
-            SetUp::Busy => {
-                let why = "Payouts of the account are under way. Disable it, and change `funding` when nothing is reserved any more.";
-                return Err(Problem::new(Kind::AccountBusy, why));
-            }
+            SetUp::Busy => return Err(busy()),
         }
     }
     Err(StoreError::Unavailable(None).into())
+}
+
+/// Who funds it cannot change now.
+pub(super) fn busy() -> Problem {
+    Problem::new(Kind::AccountBusy, "Payouts of the account are under way. Disable it, and change `funding` when nothing is reserved any more.")
 }
 
 /// The currency of a path, in any case.

@@ -76,18 +76,15 @@ impl<'a> InstrumentView<'a> {
 /// A payout instrument that is asked for, read. Serialised, it is what the fingerprint is made of: the order of the fields is fixed for ever.
 #[derive(Serialize)]
 pub(super) struct Asked {
-    reference: InstrumentReference,
-    currency: Currency,
+    pub(super) reference: InstrumentReference,
+    pub(super) currency: Currency,
     payee: Payee,
 }
 
 impl Asked {
     fn read(mut fields: Fields, errors: &mut Errors) -> Option<Self> {
         let at = fields.pointer("payoutInstrumentReference");
-        let reference = fields.text("payoutInstrumentReference", errors).and_then(|text| {
-            let parsed = InstrumentReference::parse(&text);
-            parsed.map_err(|error| errors.field(at, "invalid", format_args!("must be {}", error.expected))).ok()
-        });
+        let reference = fields.text("payoutInstrumentReference", errors).and_then(|text| reference(&at, &text, errors));
         let at = fields.pointer("currency");
         let currency = fields.text("currency", errors).and_then(|text| checked(errors, &at, Currency::parse(&text)));
         let at = fields.pointer("beneficiaryName");
@@ -118,6 +115,11 @@ impl Asked {
             updated_at: now,
         }
     }
+}
+
+/// The name of an instrument, in a body.
+pub(super) fn reference(at: &str, text: &str, errors: &mut Errors) -> Option<InstrumentReference> {
+    InstrumentReference::parse(text).map_err(|error| errors.field(at, "invalid", format_args!("must be {}", error.expected))).ok()
 }
 
 fn beneficiary_name(text: &str) -> Result<BeneficiaryName, domain::destination::TextError> {
@@ -158,7 +160,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, Path(party): Path<String>, 
             let conflict = "The payoutInstrumentReference is that of another payout instrument of the party. Nothing was changed.";
             (held.ok_or_else(|| Problem::new(Kind::ReferenceConflict, conflict))?, true)
         }
-        Written::Missing => return Err(missing()),
+        Written::Missing | Written::Busy => return Err(missing()),
         Written::Full => return Err(full(max)),
     };
     let location = format!("/parties/{party}/payoutInstruments/{}", instrument.reference.as_str().replace(' ', "%20"));

@@ -9,17 +9,21 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use domain::account::BalanceAccount;
 use domain::credential::Scope;
 use domain::id::{Mode, PartyId};
+use domain::instrument::Instrument;
 use domain::party::{Country, Details, DisplayName, Party, PartyReference, Status};
 use domain::revision::Revision;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use workers::store::StoreError;
+use workers::store::accounts::Standing;
 use workers::store::parties::Written;
 
 use super::Ingress;
-use super::balances::platform;
+use super::balance_accounts::{self, AccountView};
+use super::balances::{busy, platform};
 use super::caller::Caller;
 use super::fingerprint::fingerprint;
 use super::instruments::{self, InstrumentView};
@@ -31,6 +35,8 @@ use super::problem::{Errors, Kind, Problem};
 use super::revision::{Revised, stale};
 use super::view::{answer, set};
 
+/// Balance accounts that are made with a party, at most.
+const ACCOUNTS_MAX: usize = 20;
 /// How often a change is decided again. Each time, somebody else's write got through.
 pub(super) const DECISIONS_MAX: u32 = 5;
 
@@ -53,6 +59,9 @@ struct PartyView<'a> {
     /// Only in the answer to a request that makes some.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     payout_instruments: Vec<InstrumentView<'a>>,
+    /// Only in the answer to a request that makes some.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    balance_accounts: Vec<AccountView<'a>>,
 }
 
 /// The fields of a party that only the service writes.
@@ -80,6 +89,7 @@ impl<'a> PartyView<'a> {
             date_time_created: Zoned(party.created_at),
             date_time_updated: Zoned(party.updated_at),
             payout_instruments: Vec::new(),
+            balance_accounts: Vec::new(),
         }
     }
 }
@@ -91,6 +101,7 @@ struct Asked {
     display_name: DisplayName,
     country: Country,
     instruments: Vec<instruments::Asked>,
+    accounts: Vec<balance_accounts::Asked>,
 }
 
 impl Asked {
@@ -102,9 +113,21 @@ impl Asked {
         let display_name = display_name(&mut fields, errs);
         let country = country(&mut fields, errs);
         let instruments = instruments::read_list(&mut fields, instruments_max, errs);
+        let accounts = balance_accounts::read_list(&mut fields, ACCOUNTS_MAX, errs);
+        for (index, account) in accounts.iter().enumerate() {
+            let Some(reference) = &account.instrument else { continue };
+            // One that is wrong itself has been named.
+            let currency = instruments.iter().find(|instrument| instrument.reference == *reference).map(|instrument| instrument.currency);
+            let at = format!("/balanceAccounts/{index}/payoutInstrumentReference");
+            if errs.is_empty() {
+                balance_accounts::check_instrument(&at, account.currency, currency, errs);
+            }
+        }
         fields.finish(errs);
         match (reference, display_name, country) {
-            (Some(reference), Some(display_name), Some(country)) if errors.is_empty() => Ok(Self { reference, display_name, country, instruments }),
+            (Some(reference), Some(display_name), Some(country)) if errors.is_empty() => {
+                Ok(Self { reference, display_name, country, instruments, accounts })
+            }
             _ => Err(errors.into_problem()),
         }
     }
@@ -118,7 +141,7 @@ fn country(fields: &mut Fields, errors: &mut Errors) -> Option<Country> {
     fields.text("country", errors).and_then(|text| checked(errors, "/country", Country::parse(&text)))
 }
 
-/// `POST /parties`: a party, and payout instruments of it, or nothing. Once per `partyReference`. Keys that must sign sign the body, which says everything.
+/// `POST /parties`: a party, with payout instruments and balance accounts, or nothing. Once per `partyReference`. Keys that must sign sign the body, which says everything.
 async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::PartiesWrite, Duty::Body).await?;
     platform(&caller)?;
@@ -131,23 +154,30 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let fingerprint = fingerprint(&ingress.pepper, "party 1", [canonical]);
     let party = Party::new(asked.reference, mode, asked.display_name, asked.country, fingerprint, now);
     tracing::Span::current().record("party", party.id.as_str());
-    let mut instruments: Vec<_> = asked.instruments.into_iter().map(|asked| asked.instrument(&party.id, mode, &ingress.pepper, now)).collect();
-    let (party, replayed) = match store.make_party(&party, &instruments, max).await? {
-        Written::Done => (party, false),
-        Written::Stale => {
-            let held = store.party(&party.id, mode).await?.filter(|held| held.fingerprint == party.fingerprint);
-            let held =
-                held.ok_or_else(|| Problem::new(Kind::ReferenceConflict, "The partyReference is that of another party. Nothing was changed."))?;
-            let present = store.instruments(&party.id, mode).await?.unwrap_or_default();
-            let named = |reference| present.iter().find(|present| present.reference == reference).cloned();
-            instruments = instruments.into_iter().filter_map(|asked| named(asked.reference)).collect();
-            (held, true)
+    let instruments: Vec<_> = asked.instruments.into_iter().map(|asked| asked.instrument(&party.id, mode, &ingress.pepper, now)).collect();
+    for _ in 0..DECISIONS_MAX {
+        let mut accounts = Vec::with_capacity(asked.accounts.len());
+        for asked in &asked.accounts {
+            let Standing { account, holder, .. } = store.account(&party.id, mode, asked.currency).await?;
+            accounts.push((asked.account(&account, &ingress, now), holder));
         }
-        Written::Full => return Err(instruments::full(max)),
-        Written::Missing => return Err(StoreError::Unavailable(None).into()),
-    };
-    let view = PartyView { payout_instruments: instruments.iter().map(InstrumentView::new).collect(), ..PartyView::new(&party) };
-    Ok(made(&view, &format!("/parties/{}", party.id), replayed))
+        match store.make_party(&party, &instruments, max, &accounts).await? {
+            Written::Done => {
+                let accounts: Vec<_> = accounts.into_iter().map(|(account, _)| account).collect();
+                return Ok(ingress.made_party(&party, &instruments, &accounts, false));
+            }
+            Written::Stale => match store.party(&party.id, mode).await? {
+                Some(held) if held.fingerprint == party.fingerprint => return ingress.remade_party(&held, &instruments, &asked.accounts).await,
+                Some(_) => return Err(Problem::new(Kind::ReferenceConflict, "The partyReference is that of another party. Nothing was changed.")),
+                // An account of it has changed in the meantime: the platform can set one up before there is a record of its party.
+                None => {}
+            },
+            Written::Full => return Err(instruments::full(max)),
+            Written::Busy => return Err(busy()),
+            Written::Missing => break,
+        }
+    }
+    Err(StoreError::Unavailable(None).into())
 }
 
 /// The answer to a request that makes a record, now or before.
@@ -253,7 +283,28 @@ pub(super) fn missing() -> Problem {
 }
 
 impl Ingress {
-    async fn found_party(&self, id: &PartyId, mode: Mode) -> Result<Party, Problem> {
+    fn made_party(&self, party: &Party, instruments: &[Instrument], accounts: &[BalanceAccount], replayed: bool) -> Response {
+        let view = PartyView {
+            payout_instruments: instruments.iter().map(InstrumentView::new).collect(),
+            balance_accounts: accounts.iter().map(|account| self.account_view(account)).collect(),
+            ..PartyView::new(party)
+        };
+        made(&view, &format!("/parties/{}", party.id), replayed)
+    }
+
+    /// The answer to the request that made a party, to whom it comes again: everything that it made, as it is by now.
+    async fn remade_party(&self, party: &Party, made: &[Instrument], asked: &[balance_accounts::Asked]) -> Result<Response, Problem> {
+        let store = &self.recorder.store;
+        let present = store.instruments(&party.id, party.mode).await?.unwrap_or_default();
+        let instruments: Vec<_> =
+            made.iter().filter_map(|made| present.iter().find(|present| present.reference == made.reference).cloned()).collect();
+        let accounts = asked.iter().map(|asked| store.account(&party.id, party.mode, asked.currency));
+        let accounts = futures_util::future::try_join_all(accounts).await?;
+        let accounts: Vec<_> = accounts.into_iter().map(|standing| standing.account).collect();
+        Ok(self.made_party(party, &instruments, &accounts, true))
+    }
+
+    pub(super) async fn found_party(&self, id: &PartyId, mode: Mode) -> Result<Party, Problem> {
         self.recorder.store.party(id, mode).await?.ok_or_else(missing)
     }
 }

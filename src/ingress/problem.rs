@@ -46,6 +46,7 @@ pub enum Kind {
     TopUpConflict,
     PartyInactive,
     ReferenceConflict,
+    AccountConflict,
     InstrumentsFull,
     NoticeUnverified,
     NoticeUnreadable,
@@ -60,7 +61,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -93,6 +94,7 @@ impl Kind {
         Self::TopUpConflict,
         Self::PartyInactive,
         Self::ReferenceConflict,
+        Self::AccountConflict,
         Self::InstrumentsFull,
         Self::NoticeUnverified,
         Self::NoticeUnreadable,
@@ -141,6 +143,7 @@ impl Kind {
             Self::TopUpConflict => ("top-up-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The transaction_id was used for another top-up"),
             Self::PartyInactive => ("party-inactive", StatusCode::CONFLICT, "The party is inactive"),
             Self::ReferenceConflict => ("reference-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The reference was used for another request"),
+            Self::AccountConflict => ("account-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The party has another account in that currency"),
             Self::InstrumentsFull => ("instruments-full", StatusCode::CONFLICT, "The party has as many payout instruments as it can have"),
             Self::NoticeUnverified => ("notice-unverified", StatusCode::UNAUTHORIZED, "The notice is not proved to come from the provider"),
             Self::NoticeUnreadable => ("notice-unreadable", StatusCode::BAD_REQUEST, "The notice cannot be read"),
@@ -191,6 +194,7 @@ impl Kind {
             | Self::TopUpConflict
             | Self::PartyInactive
             | Self::ReferenceConflict
+            | Self::AccountConflict
             | Self::InstrumentsFull
             | Self::NoticeUnverified
             | Self::NoticeUnreadable

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a scenario ends at its first surprise, helpers included")]
 
 mod approvals;
+mod balance_accounts;
 mod balances;
 mod batches;
 mod crash;

@@ -135,10 +135,14 @@ async fn answers_hold_documented_fields_only() {
         "beneficiaryName": "John Smith",
         "destination": { "type": "iban", "iban": "GB33BUKB20201555555555" },
     });
-    let party = json!({ "partyReference": "acme", "displayName": "Acme", "country": "GB", "payoutInstruments": [instrument] });
+    let account = json!({ "currency": "GBP", "payoutInstrumentReference": "main", "frequency": "monthly", "scheduledPayoutDay": "monday", "recurrence": "first" });
+    within("NewBalanceAccount", &account);
+    let party =
+        json!({ "partyReference": "acme", "displayName": "Acme", "country": "GB", "payoutInstruments": [instrument], "balanceAccounts": [account] });
     within("NewParty", &party);
     within("NewPayoutInstrument", &instrument);
     let made = platform.post("/parties", &party).await;
     within("Party", &made.json);
     within("PayoutInstrument", &made.json["payoutInstruments"][0]);
+    within("BalanceAccount", &made.json["balanceAccounts"][0]);
 }

@@ -204,7 +204,8 @@ impl Installation {
         let mut settings: ingress::Settings = serde_json::from_value(settings).expect("settings");
         settings.live = plan.live;
         let shutdown = CancellationToken::new();
-        let ingress = Ingress::new(recorder.clone(), Egress::new(&plan.egress), settings, &meter, shutdown.clone()).expect("an ingress");
+        let calendars = payrelay::config::Config::read(None, []).expect("the defaults").calendars.read().expect("calendars");
+        let ingress = Ingress::new(recorder.clone(), Egress::new(&plan.egress), calendars, settings, &meter, shutdown.clone()).expect("an ingress");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let serving = tokio::spawn(async move { ingress::serve(listener, &ingress).await });

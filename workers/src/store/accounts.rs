@@ -98,19 +98,11 @@ impl Store {
             names.party(shard, "currencies", party, *mode),
         ];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let sealed = self.shared.vault.seal(&owner(account.id), to_json(holder).as_bytes());
-        let funding = match account.funding {
-            Funding::Provider => "provider",
-            Funding::Balance => "balance",
-        };
-        let status = match account.status {
-            Status::Enabled => "enabled",
-            Status::Disabled => "disabled",
-        };
+        let sealed = self.seal_holder(account, holder);
         let answer = self
             .run(&self.shared.scripts.account, &keys, |command| {
                 command.arg(account.version.saturating_sub(1)).arg(account.version).arg(random_token()).arg(to_json(account));
-                command.arg(funding).arg(status).arg(sealed).arg(currency.code());
+                command.arg(funding(account)).arg(status(account)).arg(sealed).arg(currency.code());
             })
             .await?;
         match answer_of(&answer)? {
@@ -119,6 +111,10 @@ impl Store {
             "busy" => Ok(SetUp::Busy),
             other => Err(unknown_answer(other)),
         }
+    }
+
+    pub(super) fn seal_holder(&self, account: &BalanceAccount, holder: &Holder) -> Vec<u8> {
+        self.shared.vault.seal(&owner(account.id), to_json(holder).as_bytes())
     }
 
     /// Records money that came in, once per key.
@@ -205,6 +201,22 @@ impl Store {
         let value: Value = self.query(redis::cmd("HMGET").arg(ledger).arg(&Account::ALL.map(Account::name)).to_owned()).await?;
         let minor: Vec<Option<i64>> = from_value(value)?;
         Ok(Account::ALL.into_iter().zip(minor.into_iter().map(Option::unwrap_or_default)).collect())
+    }
+}
+
+/// As the scripts know it.
+pub(super) const fn funding(account: &BalanceAccount) -> &'static str {
+    match account.funding {
+        Funding::Provider => "provider",
+        Funding::Balance => "balance",
+    }
+}
+
+/// As the scripts know it.
+pub(super) const fn status(account: &BalanceAccount) -> &'static str {
+    match account.status {
+        Status::Enabled => "enabled",
+        Status::Disabled => "disabled",
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use domain::account::{BalanceAccount, Holder};
 use domain::id::{Mode, PartyId};
 use domain::instrument::{Instrument, InstrumentReference};
 use domain::party::{Party, Status};
 
+use super::accounts::{funding, status as status_of};
 use super::payouts::{answer_of, random_token, unknown_answer};
 use super::{Store, StoreError, from_json, from_value, to_json};
 
@@ -19,16 +21,24 @@ pub enum Written {
     Missing,
     /// The party has as many instruments as it can have.
     Full,
+    /// Who funds an account cannot change while payouts of it are under way.
+    Busy,
 }
 
 impl Store {
-    /// Makes a party, with payout instruments: all of it, or nothing.
+    /// Makes a party, with payout instruments and balance accounts: all of it, or nothing. The version of an account is one more than the one decided on.
     ///
     /// # Errors
     /// As every call. A repeat answers [`Written::Stale`], as does whoever comes second: the record tells them apart by its fingerprint.
-    pub async fn make_party(&self, party: &Party, instruments: &[Instrument], instruments_max: usize) -> Result<Written, StoreError> {
+    pub async fn make_party(
+        &self,
+        party: &Party,
+        instruments: &[Instrument],
+        instruments_max: usize,
+        accounts: &[(BalanceAccount, Holder)],
+    ) -> Result<Written, StoreError> {
         let records = std::iter::once(self.sealed_party(party)).chain(instruments.iter().map(|instrument| self.sealed_instrument(instrument)));
-        self.write_records(&party.id, party.mode, Some(party.details.status), records.collect(), instruments_max).await
+        self.write_records(&party.id, party.mode, Some(party.details.status), records.collect(), instruments_max, accounts).await
     }
 
     /// Writes a party that was decided on the version before `party.version`.
@@ -36,7 +46,7 @@ impl Store {
     /// # Errors
     /// As every call. Repeatable.
     pub async fn write_party(&self, party: &Party) -> Result<Written, StoreError> {
-        self.write_records(&party.id, party.mode, Some(party.details.status), vec![self.sealed_party(party)], 0).await
+        self.write_records(&party.id, party.mode, Some(party.details.status), vec![self.sealed_party(party)], 0, &[]).await
     }
 
     /// Writes a payout instrument that was decided on the version before `instrument.version`; version 1 makes it.
@@ -44,7 +54,7 @@ impl Store {
     /// # Errors
     /// As every call. Repeatable.
     pub async fn write_instrument(&self, instrument: &Instrument, instruments_max: usize) -> Result<Written, StoreError> {
-        self.write_records(&instrument.party, instrument.mode, None, vec![self.sealed_instrument(instrument)], instruments_max).await
+        self.write_records(&instrument.party, instrument.mode, None, vec![self.sealed_instrument(instrument)], instruments_max, &[]).await
     }
 
     async fn write_records(
@@ -54,15 +64,29 @@ impl Store {
         status: Option<Status>,
         records: Vec<Sealed<'_>>,
         instruments_max: usize,
+        accounts: &[(BalanceAccount, Holder)],
     ) -> Result<Written, StoreError> {
         let token = random_token();
+        let names = &self.shared.names;
+        let shard = self.shared.shards.of(party, mode);
+        let mut keys = vec![self.party_key(party, mode), names.of(shard, "accounts"), names.party(shard, "currencies", party, mode)];
+        for (account, _) in accounts {
+            keys.push(names.account(shard, party, mode, account.currency));
+            keys.push(names.ledger(shard, party, mode, account.currency));
+        }
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let answer = self
-            .run(&self.shared.scripts.party_write, &[&self.party_key(party, mode)], |command| {
+            .run(&self.shared.scripts.party_write, &keys, |command| {
                 command.arg(token).arg(instruments_max).arg(match status {
                     Some(Status::Inactive) => "1",
                     Some(Status::Active) => "0",
                     None => "",
                 });
+                command.arg(accounts.len());
+                for (account, holder) in accounts {
+                    command.arg(account.version.saturating_sub(1)).arg(account.version).arg(to_json(account)).arg(funding(account));
+                    command.arg(status_of(account)).arg(self.seal_holder(account, holder)).arg(account.currency.code());
+                }
                 for Sealed { name, version, record } in records {
                     let decided_on = if version == 1 { String::new() } else { version.saturating_sub(1).to_string() };
                     command.arg(name).arg(decided_on).arg(version).arg(record);
@@ -74,6 +98,7 @@ impl Store {
             "stale" => Ok(Written::Stale),
             "missing" => Ok(Written::Missing),
             "full" => Ok(Written::Full),
+            "busy" => Ok(Written::Busy),
             other => Err(unknown_answer(other)),
         }
     }

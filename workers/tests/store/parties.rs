@@ -30,7 +30,7 @@ async fn stored(store: &Store) -> Party {
 async fn no_payout_is_opened_after_a_deactivation() {
     let Installation { store, server: _server, .. } = &installation().await;
     let active = acme("f");
-    assert_eq!(store.make_party(&active, &[], 0).await.unwrap(), Written::Done);
+    assert_eq!(store.make_party(&active, &[], 0, &[]).await.unwrap(), Written::Done);
     let (first, second) = (order(store, "k1"), order(store, "k2"));
     assert!(matches!(store.open_payout(&first, &beneficiary(), "f1").await.unwrap(), Opened::New));
     let inactive = with(&active, Status::Inactive);
@@ -58,8 +58,8 @@ async fn records_are_written_on_the_version_that_was_seen() {
     assert_eq!(store.write_party(&with(&active, Status::Inactive)).await.unwrap(), Written::Missing, "there is nothing to change");
     assert_eq!(store.party(&party(), Mode::Test).await.unwrap(), None);
     assert!(store.is_active(&party(), Mode::Test).await.unwrap());
-    assert_eq!(store.make_party(&active, &[], 0).await.unwrap(), Written::Done);
-    assert_eq!(store.make_party(&acme("g"), &[], 0).await.unwrap(), Written::Stale);
+    assert_eq!(store.make_party(&active, &[], 0, &[]).await.unwrap(), Written::Done);
+    assert_eq!(store.make_party(&acme("g"), &[], 0, &[]).await.unwrap(), Written::Stale);
     assert_eq!(stored(store).await, active);
     let inactive = with(&active, Status::Inactive);
     assert_eq!(store.write_party(&inactive).await.unwrap(), Written::Done);
