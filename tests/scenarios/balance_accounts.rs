@@ -230,6 +230,8 @@ async fn it_is_the_account_that_balances_are_shown_of() {
     let open = payout(&transaction());
     assert_eq!(acme.post("/v1/payouts", &open).await.status, 202);
     assert_eq!(platform.get("/parties/acme/balanceAccounts").await.json, json!({ "balanceAccounts": [] }), "nobody has set it up");
+    let unset = platform.get("/v1/balances/GBP?party_id=acme").await.json["result"].clone();
+    assert_eq!(platform.get(&format!("{ACCOUNT}/{}", unset["balance_account_id"].as_str().unwrap())).await.problem(), "not-found");
     let body = json!({ "currency": "GBP", "payoutInstrumentReference": "pounds", "frequency": "daily" });
     let busy = platform.post(ACCOUNT, &body).await;
     assert_eq!((busy.status, busy.problem()), (409, "account-busy"), "{busy:?}");
