@@ -54,6 +54,9 @@ use caller::Keys;
 use health::Scrape;
 use problem::{Kind, Problem};
 
+/// How often a change is decided again. Each time, somebody else's write got through.
+const DECISIONS_MAX: u32 = 5;
+
 /// Limits and defaults of the ingress. Every field but the pepper has a default.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

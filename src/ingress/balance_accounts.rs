@@ -23,17 +23,17 @@ use serde::Serialize;
 use workers::store::StoreError;
 use workers::store::accounts::{SetUp, Standing};
 
-use super::Ingress;
 use super::balances::{busy, platform};
 use super::fingerprint::fingerprint;
 use super::instruments::reference;
 use super::intake::Duty;
 use super::json::{self, Fields};
 use super::order::checked;
-use super::parties::{DECISIONS_MAX, Zoned, changed, made, within_reach};
+use super::parties::{Zoned, changed, made, within_reach};
 use super::problem::{Errors, Kind, Problem};
 use super::revision::{Revised, stale};
 use super::view::answer;
+use super::{DECISIONS_MAX, Ingress};
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new()

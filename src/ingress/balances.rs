@@ -23,10 +23,7 @@ use super::order::checked;
 use super::payouts::party_in;
 use super::problem::{Errors, Kind, Problem};
 use super::view::{Moment, answer, result};
-use super::{Ingress, json, order};
-
-/// Each time, somebody else's write got through.
-const DECISIONS_MAX: u32 = 5;
+use super::{DECISIONS_MAX, Ingress, json, order};
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new().route("/v1/balances", get(list)).route("/v1/balances/{currency}", get(one).patch(change))

@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use domain::credential::Scope;
 use domain::fact::{Reason, Source};
+use domain::id::PartyId;
 use domain::payout::state::StateName;
 use domain::payout::{Declined, Fact, Payout, Resolution, Resolved, What};
 use workers::record::Recorded;
@@ -62,12 +63,7 @@ pub(super) async fn cancel(State(ingress): State<Arc<Ingress>>, Path(key): Path<
 /// sign the whole request. Who has approved it already is answered as if it were now.
 pub(super) async fn approve(State(ingress): State<Arc<Ingress>>, Path(key): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::PayoutsApprove, Duty::Request).await?;
-    let mut errors = Errors::default();
-    let mut fields = optional_body(&parts, &body, &mut errors)?;
-    let party = order::party_id(&mut fields, &mut errors);
-    fields.finish(&mut errors);
-    errors.check()?;
-    let payout = ingress.find(&caller, party, &key).await?;
+    let payout = ingress.find(&caller, only_party(&parts, &body)?, &key).await?;
     let by = &caller.key().owner;
     match ingress.recorder.record(payout, &Fact::new(Source::Operator, What::Approve { by: by.clone() })).await? {
         Recorded::Done(payout) => ingress.shown(StatusCode::OK, &payout).await,
@@ -84,12 +80,7 @@ pub(super) async fn approve(State(ingress): State<Arc<Ingress>>, Path(key): Path
 /// Asked again within a few seconds, it is answered the same and nothing more is done.
 pub(super) async fn check(State(ingress): State<Arc<Ingress>>, Path(key): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::PayoutsWrite, Duty::None).await?;
-    let mut errors = Errors::default();
-    let mut fields = optional_body(&parts, &body, &mut errors)?;
-    let party = order::party_id(&mut fields, &mut errors);
-    fields.finish(&mut errors);
-    errors.check()?;
-    let payout = ingress.find(&caller, party, &key).await?;
+    let payout = ingress.find(&caller, only_party(&parts, &body)?, &key).await?;
     let store = &ingress.recorder.store;
     if payout.is_checkable() && store.claim_look(payout.id, ingress.recorder.check_every).await?.is_some() {
         return ingress.shown(StatusCode::ACCEPTED, &payout).await;
@@ -136,6 +127,16 @@ impl Ingress {
 
 fn not_now(declined: Declined, payout: &Payout) -> Problem {
     Problem::new(Kind::NotPossibleNow, format!("The payout is `{}`: {declined}.", payout.state.name().as_str()))
+}
+
+/// The party of a body that may hold nothing else, or be none.
+fn only_party(parts: &Parts, body: &[u8]) -> Result<Option<PartyId>, Problem> {
+    let mut errors = Errors::default();
+    let mut fields = optional_body(parts, body, &mut errors)?;
+    let party = order::party_id(&mut fields, &mut errors);
+    fields.finish(&mut errors);
+    errors.check()?;
+    Ok(party)
 }
 
 /// No body at all is an empty object.

@@ -22,16 +22,16 @@ use serde::Serialize;
 use workers::store::StoreError;
 use workers::store::parties::Written;
 
-use super::Ingress;
 use super::balances::platform;
 use super::fingerprint::fingerprint;
 use super::intake::Duty;
 use super::json::{self, Fields};
 use super::order::{checked, read_destination};
-use super::parties::{DECISIONS_MAX, Zoned, changed, made, missing, within_reach};
+use super::parties::{Zoned, changed, made, missing, within_reach};
 use super::problem::{Errors, Kind, Problem};
 use super::revision::{Revised, stale};
 use super::view::answer;
+use super::{DECISIONS_MAX, Ingress};
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new()

@@ -21,7 +21,6 @@ use workers::store::StoreError;
 use workers::store::accounts::Standing;
 use workers::store::parties::Written;
 
-use super::Ingress;
 use super::balance_accounts::{self, AccountView};
 use super::balances::{busy, platform};
 use super::caller::Caller;
@@ -34,11 +33,10 @@ use super::payouts::REPLAYED;
 use super::problem::{Errors, Kind, Problem};
 use super::revision::{Revised, stale};
 use super::view::{answer, set};
+use super::{DECISIONS_MAX, Ingress};
 
 /// Balance accounts that are made with a party, at most.
 const ACCOUNTS_MAX: usize = 20;
-/// How often a change is decided again. Each time, somebody else's write got through.
-pub(super) const DECISIONS_MAX: u32 = 5;
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new().route("/parties", post(create)).route("/parties/{partyId}", get(one).put(update).delete(deactivate))

@@ -1,6 +1,6 @@
 //! `/v1/transactions`: payouts and top-ups of a time, as seed 003 lists them, newest first and in pages.
 //!
-//! The time of a payout is that of its request. Names and values of the query may be in double quotes, as the seed's example sends them, and words in
+//! The time of a payout is that of its request. Values of the query may be in double quotes, as the seed's example sends them, and words in
 //! any case.
 
 use std::sync::Arc;

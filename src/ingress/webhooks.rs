@@ -27,13 +27,11 @@ use super::json::{Fields, Value};
 use super::payouts::party_in;
 use super::problem::{Errors, Kind, Problem};
 use super::view::{Moment, answer, result, set};
-use super::{Ingress, json, order};
+use super::{DECISIONS_MAX, Ingress, json, order};
 
 const NAME_MAX: usize = 64;
 const OVERLAP_HOURS_DEFAULT: i64 = 24;
 const OVERLAP_HOURS_MAX: i64 = 168;
-/// Each time, somebody else's write got through.
-const DECISIONS_MAX: u32 = 5;
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new()

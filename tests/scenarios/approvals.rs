@@ -5,6 +5,7 @@ use domain::id::PartyId;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use workers::store::freeze::Freeze;
 
 use crate::support::{Caller, Installation, Plan, payout, signing_key, transaction};
 
@@ -79,6 +80,17 @@ async fn what_nobody_approves_is_canceled() {
     installation.store.move_clock(Duration::from_secs(24 * 3_600)).await.unwrap();
     let reply = checker.post(&format!("{late}/approve"), &json!({})).await;
     assert_eq!((reply.status, reply.problem()), (409, "not-possible-now"), "the time is over, whether a worker has come by or not");
+    let shards: Vec<_> = installation.store.shards().all().collect();
+    let freeze = Freeze { reason: "a try".to_owned(), at_ms: installation.store.clock().now().as_millisecond(), epoch_seen: 0 };
+    for shard in &shards {
+        installation.store.freeze(*shard, &freeze).await.unwrap();
+    }
+    installation.execute().await;
+    assert_eq!(maker.get(&late).await.json["result"]["status"], "awaiting_approval", "nobody's turn ends while dispatch is frozen");
+    for shard in &shards {
+        installation.store.thaw(*shard, Duration::ZERO).await.unwrap();
+    }
+    installation.store.move_clock(Duration::from_secs(60)).await.unwrap();
     installation.execute().await;
     let shown = maker.get(&late).await.json["result"].clone();
     assert_eq!((&shown["status"], &shown["reason"]), (&json!("canceled"), &json!("approval_expired")));

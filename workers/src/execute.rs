@@ -94,14 +94,7 @@ impl Payouts {
         match payout.state.name() {
             StateName::Requested | StateName::Scheduled => self.dispatch(payout, &work.beneficiary, work.aside_until, lease).await,
             StateName::Initiated => self.presume_sent(&payout).await,
-            StateName::AwaitingApproval => {
-                // Nobody may say that it was not paid while it may have been, in a time that the store has forgotten.
-                let suspect = self.recorder.store.is_suspect(&payout).await?;
-                let reason = |code| Reason::new(code);
-                let what =
-                    if suspect { What::Stuck { why: reason("may_be_forgotten") } } else { What::Cancel { reason: reason("approval_expired") } };
-                self.record(&payout, Fact::new(Source::Clock, what)).await
-            }
+            StateName::AwaitingApproval => self.end_unsent(&payout, Source::Clock, What::Cancel { reason: Reason::new("approval_expired") }).await,
             StateName::Inconclusive
             | StateName::Authorised
             | StateName::Submitted
@@ -203,16 +196,19 @@ impl Payouts {
     /// Passes over the provider whose turn it is, or ends the payout, without asking anybody. After a loss of writes that is a person's to decide: this
     /// very provider may have it.
     async fn decline(&self, payout: &Payout, reason: &str) -> Result<Done, StoreError> {
+        self.end_unsent(payout, Source::Worker, What::Decline { reason: Reason::new(reason) }).await
+    }
+
+    /// Ends a payout, or a provider's turn, of which nothing was sent; unless that is not certain, because the store may have forgotten it.
+    async fn end_unsent(&self, payout: &Payout, source: Source, what: What) -> Result<Done, StoreError> {
         // Nobody's turn comes to an end while dispatch is frozen.
         if self.recorder.store.frozen(payout.id.shard()).await?.is_some() {
             return self.set_aside(payout).await;
         }
-        let what = if self.recorder.store.is_suspect(payout).await? {
-            What::Stuck { why: Reason::new("may_be_forgotten") }
-        } else {
-            What::Decline { reason: Reason::new(reason) }
-        };
-        self.record(payout, Fact::new(Source::Worker, what)).await
+        if self.recorder.store.is_suspect(payout).await? {
+            return self.record(payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("may_be_forgotten") })).await;
+        }
+        self.record(payout, Fact::new(source, what)).await
     }
 
     /// Makes the call that the committed intent speaks of, and records how it ended.
