@@ -177,8 +177,9 @@ impl Event {
             metadata: &payout.metadata,
         };
         let body = Body { r#type: kind, timestamp: at, data };
-        let body = serde_json::to_string(&body).expect("an event body has string keys only, so it is always JSON");
-        Self { id, kind, at, body }
+        let mut text = Vec::with_capacity(payout.metadata.json().len().saturating_add(512));
+        serde_json::to_writer(&mut text, &body).expect("an event body has string keys only, so it is always JSON");
+        Self { id, kind, at, body: String::from_utf8(text).expect("JSON is UTF-8") }
     }
 
     /// The body less the payout's metadata and what follows it: what is kept of an event, as the metadata is kept once for all of them.

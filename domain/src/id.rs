@@ -152,7 +152,7 @@ impl PartyId {
     pub fn of_reference(reference: &str) -> Self {
         Self::parse(reference).unwrap_or_else(|_| {
             let digest = digest("payrelay party 1", &[reference.as_bytes()]);
-            Self(digest[..13].iter().fold(String::from("par_"), |text, byte| text + &format!("{byte:02x}")).into())
+            Self(format!("par_{}", const_hex::encode(&digest[..13])).into())
         })
     }
 

@@ -70,7 +70,7 @@ fn key_of(text: &str) -> Option<ProviderKey> {
 fn dedupe_id(id: Option<&str>, body: &[u8]) -> String {
     match id {
         Some(id) if (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) => id.to_owned(),
-        _ => Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect(),
+        _ => const_hex::encode(Sha256::digest(body)),
     }
 }
 

@@ -1,7 +1,5 @@
 //! What tells a request from another one under the same key: a keyed hash, because a plain one of an account and a name could be guessed.
 
-use std::fmt::Write as _;
-
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
@@ -10,10 +8,7 @@ pub(super) fn fingerprint<T: AsRef<[u8]>>(pepper: &[u8], kind: &str, parts: impl
     let mut mac = Hmac::<Sha256>::new_from_slice(pepper).expect("HMAC takes keys of every length");
     mac.update(format!("payrelay {kind}\n").as_bytes());
     parts.into_iter().for_each(|part| mac.update(part.as_ref()));
-    mac.finalize().into_bytes().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    const_hex::encode(mac.finalize().into_bytes())
 }
 
 #[cfg(test)]

@@ -143,8 +143,9 @@ pub fn word(cause: &Cause) -> String {
 /// An answer with a JSON body.
 #[must_use]
 pub fn answer<T: Serialize>(status: StatusCode, body: &T) -> Response {
-    let body = serde_json::to_vec(body).expect("answers have string keys only, so they are always JSON");
-    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+    let mut text = Vec::with_capacity(2_048);
+    serde_json::to_writer(&mut text, body).expect("answers have string keys only, so they are always JSON");
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
 }
 
 /// An answer in the envelope of seed 003.

@@ -10,6 +10,7 @@ pub mod batches;
 pub mod circuits;
 pub mod durability;
 pub mod freeze;
+mod gather;
 pub mod groups;
 mod handover;
 pub mod keys;
@@ -73,6 +74,8 @@ struct Shared {
     healthy: AtomicBool,
     wakes: Wakes,
     takers: handover::Takers,
+    /// Of each shard.
+    tries: Vec<Arc<subscriptions::Tries>>,
     longest_lease_ms: AtomicU64,
 }
 
@@ -89,7 +92,7 @@ pub struct Wakes {
 }
 
 /// Why a call of the store did not succeed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// No usable answer within the deadline. A write may or may not have happened; repeating it is safe.
     #[error("the store does not answer")]
@@ -154,6 +157,11 @@ struct Names {
     shards: Vec<String>,
 }
 
+/// The room that most commands and records get along with. Growing into it bit by bit is a tenth of a delivery's work.
+const COMMAND_PARTS: usize = 64;
+const COMMAND_BYTES: usize = 4_096;
+const RECORD_BYTES: usize = 1_024;
+
 // === impl Script ===
 
 impl Script {
@@ -178,17 +186,17 @@ impl Names {
     }
 
     fn party(&self, shard: Shard, what: &str, party: &PartyId, mode: Mode) -> String {
-        format!("{}{what}:{party}:{}", self.shard(shard), mode.as_str())
+        [self.shard(shard), what, ":", party.as_str(), ":", mode.as_str()].concat()
     }
 
     /// What the platform has set up of a balance account.
     fn account(&self, shard: Shard, party: &PartyId, mode: Mode, currency: Currency) -> String {
-        format!("{}:{}", self.party(shard, "account", party, mode), currency.code())
+        [&self.party(shard, "account", party, mode), ":", currency.code()].concat()
     }
 
     /// What is in a balance account.
     fn ledger(&self, shard: Shard, party: &PartyId, mode: Mode, currency: Currency) -> String {
-        format!("{}:{}", self.party(shard, "acct", party, mode), currency.code())
+        [&self.party(shard, "acct", party, mode), ":", currency.code()].concat()
     }
 
     fn top_up(&self, id: TopUpId) -> String {
@@ -220,7 +228,8 @@ impl Store {
             .set_min_delay(Duration::from_millis(20))
             .set_max_delay(Duration::from_millis(200))
             .set_connection_timeout(Some(deadline.min(Duration::from_secs(1))))
-            .set_response_timeout(Some(deadline));
+            // Every call has a deadline of its own.
+            .set_response_timeout(None);
         let connect = || ConnectionManager::new_with_config(client.clone(), config.clone());
         let opening = async { futures_util::future::try_join_all((0..settings.connections.max(1)).map(|_| connect())).await };
         let connections = tokio::time::timeout(deadline.max(Duration::from_secs(2)), opening)
@@ -265,6 +274,7 @@ impl Store {
                 healthy: AtomicBool::new(true),
                 wakes: Wakes::default(),
                 takers: handover::Takers::default(),
+                tries: shards.all().map(|_| Arc::default()).collect(),
                 longest_lease_ms: AtomicU64::new(0),
             }),
         };
@@ -369,8 +379,8 @@ impl Store {
 
     /// Runs a script. Repeats it, within the deadline, when the connection was lost, the server is loading, or it does not know the script yet.
     async fn run(&self, script: &Script, keys: &[&str], fill: impl FnOnce(&mut redis::Cmd)) -> Result<Value, StoreError> {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.hash).arg(keys.len()).arg(keys);
+        let mut command = redis::Cmd::with_capacity(COMMAND_PARTS, COMMAND_BYTES);
+        command.arg("EVALSHA").arg(&script.hash).arg(keys.len()).arg(keys);
         fill(&mut command);
         self.send(command, Some(script.body)).await
     }
@@ -469,5 +479,7 @@ fn from_json<T: serde::de::DeserializeOwned>(what: &str, text: &[u8]) -> Result<
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("records have string keys only, so they are always JSON")
+    let mut text = Vec::with_capacity(RECORD_BYTES);
+    serde_json::to_writer(&mut text, value).expect("records have string keys only, so they are always JSON");
+    String::from_utf8(text).expect("JSON is UTF-8")
 }

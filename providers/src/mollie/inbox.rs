@@ -7,8 +7,6 @@
 //! A notice comes in three forms. A snapshot holds the payout and is evidence, about the key in its description, or about the provider's id where that is
 //! of somebody else's making. A simple one names the payout only and is an occasion to look. A bare payout without an envelope is read as a snapshot.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use domain::fact::{About, ProviderReference, Told};
@@ -97,26 +95,13 @@ impl Inbox {
 /// The value of the header for a body: `sha256=` and lower-case hex (H).
 pub(super) fn sign(secret: &str, body: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body);
-    format!("sha256={}", hex(tag.as_ref()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a text does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("sha256={}", const_hex::encode(tag))
 }
 
 fn tag(value: &str) -> Option<Vec<u8>> {
     let value = value.trim();
     let digits = value.strip_prefix("sha256=").unwrap_or(value).as_bytes();
-    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let byte = |pair: &[u8]| match pair {
-        [high, low] => Some((nibble(*high)? << 4) | nibble(*low)?),
-        _ => None,
-    };
-    (digits.len() == 64).then(|| digits.chunks(2).map(byte).collect())?
+    if digits.len() == 64 { const_hex::decode(digits).ok().filter(|tag| tag.len() == 32) } else { None }
 }
 
 /// Reads a body that has been verified.
@@ -126,7 +111,7 @@ fn notice(body: &[u8], mode: Mode) -> Result<Notice, NoticeError> {
         let payout: wire::Payout = serde_json::from_value(value).map_err(|_| NoticeError::Unreadable("the payout"))?;
         let (told, hint) = (about(&payout, mode)?, None);
         let event_type = format!("payout.{}", sanitised(&payout.status));
-        return Ok(Notice { dedupe_id: hex(&Sha256::digest(body)), event_type, told, hint, signed: true });
+        return Ok(Notice { dedupe_id: const_hex::encode(Sha256::digest(body)), event_type, told, hint, signed: true });
     }
     let event: wire::Event = serde_json::from_value(value).map_err(|_| NoticeError::Unreadable("the envelope"))?;
     if event.id.is_empty() || event.id.len() > MAX_ID || event.event_type.is_empty() {

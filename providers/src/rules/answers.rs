@@ -534,7 +534,7 @@ fn inbox(provider: Provider, url: &str) -> Providers {
 /// The headers with which a provider proves a notice.
 fn proof(provider: Provider, key: &SigningKey, jku: &str, body: &[u8]) -> HeaderMap {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), body);
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = const_hex::encode(tag);
     let (name, value) = match provider {
         Provider::Truelayer | Provider::TruelayerV3 => {
             ("tl-signature", key.sign_request(&Method::POST, NOTICES, &[], body, Some(jku)).expect("signs"))

@@ -97,7 +97,7 @@ pub(crate) fn mask_of(parts: &[&str]) -> String {
         }
         digest.update(part);
     }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    const_hex::encode(&digest.finalize()[..8])
 }
 
 #[cfg(test)]

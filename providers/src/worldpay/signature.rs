@@ -128,10 +128,7 @@ impl Keyring {
     /// The value of the header, with one signature per key.
     #[must_use]
     pub fn sign(&self, body: &[u8]) -> String {
-        let one = |(id, key): &(String, hmac::Key)| {
-            let tag: String = hmac::sign(key, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{id}/SHA256/{tag}")
-        };
+        let one = |(id, key): &(String, hmac::Key)| format!("{id}/SHA256/{}", const_hex::encode(hmac::sign(key, body)));
         self.0.iter().map(one).collect::<Vec<_>>().join(",")
     }
 }

@@ -109,7 +109,8 @@ end
 local function wake(lane) redis.call('PUBLISH', prefix .. 'wake', lane) end
 local function work(due, lane, score)
   redis.call('ZADD', due, score, id)
-  if redis.call('ZRANGE', due, 0, 0)[1] == id then wake(lane) end
+  -- No lane sleeps longer than a minute.
+  if tonumber(score) <= now + 60000 and redis.call('ZRANGE', due, 0, 0)[1] == id then wake(lane) end
 end
 local function leave(index) if not opening then redis.call('ZREM', index, id) end end
 if held_at and (ARGV[6] ~= 'k' or kind) then

@@ -432,9 +432,9 @@ fn handed_over(step: &Step, token: &Value, entry: &Value) -> Option<(RelayWork, 
 }
 
 fn stored(event: &Event, payout: &Payout) -> String {
-    let trace = payout.trace.as_deref();
-    let space = if trace.is_some() { " " } else { "" };
-    format!("{} {}{space}{}\n{}", event.kind.name(), event.at.as_millisecond(), trace.unwrap_or_default(), event.stem(&payout.metadata))
+    let at = event.at.as_millisecond().to_string();
+    let (space, trace) = payout.trace.as_deref().map_or(("", ""), |trace| (" ", trace));
+    [event.kind.name(), " ", &at, space, trace, "\n", event.stem(&payout.metadata)].concat()
 }
 
 /// The fields that make up a payout.

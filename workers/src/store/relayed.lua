@@ -1,65 +1,110 @@
--- Records a try of a delivery and acknowledges its work. Of a payout's events for one subscription the next one enters the lane when this one
--- has ended. Only the holder of the lease gets through; a repeat answers 'lost', which is harmless: it was recorded.
+-- Records tries of deliveries and acknowledges their work, each for itself. Of a payout's events for one subscription the next one enters the lane when
+-- the one before has ended. Only the holder of a lease gets through; a repeat answers 'lost', which is harmless: it was recorded.
 --
--- KEYS  1 lanes  2 payout  3 waiting  4 flying  5 abandoned  6 clock
--- ARGV  1 subscription  2 member  3 token  4 sequence  5 delivery record  6 d(one) r(etry) a(bandoned)  7 due, ms, of a retry  8 payout id
---       9 whether the caller would take another delivery at once: '1' or '0'  10 its lease, ms  11 key prefix  12 widest window
--- Returns { 'committed', 1 if the lane is due earlier than it was } and, where one is handed over, what lease_relay.lua returns of each
-local leased = redis.call('ZSCORE', KEYS[4], ARGV[2])
-if not leased or tonumber(leased) ~= tonumber(ARGV[3]) then return { 'lost', 0 } end
-local function clock()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[6]) or 0)
-end
-local subscription = ARGV[1]
-local queue, lost = 'q:' .. subscription, 'l:' .. subscription
-redis.call('ZREM', KEYS[4], ARGV[2])
--- How many deliveries of a subscription may be under way at a time is earned by acknowledgements, and half of it is lost by each failure: a subscriber
--- that hangs keeps next to nobody's turn.
-local key = ARGV[11] .. 'sub:' .. subscription
-local held = redis.call('HMGET', key, 'v', 'window')
-local version, earned = held[1], tonumber(held[2] or 4)
-local window = ARGV[6] == 'd' and math.min(earned + 1, math.max(earned, tonumber(ARGV[12]))) or math.max(1, math.floor(earned / 2))
--- A late record of a try must not leave anything behind for a subscription that is gone.
-if window ~= earned and version then redis.call('HSET', key, 'window', window) end
-redis.call('HSET', KEYS[2], 'd:' .. subscription .. ':' .. ARGV[4], ARGV[5])
-if ARGV[6] == 'r' then
-  redis.call('HDEL', KEYS[2], lost)
-  redis.call('ZADD', KEYS[3], ARGV[7], ARGV[2])
-else
-  local open = redis.call('HGET', KEYS[2], queue) or ''
-  local comma = string.find(open, ',', 1, true)
-  local rest = comma and string.sub(open, comma + 1) or ''
-  if rest == '' then
-    redis.call('HDEL', KEYS[2], queue, lost)
-  else
-    redis.call('HDEL', KEYS[2], lost)
-    redis.call('HSET', KEYS[2], queue, rest)
-    local after = string.find(rest, ',', 1, true)
-    redis.call('ZADD', KEYS[3], clock(), ARGV[8] .. '/' .. (after and string.sub(rest, 1, after - 1) or rest))
-  end
-  if ARGV[6] == 'a' then redis.call('ZADD', KEYS[5], clock(), subscription .. '/' .. ARGV[2]) end
+-- KEYS  1 lanes  2 abandoned  3 clock
+-- ARGV  1 key prefix  2 lease, ms, of what is handed over  3 widest window, then of each try
+--       1 subscription  2 member  3 token  4 delivery record  5 d(one) r(etry) a(bandoned)  6 due, ms, of a retry
+--       7 whether the caller would take another delivery at once: '1' or '0'
+-- Returns of each try { 'committed', 1 if the lane is due earlier than it was } and, where one is handed over, what lease_relay.lua returns of it;
+--       or { 'lost' }, or { 'failed', why }, which concerns that try alone
+local lanes, prefix, widest = KEYS[1], ARGV[1], tonumber(ARGV[3])
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[3]) or 0)
+
+local function payout_and_sequence(member)
+  local slash = string.find(member, '/', 1, true)
+  return prefix .. 'po:' .. string.sub(member, 1, slash - 1), string.sub(member, slash + 1)
 end
 
-local head = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
-local next, due = head[1], tonumber(head[2])
-if not next then
-  if redis.call('ZCARD', KEYS[4]) == 0 then redis.call('ZREM', KEYS[1], subscription) end
+-- What is read comes first, and the lease ends last: what fails in between is found again when the lease has run out.
+local function record(subscription, member, token, delivery, outcome, retry_at)
+  local flying, waiting = prefix .. 'fly:' .. subscription, prefix .. 'wait:' .. subscription
+  local leased = redis.call('ZSCORE', flying, member)
+  if not leased or tonumber(leased) ~= tonumber(token) then return { 'lost' } end
+  local payout, sequence = payout_and_sequence(member)
+  local queue, lost = 'q:' .. subscription, 'l:' .. subscription
+  local open = redis.call('HGET', payout, queue) or ''
+  redis.call('HSET', payout, 'd:' .. subscription .. ':' .. sequence, delivery)
+  if outcome == 'r' then
+    redis.call('HDEL', payout, lost)
+    redis.call('ZADD', waiting, retry_at, member)
+  else
+    local comma = string.find(open, ',', 1, true)
+    if not comma then
+      redis.call('HDEL', payout, queue, lost)
+    else
+      local rest = string.sub(open, comma + 1)
+      redis.call('HDEL', payout, lost)
+      redis.call('HSET', payout, queue, rest)
+      redis.call('ZADD', waiting, now, string.sub(member, 1, -1 - #sequence) .. string.match(rest, '^[^,]*'))
+    end
+    if outcome == 'a' then redis.call('ZADD', KEYS[2], now, subscription .. '/' .. member) end
+  end
+  redis.call('ZREM', flying, member)
   return { 'committed', 0 }
 end
--- A lane whose turn has come is left as it is: whoever leases next comes by.
-local now = clock()
-if due <= now and ARGV[9] == '1' and redis.call('ZCARD', KEYS[4]) < window and redis.call('ZCOUNT', KEYS[1], '-inf', now) == 0 then
-  -- Nobody's turn has come, so this subscription goes on: the lease that ended makes room for the next one.
-  local token = now + tonumber(ARGV[10])
-  redis.call('ZREM', KEYS[3], next)
-  redis.call('ZADD', KEYS[4], token, next)
-  redis.call('ZADD', KEYS[1], 'LT', token, subscription)
-  local slash = string.find(next, '/', 1, true)
-  local key, sequence = ARGV[11] .. 'po:' .. string.sub(next, 1, slash - 1), string.sub(next, slash + 1)
-  local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost, 'meta')
-  return { 'committed', 0, { subscription, version or '', next, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '', held[4] or '' } }
+
+-- What follows for a subscription: how much may be under way, what is handed over to those who take it, and when it is its turn.
+local function go_on(subscription, ended)
+  local flying, waiting, key = prefix .. 'fly:' .. subscription, prefix .. 'wait:' .. subscription, prefix .. 'sub:' .. subscription
+  -- How many deliveries of a subscription may be under way at a time is earned by acknowledgements, and half of it is lost by each failure: a subscriber
+  -- that hangs keeps next to nobody's turn.
+  local held = redis.call('HMGET', key, 'v', 'window')
+  local version, earned = held[1], tonumber(held[2] or 4)
+  local window = earned
+  for _, outcome in ipairs(ended.outcomes) do
+    window = outcome == 'd' and math.min(window + 1, math.max(window, widest)) or math.max(1, math.floor(window / 2))
+  end
+  -- A late record of a try must not leave anything behind for a subscription that is gone.
+  if window ~= earned and version then redis.call('HSET', key, 'window', window) end
+
+  local takers = ended.takers
+  local heads = redis.call('ZRANGE', waiting, 0, #takers, 'WITHSCORES')
+  if not heads[1] then
+    if redis.call('ZCARD', flying) == 0 then redis.call('ZREM', lanes, subscription) end
+    return
+  end
+  local handed = 0
+  if #takers > 0 and tonumber(heads[2]) <= now and redis.call('ZCOUNT', lanes, '-inf', now) == 0 then
+    -- Nobody's turn has come, so this subscription goes on: the leases that ended make room for the next ones.
+    local lease, room = now + tonumber(ARGV[2]), math.min(#takers, window - redis.call('ZCARD', flying))
+    while handed < room and heads[handed * 2 + 1] and tonumber(heads[handed * 2 + 2]) <= now do
+      local member = heads[handed * 2 + 1]
+      handed = handed + 1
+      redis.call('ZREM', waiting, member)
+      redis.call('ZADD', flying, lease, member)
+      local payout, sequence = payout_and_sequence(member)
+      local lost = 'l:' .. subscription
+      local kept = redis.call('HMGET', payout, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost, 'meta')
+      takers[handed][3] = { subscription, version or '', member, lease, tonumber(kept[3] or 0) + 1, kept[1] or '', kept[2] or '', kept[4] or '' }
+    end
+    if handed > 0 then redis.call('ZADD', lanes, 'LT', lease, subscription) end
+  end
+  local due = heads[handed * 2 + 2]
+  if due and (handed == 0 or handed < #takers) then
+    -- A lane whose turn has come is left as it is: whoever leases next comes by.
+    due = math.max(tonumber(due), now)
+    local sooner = redis.call('ZADD', lanes, 'LT', 'CH', due, subscription) == 1
+    if sooner and due <= now then ended.first[2] = 1 end
+  end
 end
-due = math.max(due, now)
-local sooner = redis.call('ZADD', KEYS[1], 'LT', 'CH', due, subscription) == 1
-return { 'committed', sooner and due <= now and 1 or 0 }
+
+local answers, order, ended = {}, {}, {}
+for at = 4, #ARGV, 7 do
+  local subscription = ARGV[at]
+  local recorded, answer = pcall(record, subscription, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
+  if not recorded then answer = { 'failed', tostring(type(answer) == 'table' and answer.err or answer) } end
+  answers[#answers + 1] = answer
+  if answer[1] == 'committed' then
+    local of = ended[subscription]
+    if not of then
+      of = { outcomes = {}, takers = {}, first = answer }
+      ended[subscription] = of
+      order[#order + 1] = subscription
+    end
+    of.outcomes[#of.outcomes + 1] = ARGV[at + 4]
+    if ARGV[at + 6] == '1' then of.takers[#of.takers + 1] = answer end
+  end
+end
+for _, subscription in ipairs(order) do go_on(subscription, ended[subscription]) end
+return answers

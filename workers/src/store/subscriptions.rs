@@ -1,10 +1,10 @@
 //! Subscriptions and their deliveries.
 
 use domain::delivery::{Decision, Delivery};
-use domain::id::{EventId, Mode, PartyId, SubscriptionId};
+use domain::id::{EventId, Mode, PartyId, Shard, SubscriptionId};
 use domain::subscription::{Secrets, Status, Subscription};
 
-use super::handover::Room;
+use super::gather::Gather;
 use super::lanes::{RelayTicket, leased_delivery, member};
 use super::payouts::{answer_of, unknown_answer};
 use super::{Store, StoreError, from_json, from_value, to_json};
@@ -32,6 +32,18 @@ pub enum Relayed {
     /// The lease has gone to somebody else, who will send again with the same id.
     LeaseLost,
 }
+
+/// The try of a delivery, on its way to the store.
+pub(super) struct Try {
+    ticket: RelayTicket,
+    delivery: String,
+    outcome: &'static str,
+    retry_at: i64,
+    takes: bool,
+}
+
+/// Tries that are recorded together.
+pub(super) type Tries = Gather<Try, Result<Value, StoreError>>;
 
 /// A delivery that was given up.
 #[derive(Clone, Copy, Debug)]
@@ -121,34 +133,23 @@ impl Store {
     /// # Errors
     /// As every call. A repeat answers [`Relayed::LeaseLost`] and changes nothing.
     pub async fn relayed(&self, ticket: &RelayTicket, delivery: &Delivery, decision: Decision) -> Result<Relayed, StoreError> {
-        let names = &self.shared.names;
-        let payout = ticket.event.payout();
-        let shard = payout.shard();
-        let subscription = ticket.subscription.to_string();
-        let keys = [
-            names.of(shard, "lanes"),
-            names.payout(payout),
-            names.of(shard, &format!("wait:{subscription}")),
-            names.of(shard, &format!("fly:{subscription}")),
-            names.of(shard, "abandoned"),
-            names.of(shard, "clock"),
-        ];
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let (word, due) = match decision {
+        let shard = ticket.event.shard();
+        let (outcome, retry_at) = match decision {
             Decision::Delivered => ("d", 0),
             Decision::RetryAt(at) => ("r", at.as_millisecond()),
             Decision::Abandon => ("a", 0),
         };
         let taker = self.taker(shard);
         let room = taker.as_ref().and_then(|taker| taker.room_for_one());
-        let answer = self
-            .run(&self.shared.scripts.relayed, &keys, |command| {
-                command.arg(&subscription).arg(member(ticket.event)).arg(ticket.token.0).arg(ticket.event.sequence());
-                command.arg(to_json(delivery)).arg(word).arg(due).arg(payout.to_string());
-                command.arg(room.as_ref().map_or(0, Room::size)).arg(taker.as_ref().map_or(0, |taker| taker.lease_ms)).arg(names.shard(shard));
-                command.arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
-            })
-            .await?;
+        let one = Try { ticket: ticket.clone(), delivery: to_json(delivery), outcome, retry_at, takes: room.is_some() };
+        let tries = self.shared.tries.get(usize::from(shard.index())).ok_or_else(|| unknown_answer("a shard"))?;
+        let store = self.clone();
+        let send = move |tries| {
+            let store = store.clone();
+            async move { store.record(shard, tries).await }
+        };
+        // They share the call and its deadline; one that is under way is waited for.
+        let answer = tries.ask(one, send).await.unwrap_or(Err(StoreError::Unavailable(None)))?;
         match answer_of(&answer)? {
             "committed" => {
                 let Value::Array(parts) = answer else { return Err(unknown_answer("committed")) };
@@ -160,7 +161,33 @@ impl Store {
                 Ok(Relayed::Done { more: more == 1 })
             }
             "lost" => Ok(Relayed::LeaseLost),
+            "failed" => {
+                let (_, why): (String, String) = from_value(answer)?;
+                Err(StoreError::Corrupt(format!("delivery of {}: {why}", ticket.event)))
+            }
             other => Err(unknown_answer(other)),
+        }
+    }
+
+    async fn record(&self, shard: Shard, tries: Vec<Try>) -> Vec<Result<Value, StoreError>> {
+        let names = &self.shared.names;
+        let keys = [names.of(shard, "lanes"), names.of(shard, "abandoned"), names.of(shard, "clock")];
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let taker = self.taker(shard);
+        let answer = self
+            .run(&self.shared.scripts.relayed, &keys, |command| {
+                command.arg(names.shard(shard)).arg(taker.as_ref().map_or(0, |taker| taker.lease_ms));
+                command.arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
+                for Try { ticket, delivery, outcome, retry_at, takes } in &tries {
+                    command.arg(ticket.subscription.to_string()).arg(member(ticket.event)).arg(ticket.token.0);
+                    command.arg(delivery).arg(outcome).arg(retry_at).arg(u8::from(*takes));
+                }
+            })
+            .await;
+        match answer {
+            Ok(Value::Array(answers)) if answers.len() == tries.len() => answers.into_iter().map(Ok).collect(),
+            Ok(_) => tries.iter().map(|_| Err(unknown_answer("another number of answers"))).collect(),
+            Err(error) => tries.iter().map(|_| Err(error.clone())).collect(),
         }
     }
 

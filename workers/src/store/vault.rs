@@ -18,7 +18,7 @@ pub struct Vault {
 }
 
 /// Why a vault cannot be made, or a sealed text not be opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum VaultError {
     #[error("vault key {0} is not 32 bytes in base64")]
     BadKey(u8),
