@@ -1,6 +1,6 @@
 //! What a provider gets is within its documents, and what it does not get is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::orders::{CURRENCIES, Draft, drafts};
-use super::tables::{self, Api, Header, Kind, Rule};
+use super::tables::{self, Api, Batch, Header, Kind, Rule};
 use super::{connectors, leaves, property, runtime};
 use crate::http::scripted::{Received, Reply, Scripted};
 use crate::jws::{self, Algorithm, SigningKey, VerifyingKey};
@@ -68,22 +68,48 @@ impl Api {
             check_header(draft, received, name, *header).map_err(|why| broken(format!("{name}: {why}")))?;
         }
         let body = std::str::from_utf8(&received.body).map_err(|_| broken("not UTF-8".to_owned()))?;
-        let leaves = leaves(body);
-        let text = |at: &str| leaves.get(at).and_then(|raw| serde_json::from_str::<String>(raw).ok());
-        let holds = |rule: &&Rule| rule.when.is_none_or(|(at, value)| text(at).as_deref() == Some(value));
-        let rules: Vec<&Rule> = self.body.iter().copied().flatten().filter(holds).collect();
-        for (at, raw) in &leaves {
-            let rule = rules.iter().find(|rule| rule.at == at).ok_or_else(|| broken(format!("{at} is not documented here")))?;
-            check_field(draft, rule, raw).map_err(|why| broken(format!("{at} is {raw}: {why}")))?;
-        }
-        for rule in rules.iter().filter(|rule| rule.required) {
-            prop_assert!(leaves.contains_key(rule.at), "{} is required", rule.at);
-        }
-        for (one, other) in tables::ONE_OF.iter().filter(|(one, _)| rules.iter().any(|rule| rule.at == *one)) {
-            prop_assert!(leaves.contains_key(*one) != leaves.contains_key(*other), "{one} or {other}");
-        }
-        Ok(())
+        check_fields(draft, &self.body.concat(), &leaves(body))
     }
+}
+
+impl Batch {
+    /// Checks a batch as it arrived: `head` stands for what is not about one of its items.
+    fn check(&self, head: &Draft, items: &[Draft], received: &Received) -> Result<(), TestCaseError> {
+        prop_assert_eq!(&received.line, self.line);
+        for (name, header) in self.headers {
+            check_header(head, received, name, *header).map_err(|why| broken(format!("{name}: {why}")))?;
+        }
+        let body = std::str::from_utf8(&received.body).map_err(|_| broken("not UTF-8".to_owned()))?;
+        let mut outside = leaves(body);
+        let mut by_item = vec![BTreeMap::new(); items.len()];
+        outside.retain(|at, raw| {
+            let within = at.strip_prefix(self.items).and_then(|at| at.strip_prefix('/')?.split_once('/'));
+            let item = within.and_then(|(index, at)| Some((by_item.get_mut(index.parse::<usize>().ok()?)?, at)));
+            item.map(|(item, at)| item.insert(format!("/{at}"), raw.clone())).is_none()
+        });
+        check_fields(head, self.head, &outside)?;
+        let of_item = |rule: &Rule| !rule.at.starts_with(self.once);
+        let rules: Vec<Rule> = self.single.body.concat().into_iter().filter(of_item).collect();
+        items.iter().zip(&by_item).try_for_each(|(item, leaves)| check_fields(item, &rules, leaves))
+    }
+}
+
+/// Every field has a rule that it keeps, and what is required is there.
+fn check_fields(draft: &Draft, rules: &[Rule], leaves: &BTreeMap<String, String>) -> Result<(), TestCaseError> {
+    let text = |at: &str| leaves.get(at).and_then(|raw| serde_json::from_str::<String>(raw).ok());
+    let holds = |rule: &&Rule| rule.when.is_none_or(|(at, value)| text(at).as_deref() == Some(value));
+    let rules: Vec<&Rule> = rules.iter().filter(holds).collect();
+    for (at, raw) in leaves {
+        let rule = rules.iter().find(|rule| rule.at == at).ok_or_else(|| broken(format!("{at} is not documented here")))?;
+        check_field(draft, rule, raw).map_err(|why| broken(format!("{at} is {raw}: {why}")))?;
+    }
+    for rule in rules.iter().filter(|rule| rule.required) {
+        prop_assert!(leaves.contains_key(rule.at), "{} is required", rule.at);
+    }
+    for (one, other) in tables::ONE_OF.iter().filter(|(one, _)| rules.iter().any(|rule| rule.at == *one)) {
+        prop_assert!(leaves.contains_key(*one) != leaves.contains_key(*other), "{one} or {other}");
+    }
+    Ok(())
 }
 
 fn check_header(draft: &Draft, received: &Received, name: &str, header: Header) -> Result<(), String> {
@@ -286,6 +312,62 @@ fn orders_become_documented_requests(api: &Api) {
     }
 }
 
+/// A batch is refused with the name of a field if one of its orders is, or sent as documented and taken by the sandbox, under the keys of its orders.
+fn orders_become_a_documented_batch(batch: &Batch) {
+    let (api, runtime) = (batch.single, runtime());
+    let last = Arc::new(Mutex::new(None));
+    let arrived = Arc::clone(&last);
+    let keep = with_tokens(move |request| {
+        *arrived.lock().expect("no panic") = Some(request.clone());
+        Reply::status(503)
+    });
+    let (recording, (url, stopped)) = runtime.block_on(async { (Scripted::start(keep).await, sandbox(api).await) });
+    let (providers, to_sandbox) = (connectors(api.provider, &(api.section)(&recording.url)), connectors(api.provider, &(api.section)(&url)));
+    let (taken, refused, number) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let generated = (drafts(api.takes.destinations), proptest::collection::vec(drafts(api.takes.destinations), 1..12), any::<bool>());
+    property(CASES, &generated, |(head, drafts, mixed)| {
+        let numbered = |draft: Draft| Draft { number: number.fetch_add(1, Ordering::Relaxed), ..draft };
+        let (head, drafts): (Draft, Vec<Draft>) = (numbered(head), drafts.into_iter().map(numbered).collect());
+        // One order that is out of bounds is enough, so most batches are made of the others.
+        let kept = |draft: &Draft| draft.beneficiary().is_some() && (mixed || api.takes(draft));
+        let drafts: Vec<Draft> = drafts.into_iter().filter(kept).collect();
+        let beneficiaries: Vec<_> = drafts.iter().filter_map(Draft::beneficiary).collect();
+        let orders: Vec<_> = drafts.iter().zip(&beneficiaries).map(|(draft, beneficiary)| draft.order(beneficiary)).collect();
+        let within = !orders.is_empty() && drafts.iter().all(|draft| api.takes(draft));
+        let prepared = match providers.prepare_batch(api.provider, Mode::Test, head.key(), &orders) {
+            Ok(prepared) => prepared,
+            Err(Unprepared::Field(problem)) => {
+                prop_assert!(!within, "refused although within the documents: {problem}");
+                prop_assert!(!problem.field.is_empty() && !problem.why.is_empty());
+                refused.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            Err(Unprepared::NotConfigured) => return Err(broken("not configured".to_owned())),
+        };
+        prop_assert!(within, "taken although not within the documents");
+        let twice: Vec<_> = [&orders[..], &orders[..1]].concat();
+        prop_assert!(providers.prepare_batch(api.provider, Mode::Test, head.key(), &twice).is_err(), "one payout twice");
+        let again = providers.prepare_batch(api.provider, Mode::Test, head.key(), &orders);
+        prop_assert_eq!(&prepared, &again.expect("prepares"), "not the same bytes");
+        runtime.block_on(async {
+            last.lock().expect("no panic").take();
+            providers.submit_batch(api.provider, Mode::Test, &prepared, soon(), WITHIN).await;
+            let received = last.lock().expect("no panic").take().ok_or_else(|| broken("nothing arrived".to_owned()))?;
+            batch.check(&head, &drafts, &received)?;
+            let answer = to_sandbox.submit_batch(api.provider, Mode::Test, &prepared, soon(), WITHIN).await;
+            prop_assert!(matches!(answer.answer, Answer::Says(_)), "the sandbox: {answer:?}");
+            let told: BTreeSet<_> = answer.references.iter().map(|(key, _)| *key).collect();
+            prop_assert_eq!(told, drafts.iter().map(Draft::key).collect::<BTreeSet<_>>());
+            Ok(())
+        })?;
+        taken.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    });
+    stopped.cancel();
+    let (taken, refused) = (taken.into_inner(), refused.into_inner());
+    assert!(taken >= u64::from(CASES) / 4 && refused >= u64::from(CASES) / 8, "{}: {taken} taken, {refused} refused", batch.name);
+}
+
 async fn sent(providers: &Providers, api: &Api, prepared: &[u8]) -> Answer {
     providers.submit(api.provider, Mode::Test, prepared, soon(), WITHIN).await
 }
@@ -303,6 +385,11 @@ fn truelayer_v3_gets_what_it_documents() {
 #[test]
 fn worldpay_accounts_get_what_is_documented() {
     [tables::WORLDPAY_ACCOUNT, tables::WORLDPAY_PERSON, tables::WORLDPAY_LEGACY].iter().for_each(orders_become_documented_requests);
+}
+
+#[test]
+fn worldpay_accounts_get_batches_as_documented() {
+    [tables::WORLDPAY_BATCH, tables::WORLDPAY_LEGACY_BATCH].iter().for_each(orders_become_a_documented_batch);
 }
 
 #[test]

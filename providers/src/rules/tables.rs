@@ -19,6 +19,21 @@ pub(super) struct Api {
     pub(super) body: &'static [&'static [Rule]],
 }
 
+/// A request for many payouts.
+pub(super) struct Batch {
+    pub(super) name: &'static str,
+    /// The API whose orders it takes, and what one of its items looks like.
+    pub(super) single: &'static Api,
+    pub(super) line: &'static str,
+    pub(super) headers: &'static [(&'static str, Header)],
+    /// What stands there once, for all items.
+    pub(super) head: &'static [Rule],
+    /// The list of them.
+    pub(super) items: &'static str,
+    /// What an item leaves out because it stands in the head.
+    pub(super) once: &'static str,
+}
+
 pub(super) struct Takes {
     pub(super) destinations: &'static [&'static str],
     /// Empty: any.
@@ -462,6 +477,41 @@ pub(super) const WORLDPAY_LEGACY: Api = Api {
         required("/parties/0/personalDetails/companyName", Text(1, 140, any)).when(LEGACY_DETAILS, "PD01").is(name),
     ]],
     ..WORLDPAY_ACCOUNT
+};
+
+// Worldpay account payouts in batches: sections 1.5.2 and, legacy, 1.4.3.
+
+pub(super) const WORLDPAY_BATCH: Batch = Batch {
+    name: "worldpay account payouts, batches",
+    single: &WORLDPAY_ACCOUNT,
+    line: "POST /accountPayouts/batch",
+    headers: WORLDPAY_ACCOUNT.headers,
+    head: &[required("/merchant/entity", Text(1, 32, any))],
+    items: "/payouts",
+    once: "/merchant/",
+};
+
+const LEGACY_BATCH_MEDIA: Header = Header::Is("application/vnd.worldpay.account-payouts-v1+json");
+
+pub(super) const WORLDPAY_LEGACY_BATCH: Batch = Batch {
+    name: "worldpay account payouts, legacy batches",
+    single: &WORLDPAY_LEGACY,
+    line: "POST /payouts/accounts/batch",
+    headers: &[
+        ("authorization", BASIC),
+        ("accept", LEGACY_BATCH_MEDIA),
+        ("content-type", LEGACY_BATCH_MEDIA),
+        ("wp-api-version", Header::Absent),
+        ("wp-correlationid", Header::Uuid),
+        ("idempotency-key", Header::Absent),
+    ],
+    head: &[
+        required("/RequesterDetails/InstructingTreasuryId", Text(6, 6, any)),
+        required("/RequesterDetails/entity", Text(6, 6, any)),
+        required("/RequesterDetails/ApiRequestReference", Text(1, 35, lower_hex)).is(hex_key),
+    ],
+    items: "/Payouts",
+    once: "/requester/",
 };
 
 // Worldpay card payouts, versions 2 to 4: section 1.2.2.
