@@ -156,10 +156,7 @@ impl BalanceAccount {
         let held = self.planned.map(|planned| planned.schedule);
         let planned = match (schedule, self.planned) {
             (Some(schedule), Some(planned)) if schedule == planned.schedule => Some(planned),
-            (Some(schedule), held) => {
-                let progress = held.map_or(Progress::set_on(today), |held| held.progress.changed_on(today));
-                Some(Planned { schedule, progress })
-            }
+            (Some(schedule), _) => Some(Planned { schedule, progress: Progress::set_on(today) }),
             (None, _) => None,
         };
         Revision::decide(self.version, decided_on, instrument == self.instrument && schedule == held, |version| Self {

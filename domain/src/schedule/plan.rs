@@ -4,9 +4,10 @@
 //! **A due date has its day, from opening to cut-off. What was not opened by then is missed, and goes with the next payout: the first business day that can
 //! still be used opens one payout for all due dates that have passed.** A balance is paid out whole, so a second one would find nothing.
 //!
-//! **A payout bears the first due date that it stands for, which follows from [`Progress`] alone and not from the clock.** So workers whose clocks differ, and
+//! **A payout bears the first due date that it stands for, which follows from [`Progress`] and not from the clock.** So workers whose clocks differ, and
 //! one that was restored to an older state of the store, name the same payout; [`crate::id::BalanceAccountId::scheduled`] makes the same key of it, and the key
-//! is claimed once. These due dates only ascend: none is borne twice.
+//! is claimed once. A clock that is far behind the last opening is the exception: it goes on from its own day, and may come upon a due date that was borne
+//! while the clock was ahead. Its key is claimed, so nothing is opened, and the next due date has its turn: **no due date is borne twice.**
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{DueDate, Schedule};
 use crate::calendar::BankingDays;
 
-/// How far a schedule has come. It is kept with the schedule, and replaced by the commit that opens the payout.
+/// How far a schedule has come. It is kept with the schedule, and replaced by the commit that opens the payout, or finds that there is nothing to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
@@ -49,33 +50,33 @@ pub struct Opening {
 }
 
 impl Progress {
-    /// Of a schedule that is set today: its first due date is after today.
+    /// Of a schedule that is set today, changed or resumed: its first due date is after today. What was due before is not made up for.
     #[must_use]
     pub const fn set_on(today: Date) -> Self {
         Self { last: today, through: today }
     }
 
-    /// Of a schedule that is changed or resumed today: what was due until today is not made up for, and no due date that was borne is borne again.
-    #[must_use]
-    pub fn changed_on(self, today: Date) -> Self {
-        Self::set_on(self.last.max(today))
-    }
-
     /// The day whose due date, and those before it, are paid.
     ///
-    /// A clock that is more than a day behind the last opening was ahead then, or is behind now. What is later than the due date that this opening bears is
-    /// then not taken as paid: it has payouts of its own in its own time. Within a day it is taken as two clocks that differ.
+    /// A clock that is more than a day behind the last opening was ahead then, or is behind now. What is later than the due date that this opening bears, and
+    /// today, is then not taken as paid: it has payouts of its own in its own time. Within a day it is taken as two clocks that differ.
     fn paid(self, today: Date) -> Date {
         let behind = today.tomorrow().is_ok_and(|tomorrow| tomorrow < self.through);
-        if behind { self.last } else { self.through }
+        if behind { self.last.min(today.yesterday().unwrap_or(today)) } else { self.through }
     }
 }
 
 impl Opening {
-    /// How far the schedule has come once this payout is opened.
+    /// How far the schedule has come once this payout is opened, or there was nothing to pay.
     #[must_use]
     pub const fn progress(self) -> Progress {
         Progress { last: self.due, through: self.through }
+    }
+
+    /// How far it has come where that due date was borne before, of which the progress knew nothing: those after it are still to be paid.
+    #[must_use]
+    pub const fn borne_before(self) -> Progress {
+        Progress::set_on(self.due)
     }
 }
 

@@ -247,20 +247,24 @@ fn one_payout_makes_up_for_all_that_was_missed() {
 
 #[test]
 fn a_schedule_that_is_changed_begins_after_that_day() {
-    let opened = Opening { due: date(2026, 11, 6), through: date(2026, 11, 6) }.progress();
-    let changed = opened.changed_on(date(2026, 11, 18));
+    let changed = Progress::set_on(date(2026, 11, 18));
     assert_eq!(schedule("daily").plan(&euro(), changed, at("2026-11-18T09:00:00Z")), wait(date(2026, 11, 19), "2026-11-19T05:00:00Z"));
-    // A clock that is behind brings back no due date that was borne.
-    let behind = opened.changed_on(date(2026, 11, 2));
-    assert_eq!(schedule("daily").plan(&euro(), behind, at("2026-11-02T09:00:00Z")), wait(date(2026, 11, 9), "2026-11-09T05:00:00Z"));
+    // One that was changed while the clock was ahead does not wait for that day.
+    let ahead = Progress::set_on(date(2027, 11, 18));
+    assert_eq!(schedule("daily").plan(&euro(), ahead, at("2026-11-18T04:00:00Z")), wait(date(2026, 11, 18), "2026-11-18T05:00:00Z"));
 }
 
 #[test]
 fn a_clock_that_was_ahead_does_not_stop_a_schedule() {
     let daily = schedule("daily");
     let ahead = Opening { due: date(2026, 11, 17), through: date(2027, 11, 17) }.progress();
-    assert_eq!(daily.plan(&euro(), ahead, at("2026-11-16T12:00:00Z")), wait(date(2026, 11, 18), "2026-11-18T05:00:00Z"));
+    assert_eq!(daily.plan(&euro(), ahead, at("2026-11-18T04:00:00Z")), wait(date(2026, 11, 18), "2026-11-18T05:00:00Z"));
     assert_eq!(daily.plan(&euro(), ahead, at("2026-11-18T05:00:00Z")), open(date(2026, 11, 18), date(2026, 11, 18)));
+    assert_eq!(daily.plan(&euro(), ahead, at("2026-11-20T12:00:00Z")), open(date(2026, 11, 18), date(2026, 11, 20)));
+    // It was ahead for two openings, so the last one bears a due date that is far away itself.
+    let twice = Opening { due: date(2027, 11, 18), through: date(2027, 11, 18) }.progress();
+    assert_eq!(daily.plan(&euro(), twice, at("2026-11-18T05:00:00Z")), open(date(2026, 11, 18), date(2026, 11, 18)));
+    assert_eq!(daily.next_payout_date(&euro(), twice, at("2026-11-18T18:00:00Z")), date(2026, 11, 19));
     // Two clocks around midnight are no such case: what one has made up for is not made up for by the other.
     let made_up = Opening { due: date(2026, 11, 16), through: date(2026, 11, 19) }.progress();
     assert_eq!(daily.plan(&euro(), made_up, at("2026-11-18T12:00:00Z")), wait(date(2026, 11, 20), "2026-11-20T05:00:00Z"));
