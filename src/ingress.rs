@@ -25,7 +25,6 @@ pub mod problem;
 mod providers;
 pub mod query;
 mod revision;
-pub mod routing;
 mod serve;
 mod timeline;
 mod top_ups;
@@ -49,6 +48,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use workers::egress::Egress;
 use workers::record::Recorder;
+use workers::routing;
 
 use caller::Keys;
 use health::Scrape;

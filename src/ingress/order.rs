@@ -18,11 +18,11 @@ use jiff::{SignedDuration, Timestamp};
 use providers::{Providers, Unprepared};
 use serde::Serialize;
 use uuid::Uuid;
+use workers::routing::{self, Rule};
 
 use super::fingerprint::fingerprint;
 use super::json::{self, Fields, Value};
 use super::problem::{Errors, Problem};
-use super::routing::{self, Rule};
 
 /// The longest name and reference of seed 003, in characters.
 const TEXT_MAX: usize = 18;
@@ -108,22 +108,10 @@ impl Asked {
         fingerprint(pepper, "fingerprint 1", [canonical.as_slice()])
     }
 
-    /// The providers that the payout may go to, in order: the one that is asked for; else those of the rule that fits, less those that cannot take it;
-    /// else the first that can take it. If none can, the first of them, so that its reasons can be told. Empty if nobody who may get it is configured.
+    /// The providers that the payout may go to, in order, as [`routing::route`] says.
     #[must_use]
     pub fn route(&self, providers: &Providers, rules: &[Rule], party: &PartyId, mode: Mode, id: PayoutId) -> Vec<Provider> {
-        let ruled = routing::ruled(rules, party, self.money, &self.beneficiary.destination);
-        let configured: Vec<_> = providers.configured(mode).collect();
-        let candidates: Vec<_> = match (self.provider, ruled) {
-            (Some(asked), _) => configured.into_iter().filter(|provider| *provider == asked).collect(),
-            (None, Some(ruled)) => ruled.iter().copied().filter(|provider| configured.contains(provider)).collect(),
-            (None, None) => configured,
-        };
-        let takes = |provider: &Provider| providers.prepare(*provider, mode, &self.first_order(id)).is_ok();
-        let [first, _, ..] = candidates.as_slice() else { return candidates };
-        let (first, most) = (*first, if self.provider.is_none() && ruled.is_some() { usize::MAX } else { 1 });
-        let able: Vec<_> = candidates.into_iter().filter(takes).take(most).collect();
-        if able.is_empty() { vec![first] } else { able }
+        routing::route(providers, rules, self.provider, (party, mode), &self.first_order(id))
     }
 
     fn first_order(&self, id: PayoutId) -> providers::Order<'_> {

@@ -19,6 +19,7 @@ pub mod poll;
 pub mod queue;
 pub mod record;
 pub mod relay;
+pub mod routing;
 pub mod settle;
 pub mod store;
 pub mod sweep;

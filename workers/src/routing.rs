@@ -1,14 +1,15 @@
 //! Rules of the platform: which providers a payout may go to, and in which order, and which payouts a second person must approve.
 //!
-//! The route is decided once, when the payout is accepted, and kept with it. The second provider of a route gets the payout only after the first one has
+//! The route is decided once, when the payout is opened, and kept with it. The second provider of a route gets the payout only after the first one has
 //! refused it, or nothing was sent to it; never while an outcome is unknown.
 
 use std::collections::BTreeSet;
 
 use domain::destination::{Destination, Iban};
 use domain::fact::Provider;
-use domain::id::PartyId;
+use domain::id::{Mode, PartyId};
 use domain::money::{Currency, Money};
+use providers::{Order, Providers};
 use serde::Deserialize;
 
 /// What is to be with the payouts that fit. What is left out fits all.
@@ -39,7 +40,8 @@ pub struct Rule {
 
 impl Rule {
     /// What is wrong with it as a route.
-    pub(crate) fn problems_of_route(&self) -> Vec<(&'static str, String)> {
+    #[must_use]
+    pub fn problems_of_route(&self) -> Vec<(&'static str, String)> {
         let mut found = self.problems();
         let once = self.providers.iter().collect::<BTreeSet<_>>().len() == self.providers.len();
         // A second time it would be tried again under another key.
@@ -50,7 +52,8 @@ impl Rule {
     }
 
     /// What is wrong with it as a rule of approval.
-    pub(crate) fn problems_of_approval(&self) -> Vec<(&'static str, String)> {
+    #[must_use]
+    pub fn problems_of_approval(&self) -> Vec<(&'static str, String)> {
         let mut found = self.problems();
         if !self.providers.is_empty() {
             found.push(("providers", "belong to `ingress.routes`: whoever is to pay, a person approves before".to_owned()));
@@ -97,7 +100,9 @@ impl Rule {
         found
     }
 
-    pub(super) fn fits(&self, party: &PartyId, money: Money, destination: &Destination) -> bool {
+    /// Whether it speaks of a payout of that party, over that amount, to that destination.
+    #[must_use]
+    pub fn fits(&self, party: &PartyId, money: Money, destination: &Destination) -> bool {
         let any = |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|one| one == found);
         let country = match destination {
             Destination::Iban(iban) => iban.country(),
@@ -112,9 +117,27 @@ impl Rule {
     }
 }
 
+/// The providers that a payout may go to, in order: the one that is asked for; else those of the rule that fits, less those that cannot take it; else the
+/// first that can take it. If none can, the first of them, so that its reasons can be told. Empty if nobody who may get it is configured.
+#[must_use]
+pub fn route(providers: &Providers, rules: &[Rule], asked: Option<Provider>, (party, mode): (&PartyId, Mode), order: &Order<'_>) -> Vec<Provider> {
+    let ruled = ruled(rules, party, order.money, &order.beneficiary.destination);
+    let configured: Vec<_> = providers.configured(mode).collect();
+    let candidates: Vec<_> = match (asked, ruled) {
+        (Some(asked), _) => configured.into_iter().filter(|provider| *provider == asked).collect(),
+        (None, Some(ruled)) => ruled.iter().copied().filter(|provider| configured.contains(provider)).collect(),
+        (None, None) => configured,
+    };
+    let takes = |provider: &Provider| providers.prepare(*provider, mode, order).is_ok();
+    let [first, _, ..] = candidates.as_slice() else { return candidates };
+    let (first, most) = (*first, if asked.is_none() && ruled.is_some() { usize::MAX } else { 1 });
+    let able: Vec<_> = candidates.into_iter().filter(takes).take(most).collect();
+    if able.is_empty() { vec![first] } else { able }
+}
+
 /// The providers of the first route that fits; `None` if none does.
 #[must_use]
-pub fn ruled<'a>(rules: &'a [Rule], party: &PartyId, money: Money, destination: &Destination) -> Option<&'a [Provider]> {
+fn ruled<'a>(rules: &'a [Rule], party: &PartyId, money: Money, destination: &Destination) -> Option<&'a [Provider]> {
     rules.iter().find(|rule| rule.fits(party, money, destination)).map(|rule| rule.providers.as_slice())
 }
 
