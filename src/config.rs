@@ -41,6 +41,7 @@ pub struct Config {
     pub execute: workers::execute::Settings,
     pub circuit: workers::circuit::Settings,
     pub rules: workers::record::Rules,
+    pub schedules: workers::schedule::Settings,
     pub relay: workers::relay::RelaySettings,
     pub egress: workers::egress::Settings,
     pub calendars: calendars::Settings,

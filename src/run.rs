@@ -19,6 +19,7 @@ use workers::lanes::Lanes;
 use workers::metrics::Metrics;
 use workers::record::Recorder;
 use workers::relay::RelayContext;
+use workers::schedule;
 use workers::store::Store;
 use workers::sweep;
 
@@ -92,7 +93,19 @@ pub async fn open(config: &Config, meter: &Meter) -> anyhow::Result<Parts> {
 pub fn lanes(config: &Config, parts: &Parts) -> anyhow::Result<Lanes> {
     let fence = Fence::open(config.fence.path.as_deref())?;
     Ok(Lanes {
-        payouts: Arc::new(Payouts { recorder: parts.recorder.clone(), fence, settings: config.execute.clone(), circuit: config.circuit.clone() }),
+        payouts: Arc::new(Payouts {
+            recorder: parts.recorder.clone(),
+            fence,
+            settings: config.execute.clone(),
+            circuit: config.circuit.clone(),
+            schedules: schedule::Rules {
+                settings: config.schedules,
+                calendars: config.calendars.read().map_err(|problems| BadConfig { problems })?,
+                routes: config.ingress.routes.clone(),
+                approvals: config.ingress.approvals.clone(),
+                approval_hours: config.ingress.approval_hours,
+            },
+        }),
         relay: Arc::new(RelayContext::new(parts.store.clone(), parts.egress.clone(), &config.relay)),
         settings: config.workers.clone(),
     })

@@ -168,14 +168,23 @@ impl BalanceAccount {
         })
     }
 
+    /// What its schedule asks for now, if it has one.
+    #[must_use]
+    pub fn plan(&self, days: &BankingDays, now: Timestamp) -> Option<Plan> {
+        self.planned.map(|Planned { schedule, progress }| schedule.plan(days, progress, now))
+    }
+
     /// The day on which its schedule opens the next payout, if it has one.
     #[must_use]
     pub fn next_payout_date(&self, days: &BankingDays, now: Timestamp) -> Option<Date> {
-        let Planned { schedule, progress } = self.planned?;
-        Some(match schedule.plan(days, progress, now) {
-            Plan::Open(opening) => opening.through,
-            Plan::Wait { on, .. } => on,
-        })
+        self.planned.map(|Planned { schedule, progress }| schedule.next_payout_date(days, progress, now))
+    }
+
+    /// The account once its schedule has come so far. Another version, but no change of anybody's: `updated_at` stays.
+    #[must_use]
+    pub fn come_to(&self, progress: Progress) -> Self {
+        let planned = self.planned.map(|planned| Planned { progress, ..planned });
+        Self { planned, version: self.version.saturating_add(1), ..self.clone() }
     }
 }
 

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use iban::IbanLike as _;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 /// Why a text is not an account. One variant for each thing that a caller would be told differently.
@@ -362,6 +363,12 @@ impl StatementReference {
     /// [`TextError`]. The text is refused, never trimmed or cut: a beneficiary may match it to an invoice.
     pub fn parse(text: &str, max_chars: usize) -> Result<Self, TextError> {
         one_line(text, max_chars.min(Self::MAX_CHARS)).map(Self)
+    }
+
+    /// That of a payout which a schedule opens: `Payout 27 Nov 2026`. 18 letters, digits and spaces, which every provider can carry.
+    #[must_use]
+    pub fn of_due_date(due: Date) -> Self {
+        Self(due.strftime("Payout %d %b %Y").to_string())
     }
 
     #[must_use]

@@ -1,6 +1,7 @@
 //! What merchants are told: one event per change of a payout's state, numbered per payout without gaps.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::fact::Reason;
@@ -149,6 +150,10 @@ struct Data<'a> {
     reason: Option<&'a Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scheduled_for: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initiated_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due_date: Option<Date>,
     #[serde(flatten)]
     attempt: Option<&'a AttemptCount>,
     // The last one, on which `Event::stem` relies.
@@ -173,6 +178,8 @@ impl Event {
             currency: payout.money.currency().code(),
             reason: payout.state.reason(),
             scheduled_for: if let State::Scheduled { until } = payout.state { Some(until) } else { None },
+            initiated_by: payout.initiated_by(),
+            due_date: payout.due_date,
             attempt,
             metadata: &payout.metadata,
         };

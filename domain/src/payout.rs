@@ -12,6 +12,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
 
+use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ use crate::wait::{Backoff, Polling};
 use crate::work::Next;
 use attempt::{Attempt, Ended, Evidence, Fate, News, Outcome, Send};
 use state::{Cause, Clash, State, StateName};
+
+/// Who asks for a payout that no credential has asked for.
+pub const SCHEDULE: &str = "schedule";
 
 /// An intent to send an amount to a beneficiary, and all that is known about it, less the beneficiary, who is stored encrypted beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +46,9 @@ pub struct Payout {
     /// The caller's key of the batch that asked for it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_id: Option<String>,
+    /// The due date that it bears, if the schedule of its balance account opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_date: Option<Date>,
     pub money: Money,
     pub context_code: String,
     /// Not part of the record: it never changes, so the store keeps it once, beside the record.
@@ -53,7 +60,7 @@ pub struct Payout {
     /// The providers to try, in this order. Attempt `n` goes to the `n`th. Ends with the latest attempt once the payout has been in review, or its caller
     /// has asked that provider to cancel it: what comes out afterwards sends nobody to the next one.
     pub route: Vec<Provider>,
-    /// The owner of the credential that asked for it: may not approve it.
+    /// The owner of the credential that asked for it, who may not approve it, or [`SCHEDULE`].
     pub maker: String,
     /// W3C `traceparent` of the request that asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +133,7 @@ pub struct Order {
     pub mode: Mode,
     pub transaction_id: String,
     pub batch_id: Option<String>,
+    pub due_date: Option<Date>,
     pub money: Money,
     pub context_code: String,
     pub metadata: Metadata,
@@ -332,6 +340,12 @@ impl Payout {
         payout.opened(State::Rejected { reason }, Vec::new(), now)
     }
 
+    /// [`SCHEDULE`], if that of its balance account opened it.
+    #[must_use]
+    pub fn initiated_by(&self) -> Option<&'static str> {
+        self.due_date.map(|_| SCHEDULE)
+    }
+
     fn requested(order: Order, now: Timestamp) -> Self {
         Self {
             id: order.id,
@@ -341,6 +355,7 @@ impl Payout {
             mode: order.mode,
             transaction_id: order.transaction_id,
             batch_id: order.batch_id,
+            due_date: order.due_date,
             money: order.money,
             context_code: order.context_code,
             metadata: order.metadata,

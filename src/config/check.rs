@@ -155,6 +155,7 @@ impl Config {
             ("expand", workers.expand),
             ("group", workers.group),
             ("relay", workers.relay),
+            ("schedule", workers.schedule),
         ] {
             found.between(&format!("workers.{lane}.concurrency"), concurrency as u64, 1, 10_000);
             // Lua cannot unpack much more in one script.
@@ -174,6 +175,8 @@ impl Config {
         found.between("rules.check_every_ms", self.rules.check_every_ms, 100, 3_600_000);
         found.between("rules.references_kept_days", self.rules.references_kept_days.into(), 1, 3_650);
         found.between("rules.batches_kept_days", self.rules.batches_kept_days.into(), 1, 3_650);
+        found.between("schedules.retry_ms", self.schedules.retry_ms, 1_000, 86_400_000);
+        found.between("schedules.look_again_ms", self.schedules.look_again_ms, 60_000, 7 * 86_400_000);
         let relay = &self.relay;
         found.unless(relay.waits_s.as_ref().is_none_or(|waits| !waits.is_empty()), "relay.waits_s", || "must name at least one wait".to_owned());
         found.between("relay.per_subscription", relay.per_subscription as u64, 1, workers.relay.concurrency.max(1) as u64);

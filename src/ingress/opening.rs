@@ -2,8 +2,9 @@
 
 use domain::id::{Mode, PartyId, PayoutId};
 use domain::payout::Order;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use workers::open::Wanted;
+use workers::routing;
 
 use super::Ingress;
 use super::order::Asked;
@@ -38,14 +39,14 @@ impl Ingress {
             mode,
             transaction_id: asked.transaction_id,
             batch_id: batch_id.map(str::to_owned),
+            due_date: None,
             money: asked.money,
             context_code: asked.context_code.to_owned(),
             metadata: asked.metadata,
             scheduled_for: asked.scheduled_for,
             route,
             maker: maker.to_owned(),
-            approve_by: needs_approval
-                .then(|| now.saturating_add(SignedDuration::from_hours(self.settings.approval_hours.into())).unwrap_or(Timestamp::MAX)),
+            approve_by: needs_approval.then(|| routing::approve_by(self.settings.approval_hours, now)),
             trace: trace.map(str::to_owned),
         };
         Wanted { order, beneficiary: asked.beneficiary, fingerprint, objection }

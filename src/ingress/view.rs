@@ -11,6 +11,7 @@ use domain::metadata::Metadata;
 use domain::payout::Payout;
 use domain::payout::state::{Cause, Clash, State, StateName};
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::{Serialize, Serializer};
 
 /// A payout as JSON. Holds the beneficiary, so it is for answers only.
@@ -21,6 +22,12 @@ pub struct PayoutView<'a> {
     /// Of the batch that asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     batch_id: Option<&'a str>,
+    /// `schedule`, if that of its balance account opened it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initiated_by: Option<&'static str>,
+    /// The due date that it then bears.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due_date: Option<Date>,
     party_id: &'a PartyId,
     mode: Mode,
     status: StateName,
@@ -94,6 +101,8 @@ impl<'a> PayoutView<'a> {
             transaction_id: &payout.transaction_id,
             payout_id: payout.id,
             batch_id: payout.batch_id.as_deref(),
+            initiated_by: payout.initiated_by(),
+            due_date: payout.due_date,
             party_id: &payout.party,
             mode: payout.mode,
             status: payout.state.name(),

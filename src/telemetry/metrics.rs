@@ -48,6 +48,23 @@ pub const METRICS: &[Metric] = &[
     counter("payrelay_batches_total", &["mode"], "Batches that were accepted."),
     counter("payrelay_batch_items_total", &["result", "mode"], "Items of batches, by what became of them when they were opened."),
     gauge("payrelay_batch_age_seconds", "s", &[], "How long the oldest batch has waited to be opened whole; 0 when none does."),
+    // What becomes of schedules.
+    counter(
+        "payrelay_schedule_due_dates_total",
+        &["outcome", "mode"],
+        "Due dates of schedules: `on_time`, `late` (one payout for all that was missed), `rejected`, or `empty` when there was nothing to pay.",
+    ),
+    counter(
+        "payrelay_schedule_blocked_total",
+        &["reason", "mode"],
+        "Looks that found a payout of a schedule due and could not open it; each is repeated.",
+    ),
+    gauge(
+        "payrelay_schedule_overdue_seconds",
+        "s",
+        &[],
+        "How long the oldest payout of a schedule that is due has not been opened, or the oldest look at a schedule been late; 0 when none is.",
+    ),
     // What providers say.
     counter("payrelay_provider_calls_total", &["provider", "call", "outcome"], "Calls to providers, by what came back."),
     counter("payrelay_provider_unmapped_total", &["provider"], "Provider statuses that no word of ours stands for."),
@@ -94,7 +111,11 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("payrelay_held_payouts", "", &["provider", "mode"], "Payouts that are due and wait for their provider's circuit."),
     gauge("payrelay_store_memory_bytes", "By", &[], "Memory in use at the store's server."),
-    counter("payrelay_work_repaired_total", &[], "Payouts and batches whose work was missing and was put back; anything but 0 is a fault."),
+    counter(
+        "payrelay_work_repaired_total",
+        &[],
+        "Payouts, batches and schedules whose work was missing and was put back; anything but 0 is a fault.",
+    ),
     gauge("payrelay_sweep_age_seconds", "s", &[], "How long ago this worker last read the numbers of the store."),
     // What this process does.
     gauge("payrelay_lane_in_flight", "", &["lane"], "Work that this process has leased."),

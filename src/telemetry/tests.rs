@@ -17,6 +17,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use tokio::net::TcpListener;
 use workers::store::accounts::Audited;
 use workers::store::circuits::{Circuit, Order};
+use workers::store::schedules::LookedOverSchedules;
 use workers::store::vitals::{LaneVitals, LookedOver};
 use workers::sweep::Swept;
 
@@ -153,6 +154,7 @@ fn swept(shard: u8, next: usize, states: &[(StateName, u64, u64)], due_ms: u64) 
         vitals,
         looked_over: LookedOver { next, states: states.to_vec(), repaired: Vec::new() },
         audited: Audited { imbalance: -5, overdrawn: 1 },
+        schedules: LookedOverSchedules { overdue_ms: 90_000, ..LookedOverSchedules::default() },
         batch_age_ms: 0,
         batches_repaired: 0,
     }

@@ -32,6 +32,7 @@ struct Seen {
     vitals: workers::store::vitals::Vitals,
     audited: Audited,
     batch_age_ms: u64,
+    schedule_overdue_ms: u64,
     /// Open payouts by state, with the age of the oldest: complete, and the pages of the round that is under way.
     open: Vec<(StateName, u64, u64)>,
     pages: Vec<(StateName, u64, u64)>,
@@ -68,13 +69,8 @@ impl Vitals {
         observe!(f64_observable_gauge("payrelay_orphan_notices"), |state| sum(state, |seen| seen.vitals.orphans));
         observe!(f64_observable_gauge("payrelay_ledger_imbalance"), |state| sum(state, |seen| seen.audited.imbalance.unsigned_abs()));
         observe!(f64_observable_gauge("payrelay_ledger_overdrawn_accounts"), |state| sum(state, |seen| seen.audited.overdrawn));
-        observe!(f64_observable_gauge("payrelay_batch_age_seconds"), |state| {
-            if state.shards.is_empty() {
-                Values::new()
-            } else {
-                in_seconds(vec![(number(state.shards.values().map(|seen| seen.batch_age_ms).max().unwrap_or(0)), Vec::new())])
-            }
-        });
+        observe!(f64_observable_gauge("payrelay_batch_age_seconds"), |state| longest(state, |seen| seen.batch_age_ms));
+        observe!(f64_observable_gauge("payrelay_schedule_overdue_seconds"), |state| longest(state, |seen| seen.schedule_overdue_ms));
         observe!(f64_observable_gauge("payrelay_frozen_shards"), |state| sum(state, |seen| u64::from(seen.vitals.frozen)));
         observe!(f64_observable_gauge("payrelay_provider_circuit"), circuits);
         observe!(f64_observable_gauge("payrelay_held_payouts"), held);
@@ -100,7 +96,7 @@ impl Vitals {
 
     /// **The place where what a sweep found becomes metrics.** One page of the open payouts after the other; their numbers change when a round ends.
     pub fn observe(&self, swept: &Swept) {
-        self.repaired.add(swept.looked_over.repaired.len() as u64 + swept.batches_repaired, &[]);
+        self.repaired.add(swept.looked_over.repaired.len() as u64 + swept.batches_repaired + swept.schedules.repaired, &[]);
         let mut state = self.lock();
         let before = state.shards.remove(&swept.shard.index());
         let (open, mut pages) = before.map_or_else(Default::default, |before| (before.open, before.pages));
@@ -111,7 +107,15 @@ impl Vitals {
             }
         }
         let (open, pages) = if swept.looked_over.next == 0 { (pages, Vec::new()) } else { (open, pages) };
-        let seen = Seen { at: Instant::now(), vitals: swept.vitals.clone(), audited: swept.audited, batch_age_ms: swept.batch_age_ms, open, pages };
+        let seen = Seen {
+            at: Instant::now(),
+            vitals: swept.vitals.clone(),
+            audited: swept.audited,
+            batch_age_ms: swept.batch_age_ms,
+            schedule_overdue_ms: swept.schedules.overdue_ms,
+            open,
+            pages,
+        };
         state.shards.insert(swept.shard.index(), seen);
     }
 
@@ -197,6 +201,11 @@ fn of_circuit(provider: &'static str, mode: &'static str) -> impl Iterator<Item 
 
 fn sum(state: &State, read: fn(&Seen) -> u64) -> Values {
     if state.shards.is_empty() { Values::new() } else { vec![(number(state.shards.values().map(read).sum()), Vec::new())] }
+}
+
+fn longest(state: &State, read_ms: fn(&Seen) -> u64) -> Values {
+    let longest = state.shards.values().map(read_ms).max();
+    in_seconds(longest.map(|ms| (number(ms), Vec::new())).into_iter().collect())
 }
 
 /// Where the system tells it, which is Linux.

@@ -141,6 +141,7 @@ impl Site {
                 route: vec![Provider::Truelayer],
                 maker: "backlog".to_owned(),
                 batch_id: None,
+                due_date: None,
                 approve_by: None,
                 trace: None,
             };

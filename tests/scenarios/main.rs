@@ -14,5 +14,6 @@ mod openapi;
 mod parties;
 mod providers;
 mod schedule;
+mod scheduled;
 mod support;
 mod telemetry;

@@ -24,11 +24,15 @@ use workers::queue::Turn;
 use workers::record::{Recorder, Rules};
 use workers::store::batches::ExpandLane;
 use workers::store::lanes::{ExecuteLane, Lane, SettleLane};
+use workers::store::schedules::ScheduleLane;
 use workers::store::vault::Vault;
 use workers::store::{self, Store, StoreError};
-use workers::{batch, queue, settle};
+use workers::{batch, queue, schedule, settle};
 
 pub(crate) const PEPPER: &str = "a pepper for scenarios only";
+
+/// Where a server keeps its log.
+const LOG: &str = "appendonlydir";
 
 /// A private server, ended with the test. Data and socket are in a directory of its own.
 pub(crate) struct Redis {
@@ -61,6 +65,23 @@ impl Redis {
         self.kill();
         self.child = Self::spawn(self.directory.path());
         self.wait_for_socket();
+    }
+
+    /// Copies what is on its disk.
+    pub(crate) fn back_up(&self) -> tempfile::TempDir {
+        let backup = tempfile::tempdir().expect("a temporary directory");
+        copy(&self.directory.path().join(LOG), backup.path());
+        backup
+    }
+
+    /// Puts a copy back and starts again: what was written since is forgotten.
+    pub(crate) fn restore(&mut self, backup: &tempfile::TempDir) {
+        self.kill();
+        let log = self.directory.path().join(LOG);
+        std::fs::remove_dir_all(&log).expect("the server has written");
+        std::fs::create_dir(&log).expect("a directory");
+        copy(backup.path(), &log);
+        self.restart();
     }
 
     /// Says to the server what no store would: to look behind it, and to damage what it has written. Answers with the server's own text.
@@ -101,6 +122,13 @@ impl Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).expect("a directory") {
+        let file = file.expect("a file");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("it is copied");
     }
 }
 
@@ -169,6 +197,7 @@ pub(crate) struct Installation {
     pub(crate) redis: Redis,
     pub(crate) store: Store,
     pub(crate) recorder: Recorder,
+    pub(crate) schedules: schedule::Rules,
     pub(crate) url: String,
     pub(crate) shutdown: CancellationToken,
     pub(crate) serving: JoinHandle<anyhow::Result<()>>,
@@ -205,12 +234,19 @@ impl Installation {
         settings.live = plan.live;
         let shutdown = CancellationToken::new();
         let calendars = payrelay::config::Config::read(None, []).expect("the defaults").calendars.read().expect("calendars");
+        let schedules = schedule::Rules {
+            settings: schedule::Settings { retry_ms: 600_000, look_again_ms: 86_400_000 },
+            calendars: calendars.clone(),
+            routes: settings.routes.clone(),
+            approvals: settings.approvals.clone(),
+            approval_hours: settings.approval_hours,
+        };
         let ingress = Ingress::new(recorder.clone(), Egress::new(&plan.egress), calendars, settings, &meter, shutdown.clone()).expect("an ingress");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let serving = tokio::spawn(async move { ingress::serve(listener, &ingress).await });
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { redis, store, recorder, url, shutdown, serving, http }
+        Self { redis, store, recorder, schedules, url, shutdown, serving, http }
     }
 
     /// Settles the notices that are due.
@@ -241,10 +277,23 @@ impl Installation {
         Ok(did)
     }
 
+    /// Looks at the schedules that are due; says how many there were.
+    pub(crate) async fn look_at_schedules(&self) -> usize {
+        let mut did = 0;
+        for shard in self.store.shards().all() {
+            let lane = ScheduleLane(Lane { store: self.store.clone(), shard, lease: Duration::from_secs(30) });
+            if let Turn::Did(looks) = queue::turn(&lane, &self.by_hand("schedule"), &self.worker(), schedule::look).await.expect("a turn") {
+                did += looks;
+            }
+        }
+        did
+    }
+
     pub(crate) fn worker(&self) -> Arc<Payouts> {
         let limits = execute::Settings { send_window_ms: 1_000, look_ms: 800, group_look_ms: 1_000, call_ms: 2_000, leases_max: 5, group_hold_ms: 0 };
         let circuit = circuit::Settings { failures: 10, wait_first_ms: 1_000, wait_cap_ms: 1_000 };
-        Arc::new(Payouts { recorder: self.recorder.clone(), fence: Fence::open(None).expect("a fence"), settings: limits, circuit })
+        let (recorder, schedules) = (self.recorder.clone(), self.schedules.clone());
+        Arc::new(Payouts { recorder, fence: Fence::open(None).expect("a fence"), settings: limits, circuit, schedules })
     }
 
     fn by_hand(&self, name: &'static str) -> queue::Settings {

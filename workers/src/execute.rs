@@ -23,6 +23,7 @@ use crate::fence::{Fence, Held};
 use crate::forgotten::Forgotten;
 use crate::queue::{Job, Lease};
 use crate::record::Recorder;
+use crate::schedule;
 use crate::store::StoreError;
 use crate::store::lanes::{ExecuteWork, Ticket};
 use crate::store::payouts::{Permit, Permitted};
@@ -57,6 +58,7 @@ pub struct Payouts {
     pub fence: Fence,
     pub settings: Settings,
     pub circuit: circuit::Settings,
+    pub schedules: schedule::Rules,
 }
 
 /// Dispatches one payout that is due.

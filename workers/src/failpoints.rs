@@ -10,8 +10,8 @@ use anyhow::{Context as _, bail};
 /// The variable of the environment.
 pub const VARIABLE: &str = "FAILPOINTS";
 
-/// Every point, in the order in which a payout passes them; those of batches stand apart.
-pub const POINTS: [&str; 15] = [
+/// Every point, in the order in which a payout passes them; those of batches and schedules stand apart.
+pub const POINTS: [&str; 17] = [
     "before-intent",
     "intent-before-socket",
     HALF_WRITTEN,
@@ -27,6 +27,8 @@ pub const POINTS: [&str; 15] = [
     "group-before-socket",
     "group-not-recorded",
     "group-rejoined",
+    "schedule-not-opened",
+    "schedule-opened",
 ];
 
 /// In the midst of a request to a provider. The client has to halve the request for that, so nothing but an abort is possible there.

@@ -14,11 +14,13 @@ use crate::group;
 use crate::poll::poll;
 use crate::queue::{self, Health, Queue, Turn};
 use crate::relay::{RelayContext, relay};
+use crate::schedule;
 use crate::settle::settle;
 use crate::store::StoreError;
 use crate::store::batches::ExpandLane;
 use crate::store::groups::GroupLane;
 use crate::store::lanes::{CircuitLane, ExecuteLane, Lane, PollLane, RelayLanes, SettleLane};
+use crate::store::schedules::ScheduleLane;
 
 /// How the lanes are run.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -30,6 +32,7 @@ pub struct Settings {
     pub expand: LaneSettings,
     pub group: LaneSettings,
     pub relay: LaneSettings,
+    pub schedule: LaneSettings,
     /// How long a lease lasts. Longer than the longest handler, so that nothing is handed out twice while it is being done.
     pub lease_ms: u64,
     /// The longest time that a handler may take.
@@ -92,8 +95,8 @@ impl Lanes {
             });
             each
         };
-        let [execute_wakes, poll_wakes, settle_wakes, expand_wakes, group_wakes, relay_wakes, circuit_wakes] =
-            [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit]
+        let [execute_wakes, poll_wakes, settle_wakes, expand_wakes, group_wakes, relay_wakes, circuit_wakes, schedule_wakes] =
+            [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit, &wakes.schedule]
                 .map(|wake| fan(wake, shards.len()));
         for (index, shard) in shards.into_iter().enumerate() {
             let lane = self.lane(shard);
@@ -115,6 +118,10 @@ impl Lanes {
             let queue = Queue::new(GroupLane(lane.clone()), self.queue_settings("group", self.settings.group), group_wakes[index].clone());
             states.push(("group", queue.health()));
             running.spawn(queue::run(queue, self.payouts.clone(), group::dispatch, stop.clone()));
+            let queue =
+                Queue::new(ScheduleLane(lane.clone()), self.queue_settings("schedule", self.settings.schedule), schedule_wakes[index].clone());
+            states.push(("schedule", queue.health()));
+            running.spawn(queue::run(queue, self.payouts.clone(), schedule::look, stop.clone()));
             let lanes = self.relay_lanes(lane);
             let queue = Queue::new(lanes.clone(), self.queue_settings("relay", self.settings.relay), relay_wakes[index].clone());
             lanes.lane.store.hand_over_to(&lanes, queue.door());
@@ -138,6 +145,10 @@ impl Lanes {
             let lane = self.lane(shard);
             did += count(queue::turn(&SettleLane(lane.clone()), &self.queue_settings("settle", self.settings.settle), &self.payouts, settle).await?);
             did += count(queue::turn(&CircuitLane(lane.clone()), &self.queue_settings("circuit", CIRCUIT), &self.payouts, release).await?);
+            did += count(
+                queue::turn(&ScheduleLane(lane.clone()), &self.queue_settings("schedule", self.settings.schedule), &self.payouts, schedule::look)
+                    .await?,
+            );
             did += count(queue::turn(&ExpandLane(lane.clone()), &self.queue_settings("expand", self.settings.expand), &self.payouts, expand).await?);
             did += count(
                 queue::turn(&GroupLane(lane.clone()), &self.queue_settings("group", self.settings.group), &self.payouts, group::dispatch).await?,

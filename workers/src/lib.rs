@@ -20,6 +20,7 @@ pub mod queue;
 pub mod record;
 pub mod relay;
 pub mod routing;
+pub mod schedule;
 pub mod settle;
 pub mod store;
 pub mod sweep;

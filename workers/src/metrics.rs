@@ -10,6 +10,7 @@ use opentelemetry::metrics::{Counter, Histogram, Meter};
 use providers::condition::Condition;
 
 use crate::batch::{ItemResult, Outcome};
+use crate::schedule::{self, Blocked};
 
 /// Counters and histograms of the work on payouts.
 pub struct Metrics {
@@ -21,6 +22,8 @@ pub struct Metrics {
     circuits_opened: Counter<u64>,
     batches: Counter<u64>,
     batch_items: Counter<u64>,
+    schedule_due_dates: Counter<u64>,
+    schedule_blocked: Counter<u64>,
 }
 
 impl Metrics {
@@ -45,9 +48,23 @@ impl Metrics {
                 .build(),
             batches: meter.u64_counter("payrelay_batches_total").with_description("Batches that were accepted").build(),
             batch_items: meter.u64_counter("payrelay_batch_items_total").with_description("Items of batches by what became of them").build(),
+            schedule_due_dates: meter
+                .u64_counter("payrelay_schedule_due_dates_total")
+                .with_description("Due dates of schedules by what became of them")
+                .build(),
+            schedule_blocked: meter
+                .u64_counter("payrelay_schedule_blocked_total")
+                .with_description("Looks that found a payout of a schedule due and could not open it")
+                .build(),
         };
         // What counts faults only is 0 from the start: a counter that has never counted is not shown, and an alert would wait for it in vain.
         metrics.contradictions.add(0, &[]);
+        for mode in [Mode::Test, Mode::Live] {
+            Blocked::ALL.into_iter().for_each(|why| metrics.schedule_blocked.add(0, &[KeyValue::new("reason", why.as_str()), of(mode)]));
+            schedule::Outcome::ALL
+                .into_iter()
+                .for_each(|outcome| metrics.schedule_due_dates.add(0, &[KeyValue::new("outcome", outcome.as_str()), of(mode)]));
+        }
         for provider in Provider::ALL {
             metrics.unmapped.add(0, &[KeyValue::new("provider", provider.name())]);
             for (mode, why) in [Mode::Test, Mode::Live].into_iter().flat_map(|mode| OPENERS.map(|why| (mode, why))) {
@@ -95,6 +112,16 @@ impl Metrics {
         }
     }
 
+    /// A due date of a schedule has had its turn.
+    pub fn schedule_came_to(&self, mode: Mode, outcome: schedule::Outcome) {
+        self.schedule_due_dates.add(1, &[KeyValue::new("outcome", outcome.as_str()), of(mode)]);
+    }
+
+    /// A payout of a schedule is due and was not opened.
+    pub fn schedule_blocked(&self, mode: Mode, why: Blocked) {
+        self.schedule_blocked.add(1, &[KeyValue::new("reason", why.as_str()), of(mode)]);
+    }
+
     /// A send ended.
     pub fn answered(&self, provider: Provider, answer: &Answer) {
         let class = match answer {
@@ -138,6 +165,10 @@ impl Metrics {
             self.unmapped.add(1, &[KeyValue::new("provider", provider.name())]);
         }
     }
+}
+
+fn of(mode: Mode) -> KeyValue {
+    KeyValue::new("mode", mode.as_str())
 }
 
 /// What opens a circuit.

@@ -74,6 +74,9 @@ impl Recorder {
             Opened::Unreadable(error) => Opening::Unreadable(error),
             Opened::Conflict => Opening::Conflict,
             Opened::Refused(reason) => return Err(StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str()))),
+            Opened::Stale | Opened::Frozen => {
+                return Err(StoreError::Corrupt("a payout that no schedule opens was refused as one of a schedule".to_owned()));
+            }
             Opened::Inactive => Opening::Inactive,
         })
     }

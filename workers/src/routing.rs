@@ -9,6 +9,7 @@ use domain::destination::{Destination, Iban};
 use domain::fact::Provider;
 use domain::id::{Mode, PartyId};
 use domain::money::{Currency, Money};
+use jiff::{SignedDuration, Timestamp};
 use providers::{Order, Providers};
 use serde::Deserialize;
 
@@ -133,6 +134,12 @@ pub fn route(providers: &Providers, rules: &[Rule], asked: Option<Provider>, (pa
     let (first, most) = (*first, if asked.is_none() && ruled.is_some() { usize::MAX } else { 1 });
     let able: Vec<_> = candidates.into_iter().filter(takes).take(most).collect();
     if able.is_empty() { vec![first] } else { able }
+}
+
+/// Until when a second person must have approved a payout that is opened now.
+#[must_use]
+pub fn approve_by(approval_hours: u16, now: Timestamp) -> Timestamp {
+    now.saturating_add(SignedDuration::from_hours(approval_hours.into())).unwrap_or(Timestamp::MAX)
 }
 
 /// The providers of the first route that fits; `None` if none does.

@@ -22,6 +22,7 @@ pub mod parties;
 pub mod payouts;
 pub mod private_server;
 pub mod references;
+pub mod schedules;
 pub mod subscriptions;
 pub mod vault;
 pub mod vitals;
@@ -89,6 +90,7 @@ pub struct Wakes {
     pub group: Arc<Notify>,
     pub relay: Arc<Notify>,
     pub circuit: Arc<Notify>,
+    pub schedule: Arc<Notify>,
 }
 
 /// Why a call of the store did not succeed.
@@ -142,6 +144,8 @@ struct Scripts {
     group_begin: Script,
     group_end: Script,
     party_write: Script,
+    schedule_advance: Script,
+    schedule_put_off: Script,
     server: Script,
 }
 
@@ -241,7 +245,7 @@ impl Store {
                 connections,
                 turn: AtomicUsize::new(0),
                 scripts: Scripts {
-                    commit: Script::new(include_str!("store/commit.lua")),
+                    commit: Script::new(concat!(include_str!("store/progress.lua"), include_str!("store/commit.lua"))),
                     lease: Script::new(include_str!("store/lease.lua")),
                     give_back: Script::new(include_str!("store/give_back.lua")),
                     lease_relay: Script::new(include_str!("store/lease_relay.lua")),
@@ -264,6 +268,8 @@ impl Store {
                     group_begin: Script::new(include_str!("store/group_begin.lua")),
                     group_end: Script::new(include_str!("store/group_end.lua")),
                     party_write: Script::new(concat!(include_str!("store/setting_up.lua"), include_str!("store/party_write.lua"))),
+                    schedule_advance: Script::new(concat!(include_str!("store/progress.lua"), include_str!("store/schedule_advance.lua"))),
+                    schedule_put_off: Script::new(include_str!("store/schedule_put_off.lua")),
                     server: Script::new(include_str!("store/server.lua")),
                 },
                 names: Names::new(&settings.prefix),
@@ -359,7 +365,7 @@ impl Store {
             sink.subscribe(self.shared.names.of(shard, "wake")).await?;
         }
         let wakes = &self.shared.wakes;
-        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit] {
+        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit, &wakes.schedule] {
             lane.notify_one();
         }
         while let Some(message) = messages.next().await {
@@ -371,6 +377,7 @@ impl Store {
                 b"group" => wakes.group.notify_one(),
                 b"relay" => wakes.relay.notify_one(),
                 b"circuit" => wakes.circuit.notify_one(),
+                b"schedule" => wakes.schedule.notify_one(),
                 _ => {}
             }
         }

@@ -8,6 +8,7 @@ use crate::execute::Payouts;
 use crate::store::StoreError;
 use crate::store::accounts::Audited;
 use crate::store::freeze::Freeze;
+use crate::store::schedules::LookedOverSchedules;
 use crate::store::vitals::{LookedOver, Vitals};
 
 /// What a round found in one shard.
@@ -17,6 +18,7 @@ pub struct Swept {
     pub vitals: Vitals,
     pub looked_over: LookedOver,
     pub audited: Audited,
+    pub schedules: LookedOverSchedules,
     /// How long the oldest batch has waited to be opened whole; 0 when none does.
     pub batch_age_ms: u64,
     /// Batches that had no work although they are not opened. The work was put back.
@@ -45,6 +47,13 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> 
     if batches_repaired > 0 {
         tracing::error!(batches_repaired, "batches had no work although they are not opened; the work was put back");
     }
+    let schedules = store.look_over_schedules(shard, Duration::from_millis(context.schedules.settings.look_again_ms)).await?;
+    if schedules.repaired > 0 {
+        tracing::error!(schedules.repaired, "schedules had nobody who looks at them again; the work was put back");
+    }
+    if schedules.brought_forward > 0 {
+        tracing::warn!(schedules.brought_forward, "schedules were to be looked at too late, because a clock was ahead; they are looked at now");
+    }
     match store.trim_batches(shard, context.recorder.batches_kept).await {
         Ok(0) => {}
         Ok(batches_trimmed) => tracing::info!(batches_trimmed, "batches that ended long ago were forgotten but for their keys"),
@@ -54,7 +63,7 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> 
     let audited = store.audit(shard).await?;
     let vitals = store.vitals(shard).await?;
     store.look_at_circuits(shard, &vitals.circuits).await?;
-    Ok(Swept { shard, vitals, looked_over, audited, batch_age_ms, batches_repaired })
+    Ok(Swept { shard, vitals, looked_over, audited, schedules, batch_age_ms, batches_repaired })
 }
 
 /// Sweeps every `interval` until `stop`, and hands what it found to `observe`.

@@ -77,6 +77,7 @@ fn order_for(store: &Store, key: &str) -> Order {
         route: vec![Provider::Truelayer],
         maker: "ops".to_owned(),
         batch_id: None,
+        due_date: None,
         approve_by: None,
         trace: None,
     }

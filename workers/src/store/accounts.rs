@@ -102,7 +102,7 @@ impl Store {
         let answer = self
             .run(&self.shared.scripts.account, &keys, |command| {
                 command.arg(account.version.saturating_sub(1)).arg(account.version).arg(random_token()).arg(to_json(account));
-                command.arg(funding(account)).arg(status(account)).arg(sealed).arg(currency.code());
+                command.arg(funding(account)).arg(status(account)).arg(sealed).arg(currency.code()).arg(planned(account));
             })
             .await?;
         match answer_of(&answer)? {
@@ -218,6 +218,11 @@ pub(super) const fn status(account: &BalanceAccount) -> &'static str {
         Status::Enabled => "enabled",
         Status::Disabled => "disabled",
     }
+}
+
+/// As the scripts know it.
+pub(super) const fn planned(account: &BalanceAccount) -> &'static str {
+    if account.planned.is_some() { "1" } else { "0" }
 }
 
 fn owner(id: BalanceAccountId) -> String {

@@ -2,7 +2,7 @@
 -- Lua has no rollback, so everything that can refuse comes first and everything that writes comes after it. A repeat answers 'done'.
 --
 -- KEYS  1 payout  2 due:execute  3 due:poll  4 subscriptions of the party  5 lanes  6 ledger  7 list  8 open  9 frozen  10 epoch  11 clock  12 ended
---       13 look first  14 account  15 currencies of the party  16 party
+--       13 look first  14 account  15 currencies of the party  16 party; where a schedule opens it: 17 due:schedule  18 overdue
 -- ARGV  1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or 'g' or 'r'
 --       and the lease token, a space and the id of the group that is sent or sent again, or ''
 --       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
@@ -10,7 +10,8 @@
 --       16 deliveries that the caller would take at once  17 their lease, ms  18 widest window of a subscription
 --       19 name of the provider's circuit, or ''  20 name of the state
 --       21 when the payout was asked for, ms  22 metadata, or ''
---       23 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
+--       23 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each; where a schedule opens it: version
+--       of the account decided on, its new version, its record, its name in due:schedule, how long until the next look, ms
 -- Returns { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each delivery that was handed over, … }
 local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
 local opening = ARGV[1] == '0'
@@ -25,6 +26,10 @@ if opening then
     return { 'exists', record[1] or '', record[2] or '' }
   end
   if redis.call('HEXISTS', KEYS[16], 'off') == 1 then return { 'inactive' } end
+  if KEYS[17] then
+    if redis.call('HGET', KEYS[14], 'v') ~= ARGV[#ARGV - 4] then return { 'stale' } end
+    if redis.call('EXISTS', KEYS[9]) == 1 then return { 'frozen' } end
+  end
 else
   if not version then return { 'missing' } end
   if version ~= ARGV[1] then return { 'stale' } end
@@ -181,4 +186,5 @@ if events > 0 then
   for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
 end
 redis.call('HSET', key, unpack(fields))
+if KEYS[17] then come_to(KEYS[14], KEYS[17], KEYS[18], now, unpack(ARGV, #ARGV - 3)) end
 return { 'committed', epoch, ARGV[5] ~= '' and tonumber(redis.call('GET', KEYS[13]) or 0) > tonumber(ARGV[21]) and 1 or 0, passed, lease, unpack(handed) }

@@ -7,7 +7,7 @@ use domain::id::{Mode, PartyId};
 use domain::instrument::{Instrument, InstrumentReference};
 use domain::party::{Party, Status};
 
-use super::accounts::{funding, status as status_of};
+use super::accounts::{funding, planned, status as status_of};
 use super::payouts::{answer_of, random_token, unknown_answer};
 use super::{Store, StoreError, from_json, from_value, to_json};
 
@@ -86,6 +86,7 @@ impl Store {
                 for (account, holder) in accounts {
                     command.arg(account.version.saturating_sub(1)).arg(account.version).arg(to_json(account)).arg(funding(account));
                     command.arg(status_of(account)).arg(self.seal_holder(account, holder)).arg(account.currency.code());
+                    command.arg(planned(account));
                 }
                 for Sealed { name, version, record } in records {
                     let decided_on = if version == 1 { String::new() } else { version.saturating_sub(1).to_string() };

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 party  2 ledgers of the shard  3 currencies of the party  4.. of each account: the account, its ledger
 -- ARGV  1 write token  2 most instruments of a party  3 '1' the party is inactive, '0' it is active, '' the party itself is not written  4 number of accounts
---       5.. for each account: version decided on, new version, record, funding, status, sealed holder, currency
+--       5.. for each account: version decided on, new version, record, funding, status, sealed holder, currency, '1' if it has a schedule
 --       then for each other record: its name ('' is the party itself), version decided on ('' makes it), new version, sealed record
 local key = KEYS[1]
 local held = redis.call('HMGET', key, 'token', 'v', 'n')
@@ -10,7 +10,7 @@ if held[1] == ARGV[1] then return 'done' end
 if not held[2] and ARGV[3] == '' then return 'missing' end
 
 local accounts = tonumber(ARGV[4])
-local first = 5 + 7 * accounts
+local first = 5 + 8 * accounts
 local instruments = tonumber(held[3] or 0)
 for i = first, #ARGV, 4 do
   local name, decided = ARGV[i], ARGV[i + 1]
@@ -20,13 +20,13 @@ for i = first, #ARGV, 4 do
 end
 if instruments > tonumber(held[3] or 0) and instruments > tonumber(ARGV[2]) then return 'full' end
 for i = 0, accounts - 1 do
-  local refused = refusal(KEYS[4 + 2 * i], KEYS[5 + 2 * i], ARGV[5 + 7 * i], ARGV[8 + 7 * i])
+  local refused = refusal(KEYS[4 + 2 * i], KEYS[5 + 2 * i], ARGV[5 + 8 * i], ARGV[8 + 8 * i])
   if refused then return refused end
 end
 
 for i = 0, accounts - 1 do
-  local _, version, record, funding, status, holder, currency = unpack(ARGV, 5 + 7 * i, 11 + 7 * i)
-  set_up(KEYS[4 + 2 * i], KEYS[5 + 2 * i], KEYS[2], KEYS[3], version, ARGV[1], record, funding, status, holder, currency)
+  local _, version, record, funding, status, holder, currency, planned = unpack(ARGV, 5 + 8 * i, 12 + 8 * i)
+  set_up(KEYS[4 + 2 * i], KEYS[5 + 2 * i], KEYS[2], KEYS[3], version, ARGV[1], record, funding, status, holder, currency, planned)
 end
 local fields = { 'token', ARGV[1], 'n', instruments }
 for i = first, #ARGV, 4 do

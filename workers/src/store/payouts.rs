@@ -16,6 +16,7 @@ use super::groups::GroupId;
 use super::handover::Room;
 use super::lanes::{RelayTicket, RelayWork, Token};
 use super::lists::{Page, Range};
+use super::schedules::Advance;
 use super::{Store, StoreError, from_json, from_value, to_json};
 use crate::circuit::Passed;
 
@@ -35,6 +36,10 @@ pub enum Opened {
     Refused(Reason),
     /// The party is inactive. Nothing was written, and the key is free.
     Inactive,
+    /// For a schedule only: somebody else has written the account first. Nothing was written.
+    Stale,
+    /// For a schedule only: dispatch is frozen. Nothing was written.
+    Frozen,
 }
 
 /// How a commit went.
@@ -116,19 +121,40 @@ pub struct ListedDelivery {
     pub delivery: Option<Delivery>,
 }
 
+/// What the step that opens a payout has beside it; nothing for any other.
+#[derive(Clone, Copy, Default)]
+struct Opens<'a> {
+    fingerprint: &'a str,
+    sealed: &'a [u8],
+    /// How far the schedule comes that opens it, if one does.
+    advance: Option<&'a Advance>,
+}
+
 impl Store {
     /// Opens a payout: claims the caller's key and writes the first step, atomically. Concurrent first calls make one payout.
     ///
     /// # Errors
     /// As every call. A repeat is safe.
     pub async fn open_payout(&self, step: &Step, beneficiary: &Beneficiary, fingerprint: &str) -> Result<Opened, StoreError> {
+        self.open_with(step, beneficiary, fingerprint, None).await
+    }
+
+    pub(super) async fn open_with(
+        &self,
+        step: &Step,
+        beneficiary: &Beneficiary,
+        fingerprint: &str,
+        advance: Option<&Advance>,
+    ) -> Result<Opened, StoreError> {
         let owner = beneficiary_owner(step.payout.id);
         let sealed = self.shared.vault.seal(&owner, to_json(beneficiary).as_bytes());
-        let answer = self.commit_step(step, None, fingerprint, &sealed, &[]).await?;
+        let answer = self.commit_step(step, None, Opens { fingerprint, sealed: &sealed, advance }, &[]).await?;
         match answer_of(&answer)? {
             "committed" | "done" => Ok(Opened::New),
             "conflict" => Ok(Opened::Conflict),
             "inactive" => Ok(Opened::Inactive),
+            "stale" => Ok(Opened::Stale),
+            "frozen" => Ok(Opened::Frozen),
             "exists" => {
                 let (_, record, metadata): (String, Vec<u8>, String) = from_value(answer)?;
                 if record.is_empty() {
@@ -150,7 +176,7 @@ impl Store {
     /// # Errors
     /// As every call. A repeat of the same call is safe: an applied commit answers [`Committed::Done`] again.
     pub async fn commit(&self, step: &Step) -> Result<Committed, StoreError> {
-        let answer = self.commit_step(step, None, "", &[], &[]).await?;
+        let answer = self.commit_step(step, None, Opens::default(), &[]).await?;
         match answer_of(&answer)? {
             "committed" | "done" => Ok(Committed::Done),
             "stale" => Ok(Committed::Stale),
@@ -166,7 +192,7 @@ impl Store {
     /// As every call. **After an error nothing must be sent**: the lease ends, and whoever comes next sees what was written.
     pub async fn commit_intent(&self, step: &Step, lease: Permit, request: Option<&[u8]>) -> Result<Permitted, StoreError> {
         let sealed = request.map(|request| self.shared.vault.seal(&request_owner(step.payout.id), request)).unwrap_or_default();
-        let answer = self.commit_step(step, Some(lease), "", &[], &sealed).await?;
+        let answer = self.commit_step(step, Some(lease), Opens::default(), &sealed).await?;
         match answer_of(&answer)? {
             "committed" => {
                 let Value::Array(parts) = answer else { return Err(unknown_answer("committed")) };
@@ -190,7 +216,8 @@ impl Store {
         }
     }
 
-    async fn commit_step(&self, step: &Step, permit: Option<Permit>, fingerprint: &str, sealed: &[u8], request: &[u8]) -> Result<Value, StoreError> {
+    async fn commit_step(&self, step: &Step, permit: Option<Permit>, opens: Opens<'_>, request: &[u8]) -> Result<Value, StoreError> {
+        let Opens { fingerprint, sealed, advance } = opens;
         let payout = &step.payout;
         let names = &self.shared.names;
         let shard = payout.id.shard();
@@ -213,7 +240,8 @@ impl Store {
             names.party(shard, "currencies", &payout.party, payout.mode),
             self.party_key(&payout.party, payout.mode),
         ];
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let of_schedule = advance.map(|_| [names.of(shard, "due:schedule"), names.of(shard, "overdue")]);
+        let keys: Vec<&str> = keys.iter().chain(of_schedule.iter().flatten()).map(String::as_str).collect();
         let (next, due) = match step.next {
             Next::Execute(at) => ("x", at.as_millisecond()),
             Next::Poll(at) => ("p", at.as_millisecond()),
@@ -247,6 +275,9 @@ impl Store {
                 command.arg(step.events.len());
                 for event in &step.events {
                     command.arg(event.id.sequence()).arg(event.kind.name()).arg(stored(event, payout));
+                }
+                if let Some(advance) = advance {
+                    command.arg(advance.account.version.saturating_sub(1)).arg(&advance.arguments());
                 }
             })
             .await?;

@@ -68,6 +68,7 @@ impl Store {
             ("group", "due:group"),
             ("relay", "lanes"),
             ("circuit", "due:circuit"),
+            ("schedule", "due:schedule"),
         ];
         for (lane, key) in lanes {
             let key = names.of(shard, key);
