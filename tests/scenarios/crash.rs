@@ -4,6 +4,7 @@
 
 mod batches;
 mod circuits;
+mod schedules;
 mod turns;
 
 use std::os::unix::fs::PermissionsExt as _;
