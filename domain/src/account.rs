@@ -48,7 +48,7 @@ pub struct BalanceAccount {
     pub party: PartyId,
     pub mode: Mode,
     pub currency: Currency,
-    /// 0 for an account that nobody has set up; one more with every change.
+    /// 0 for an account that nobody has set up; one more with every change, and with every due date that its schedule comes to.
     pub version: u64,
     pub funding: Funding,
     pub status: Status,

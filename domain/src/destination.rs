@@ -517,6 +517,14 @@ mod tests {
     }
 
     #[test]
+    fn a_due_date_is_a_reference_that_every_provider_can_carry() {
+        let reference = StatementReference::of_due_date(jiff::civil::date(2026, 11, 2));
+        assert_eq!(reference.as_str(), "Payout 02 Nov 2026");
+        assert_eq!(StatementReference::parse(reference.as_str(), 18), Ok(reference.clone()));
+        assert!(reference.as_str().chars().all(|c| c.is_ascii_alphanumeric() || c == ' '));
+    }
+
+    #[test]
     fn json_is_fixed_and_checked() {
         let json = format!(r#"{{"name":"Ada Lovelace","reference":"INV 42","destination":{{"type":"iban","iban":"{GB}"}}}}"#);
         assert_eq!(serde_json::to_string(&beneficiary()).expect("serialises"), json);

@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::account::TopUp;
+use domain::account::{BalanceAccount, Planned, TopUp};
 use domain::calendar::BankingDays;
-use domain::id::{Mode, PartyId, TopUpId};
+use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, StatementReference};
+use domain::fact::Provider;
+use domain::id::{Mode, PartyId, PayoutId, TopUpId};
+use domain::ledger::Account;
 use domain::money::{Currency, Money};
-use domain::payout::Payout;
+use domain::payout::state::StateName;
+use domain::payout::{Order, Payout};
+use domain::schedule::plan::{Plan as Due, Progress};
 use domain::schedule::{Day, Recurrence, Schedule};
 use futures_util::future::join_all;
 use jiff::civil::{Date, date};
@@ -19,7 +24,8 @@ use workers::store::accounts::{SetUp, Standing, ToppedUp};
 use workers::store::freeze::Freeze;
 use workers::store::lanes::Lane;
 use workers::store::lists::Range;
-use workers::store::schedules::ScheduleLane;
+use workers::store::payouts::Opened;
+use workers::store::schedules::{Advance, Advanced, ScheduleLane};
 
 use crate::support::{Caller, Installation, Plan, payout, transaction};
 
@@ -230,7 +236,7 @@ async fn a_year_opens_what_the_preview_shows() {
             assert_eq!(days(currency).date(payout.requested_at()), due);
             paid_until = due;
         }
-        let rest = site.standing(currency).await.balances.of(domain::ledger::Account::Available);
+        let rest = site.standing(currency).await.balances.of(Account::Available);
         assert_eq!(came_in[currency], rest + of_currency.iter().map(|payout| payout.money.minor()).sum::<i64>(), "{currency}");
     }
 }
@@ -286,7 +292,7 @@ async fn a_payout_says_that_a_schedule_opened_it() {
     assert!(site.show(&payout).await.get("batch_id").is_none());
 }
 
-/// Ten at the same time, day after day, while money comes in.
+/// Ten at the same time, day after day, while money comes in and goes out.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_ten_workers_one_opens_it() {
     let site = Site::open().await;
@@ -303,7 +309,14 @@ async fn of_ten_workers_one_opens_it() {
                 site.top_up("GBP", 1).await;
             }
         };
-        tokio::join!(site.race(), more);
+        let spent = async {
+            for _ in 0..4 {
+                let mut body = payout(&transaction());
+                (body["party_id"], body["amount_in_minor"]) = (json!("acme"), json!(1));
+                site.platform.post("/v1/payouts", &body).await;
+            }
+        };
+        tokio::join!(site.race(), more, spent);
         site.race().await;
     }
     for currency in ["GBP", "EUR"] {
@@ -313,9 +326,11 @@ async fn of_ten_workers_one_opens_it() {
             preview(Schedule::Daily, currency, TODAY, last),
             "{currency}"
         );
+        assert!(payouts.iter().all(|payout| payout.state.name() == StateName::Requested), "{payouts:?}");
         let balances = site.standing(currency).await.balances;
-        assert!(balances.of(domain::ledger::Account::Available) >= 0);
-        assert_eq!(balances.of(domain::ledger::Account::Reserved), payouts.iter().map(|payout| payout.money.minor()).sum::<i64>());
+        assert!(balances.of(Account::Available) >= 0);
+        assert!(balances.of(Account::Reserved) >= payouts.iter().map(|payout| payout.money.minor()).sum::<i64>());
+        assert_eq!(balances.imbalance(), 0);
     }
 }
 
@@ -385,6 +400,61 @@ async fn a_clock_that_jumps_opens_nothing_twice_and_stops_nothing() {
     assert_eq!(site.payouts().await.len(), before);
 }
 
+/// Whoever decides on what was, decides nothing: each of these is what a worker would do that was stopped for a while.
+#[tokio::test]
+async fn what_was_decided_on_an_older_account_is_refused() {
+    let site = Site::open().await;
+    site.account("GBP", Schedule::Daily).await;
+    site.top_up("GBP", 40).await;
+    site.at(date(2026, 11, 16), "12:00").await;
+    let (store, look_again) = (&site.installation.store, Duration::from_hours(1));
+    let now = store.clock().now();
+    let Standing { account, holder, .. } = site.standing("GBP").await;
+    let Some(Due::Open(opening)) = account.plan(&days("GBP"), now) else { panic!("it is due") };
+    let open = async |account: &BalanceAccount, minor: i64| {
+        let transaction_id = account.id.scheduled(opening.due).to_string();
+        let order = Order {
+            id: PayoutId::derive(&site.party, Mode::Test, &transaction_id, store.shards()),
+            party: site.party.clone(),
+            mode: Mode::Test,
+            transaction_id,
+            batch_id: None,
+            due_date: Some(opening.due),
+            money: Money::new(minor, Currency::GBP).unwrap(),
+            context_code: "withdrawal".to_owned(),
+            metadata: domain::metadata::Metadata::default(),
+            scheduled_for: None,
+            route: vec![Provider::Truelayer],
+            maker: domain::payout::SCHEDULE.to_owned(),
+            approve_by: None,
+            trace: None,
+        };
+        let beneficiary = Beneficiary {
+            name: BeneficiaryName::parse("John Smith", 18).unwrap(),
+            reference: StatementReference::of_due_date(opening.due),
+            destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
+        };
+        let advance = Advance { account: account.come_to(opening.progress()), look_again };
+        store.open_scheduled(&Payout::open(order, now), &beneficiary, "schedule", &advance).await.unwrap()
+    };
+    assert!(matches!(open(&account, 41).await, Opened::Refused(_)), "more than there is");
+    site.freeze().await;
+    assert!(matches!(open(&account, 40).await, Opened::Frozen));
+    let passed = Advance { account: account.come_to(opening.progress()), look_again };
+    assert_eq!(store.advance_schedule(&passed, true).await.unwrap(), Advanced::Undecided);
+    site.thaw(Duration::ZERO).await;
+    let changed = BalanceAccount { version: account.version + 1, ..account.clone() };
+    assert_eq!(store.set_up(&changed, &holder).await.unwrap(), SetUp::Done);
+    assert!(matches!(open(&account, 40).await, Opened::Stale));
+    assert_eq!(store.advance_schedule(&passed, true).await.unwrap(), Advanced::Stale);
+    assert_eq!((site.opened().await, site.standing("GBP").await.account.version), (vec![], 2), "nothing of all that was written");
+    assert!(matches!(open(&changed, 40).await, Opened::New));
+    assert!(matches!(open(&changed, 40).await, Opened::Exists(_)));
+    assert_eq!(site.standing("GBP").await.account.version, 3);
+    // What was set up meanwhile does not take the progress back either.
+    assert_eq!(store.set_up(&BalanceAccount { version: 3, ..account }, &holder).await.unwrap(), SetUp::Stale);
+}
+
 #[tokio::test]
 async fn an_empty_account_passes_its_due_date() {
     let site = Site::open().await;
@@ -437,8 +507,8 @@ async fn a_changed_and_a_paused_schedule() {
     let set_up = async |schedule: Option<Schedule>| {
         let Standing { account, holder, .. } = site.standing("GBP").await;
         let today = days("GBP").date(site.installation.store.clock().now());
-        let planned = schedule.map(|schedule| domain::account::Planned { schedule, progress: domain::schedule::plan::Progress::set_on(today) });
-        let account = domain::account::BalanceAccount { planned, version: account.version + 1, ..account };
+        let planned = schedule.map(|schedule| Planned { schedule, progress: Progress::set_on(today) });
+        let account = BalanceAccount { planned, version: account.version + 1, ..account };
         assert_eq!(site.installation.store.set_up(&account, &holder).await.unwrap(), SetUp::Done);
     };
     set_up(None).await;
@@ -510,7 +580,7 @@ async fn what_nobody_can_pay_is_seen() {
     site.look().await;
     let shown = site.show(&site.payouts().await[0]).await;
     assert_eq!((&shown["status"], &shown["reason"]), (&json!("rejected"), &json!("invalid_request")));
-    assert_eq!(site.standing("GBP").await.balances.of(domain::ledger::Account::Available), 40);
+    assert_eq!(site.standing("GBP").await.balances.of(Account::Available), 40);
 
     let site = Site::with(Plan { providers: providers::Settings::default(), ..Plan::default() }).await;
     let account = site.account("GBP", Schedule::Daily).await;
@@ -526,7 +596,7 @@ async fn what_nobody_can_pay_is_seen() {
     assert!((1_795..1_830).contains(&overdue), "{overdue}");
     // Whoever takes the schedule away, or changes it, ends that.
     let Standing { account, holder, .. } = site.standing("GBP").await;
-    let account = domain::account::BalanceAccount { planned: None, version: account.version + 1, ..account };
+    let account = BalanceAccount { planned: None, version: account.version + 1, ..account };
     assert_eq!(site.installation.store.set_up(&account, &holder).await.unwrap(), SetUp::Done);
     assert_eq!(site.sweep().await, (0, 0, 0));
 }
