@@ -145,4 +145,16 @@ async fn answers_hold_documented_fields_only() {
     within("Party", &made.json);
     within("PayoutInstrument", &made.json["payoutInstruments"][0]);
     within("BalanceAccount", &made.json["balanceAccounts"][0]);
+    let top_up = json!({ "transaction_id": transaction(), "party_id": "acme", "currency": "GBP", "amount_in_minor": 1 });
+    assert_eq!(platform.post("/v1/top-ups", &top_up).await.status, 201);
+    let scheduled = loop {
+        installation.store.move_clock(std::time::Duration::from_hours(5)).await.unwrap();
+        installation.look_at_schedules().await;
+        let listed = platform.get("/v1/payouts?party_id=acme").await.json["results"][0].clone();
+        if listed.is_object() {
+            break listed;
+        }
+    };
+    assert_eq!(scheduled["initiated_by"], "schedule");
+    within("Payout", &scheduled);
 }

@@ -543,6 +543,7 @@ async fn an_inactive_party_waits_and_a_disabled_account_is_told() {
         site.look().await;
     }
     assert_eq!(site.opened().await, []);
+    site.at(date(2026, 11, 17), "12:05").await;
     assert_eq!(site.sweep().await.2, 0, "nothing is overdue: it is somebody's wish");
     let mut party = site.platform.get("/parties/acme").await.json;
     party["status"] = json!("active");
