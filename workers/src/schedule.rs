@@ -217,22 +217,23 @@ impl Payouts {
             reference: StatementReference::of_due_date(opening.due),
             destination: instrument.payee.destination,
         };
-        let (order, refused) = match self.order(&account, opening, money, &beneficiary, now) {
-            Ok(order) => (order, None),
-            Err((_, Unprepared::NotConfigured)) => return Ok(Round::Blocked(Blocked::NoProvider)),
-            Err((order, Unprepared::Field(problem))) => {
+        let (order, takes) = self.order(&account, opening, money, &beneficiary, now);
+        let refused = match takes {
+            Ok(()) => None,
+            Err(Unprepared::NotConfigured) => return Ok(Round::Blocked(Blocked::NoProvider)),
+            Err(Unprepared::Field(problem)) => {
                 // It may have been sent before, and the store forgot that: then nobody may say that it was not.
                 if store.suspect_until(account.id.shard()).await? > now {
                     return Ok(Round::Blocked(Blocked::Restored));
                 }
                 tracing::warn!(payout.id = %order.id, %problem, "no provider can take the payout of a schedule");
-                (order, Some(Reason::new("invalid_request")))
+                Some(Reason::new("invalid_request"))
             }
         };
         self.open_due(&account, opening, order, refused, &beneficiary, &advance).await
     }
 
-    /// The order for a due date, or why nobody can take it now.
+    /// The order for a due date, and whether the first provider of its route can take it.
     fn order(
         &self,
         account: &BalanceAccount,
@@ -240,7 +241,7 @@ impl Payouts {
         money: Money,
         beneficiary: &Beneficiary,
         now: Timestamp,
-    ) -> Result<Order, (Order, Unprepared)> {
+    ) -> (Order, Result<(), Unprepared>) {
         let BalanceAccount { party, mode, .. } = account;
         let Rules { routes, approvals, approval_hours, .. } = &self.schedules;
         let providers = &self.recorder.providers;
@@ -248,7 +249,7 @@ impl Payouts {
         let id = PayoutId::derive(party, *mode, &transaction_id, self.recorder.store.shards());
         let first = providers::Order { key: ProviderKey::derive(id, 1), money, beneficiary, context_code: CONTEXT_CODE };
         let route = routing::route(providers, routes, None, (party, *mode), &first);
-        let prepared = match route.first() {
+        let takes = match route.first() {
             Some(provider) => providers.prepare(*provider, *mode, &first).map(drop),
             None => Err(Unprepared::NotConfigured),
         };
@@ -269,10 +270,7 @@ impl Payouts {
             approve_by: needs_approval.then(|| routing::approve_by(*approval_hours, now)),
             trace: None,
         };
-        match prepared {
-            Ok(()) => Ok(order),
-            Err(why) => Err((order, why)),
-        }
+        (order, takes)
     }
 
     async fn open_due(
