@@ -602,6 +602,24 @@ async fn what_nobody_can_pay_is_seen() {
     assert_eq!(site.sweep().await, (0, 0, 0));
 }
 
+/// Somebody has worked out the key of a due date and used it: that one passes, and nothing loops.
+#[tokio::test]
+async fn a_key_that_a_caller_has_taken_passes_its_due_date() {
+    let site = Site::open().await;
+    let account = site.account("GBP", Schedule::Daily).await;
+    site.top_up("GBP", 40).await;
+    let id: domain::id::BalanceAccountId = account["balanceAccountId"].as_str().unwrap().parse().unwrap();
+    let mut body = payout(&id.scheduled(date(2026, 11, 16)).to_string());
+    (body["party_id"], body["amount_in_minor"]) = (json!("acme"), json!(1));
+    assert_eq!(site.platform.post("/v1/payouts", &body).await.status, 202);
+    site.at(date(2026, 11, 16), "12:00").await;
+    site.look().await;
+    assert_eq!((site.opened().await, site.next_payout_date(&account).await), (vec![], "2026-11-17".to_owned()));
+    site.at(date(2026, 11, 17), "12:00").await;
+    site.look().await;
+    assert_eq!(site.opened().await, [("2026-11-17".to_owned(), 39)]);
+}
+
 /// A person has to agree as to a payout that a caller asks for.
 #[tokio::test]
 async fn a_rule_of_approvals_fits_it_too() {

@@ -30,7 +30,7 @@ use crate::store::lanes::Ticket;
 use crate::store::payouts::Opened;
 use crate::store::schedules::{Advance, Advanced, ScheduleWork};
 
-/// How often a look begins anew. Each time somebody else has changed the account, or a due date was passed over.
+/// How often a look begins anew. Each time somebody else has taken of the money since it was counted.
 const ROUNDS_MAX: u32 = 16;
 
 /// What tells the request of a schedule from that of a caller under the same key: theirs are hashes.
@@ -88,13 +88,15 @@ pub enum Blocked {
     NoInstrument,
     /// The account, its holder or the instrument.
     Unreadable,
+    /// What was counted was never there any more when it was to be reserved.
+    Contended,
     /// It was leased again and again without a look coming to an end.
     LeasedTooOften,
 }
 
 /// What one round of a look leads to.
 enum Round {
-    /// Somebody else was faster, or a due date was passed over: look again.
+    /// The money is not what it was: look again.
     Again,
     /// A commit has said when the next look is.
     Done,
@@ -119,8 +121,16 @@ impl Outcome {
 }
 
 impl Blocked {
-    pub const ALL: [Self; 7] =
-        [Self::PartyInactive, Self::Frozen, Self::Restored, Self::NoProvider, Self::NoInstrument, Self::Unreadable, Self::LeasedTooOften];
+    pub const ALL: [Self; 8] = [
+        Self::PartyInactive,
+        Self::Frozen,
+        Self::Restored,
+        Self::NoProvider,
+        Self::NoInstrument,
+        Self::Unreadable,
+        Self::Contended,
+        Self::LeasedTooOften,
+    ];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -131,6 +141,7 @@ impl Blocked {
             Self::NoProvider => "no_provider",
             Self::NoInstrument => "no_instrument",
             Self::Unreadable => "unreadable",
+            Self::Contended => "contended",
             Self::LeasedTooOften => "leased_too_often",
         }
     }
@@ -170,7 +181,7 @@ impl Payouts {
                 Err(error) => return Err(error),
             }
         }
-        store.put_off_schedule(work, ticket, Duration::ZERO, false).await
+        self.blocked(work, ticket, Blocked::Contended).await
     }
 
     /// Its payout stays due, and is tried again.
@@ -300,7 +311,6 @@ impl Payouts {
         fail::fail_point!("schedule-not-opened");
         let mut opened = store.open_scheduled(&step_taken, beneficiary, FINGERPRINT, advance).await?;
         if let Opened::Refused(reason) = opened {
-            // Somebody else has taken of the money since it was counted.
             if reason.as_str() == INSUFFICIENT_FUNDS {
                 return Ok(Round::Again);
             }
@@ -316,10 +326,14 @@ impl Payouts {
                 Round::Done
             }
             // Opened before, which the progress does not know: the clock was ahead then, or the schedule was another one.
-            Opened::Exists(_) | Opened::Archived | Opened::Unreadable(_) => self.pass_over(account, opening).await?,
+            Opened::Exists(_) | Opened::Archived | Opened::Unreadable(_) => {
+                self.pass_over(account, opening).await?;
+                Round::Done
+            }
             Opened::Conflict => {
                 tracing::error!(payout.id = %id, due_date = %opening.due, "the key of a due date is used by another payout; the next due date stands for it");
-                self.pass_over(account, opening).await?
+                self.pass_over(account, opening).await?;
+                Round::Done
             }
             Opened::Stale => Round::Done,
             Opened::Inactive => Round::Blocked(Blocked::PartyInactive),
@@ -330,14 +344,11 @@ impl Payouts {
         })
     }
 
-    /// The key of that due date is claimed: the next one has its turn.
-    async fn pass_over(&self, account: &BalanceAccount, opening: Opening) -> Result<Round, StoreError> {
+    /// The key of that due date is claimed: the next one has its turn, at once where it is due too.
+    async fn pass_over(&self, account: &BalanceAccount, opening: Opening) -> Result<(), StoreError> {
         let now = self.recorder.store.clock().now();
         let advance = self.schedules.advance(account.come_to(opening.borne_before()), now);
-        Ok(match self.recorder.store.advance_schedule(&advance, false).await? {
-            Advanced::Done | Advanced::Undecided => Round::Again,
-            Advanced::Stale => Round::Done,
-        })
+        self.recorder.store.advance_schedule(&advance, false).await.map(drop)
     }
 }
 
