@@ -82,7 +82,7 @@ pub fn read(body: &[u8]) -> Result<Asked, Problem> {
             Ok(Asked {
                 transaction_id,
                 money,
-                beneficiary: Beneficiary { name, reference, destination },
+                beneficiary: Beneficiary { name, reference, destination, description: None },
                 context_code,
                 metadata,
                 scheduled_for,

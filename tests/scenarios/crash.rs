@@ -123,6 +123,7 @@ impl Site {
             name: BeneficiaryName::parse("John Smith", 18).unwrap(),
             reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
             destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
+            description: None,
         };
         let party = &self.local.config.ingress.default_party;
         let now = store.clock().now();
@@ -134,7 +135,7 @@ impl Site {
                 party: party.clone(),
                 mode: Mode::Test,
                 transaction_id,
-                money: Money::new(10_000, Currency::GBP).unwrap(),
+                amount: Money::new(10_000, Currency::GBP).unwrap().into(),
                 context_code: "withdrawal".to_owned(),
                 metadata: domain::metadata::Metadata::default(),
                 scheduled_for,

@@ -24,7 +24,7 @@ use workers::store::{Store, StoreError};
 use super::{Installation, beneficiary, installation, lane, party, plan};
 
 fn order(store: &Store, key: &str, minor: i64) -> Order {
-    Order { money: Money::new(minor, Currency::GBP).unwrap(), ..super::order_for(store, key) }
+    Order { amount: Money::new(minor, Currency::GBP).unwrap().into(), ..super::order_for(store, key) }
 }
 
 /// As the workers do: again while the store does not answer.
@@ -176,7 +176,7 @@ async fn whatever_happens_the_ledger_tells_where_the_money_is() {
             let Some(payout) = store.load(PayoutId::derive(&party(), Mode::Test, &format!("k{n}"), store.shards())).await.unwrap() else { continue };
             accepted += 1;
             contradicted |= payout.state.name() == StateName::InReview;
-            *held.entry(payout.state.holds_funds_in()).or_default() += payout.money.minor();
+            *held.entry(payout.holds_funds_in()).or_default() += payout.amount.exact().map_or(0, Money::minor);
         }
         let balances = balances(&store).await;
         let of = |account| held.get(&account).copied().unwrap_or(0);
