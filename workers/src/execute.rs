@@ -132,8 +132,8 @@ impl Payouts {
     async fn fixed(&self, payout: Payout) -> Result<Result<Payout, Done>, StoreError> {
         let Amount::Whole(currency) = payout.amount else { return Ok(Ok(payout)) };
         let store = &self.recorder.store;
+        let Standing { mut account, mut balances, .. } = store.account(&payout.party, payout.mode, currency).await?;
         for _ in 0..TRIES {
-            let Standing { account, balances, .. } = store.account(&payout.party, payout.mode, currency).await?;
             let money = match account.whole(&balances) {
                 Ok(money) => money,
                 Err(nothing) => return self.decline(&payout, nothing.code()).await.map(Err),
@@ -145,7 +145,8 @@ impl Payouts {
                     fail::fail_point!("fixed-before-intent");
                     return Ok(Ok(step.payout));
                 }
-                Fixed::Changed => {}
+                Fixed::Moved { available } => balances.set(Account::Available, available),
+                Fixed::Changed => Standing { account, balances, .. } = store.account(&payout.party, payout.mode, currency).await?,
                 Fixed::Stale => return Ok(Err(Done::Settled)),
                 Fixed::Frozen => return self.set_aside(&payout).await.map(Err),
             }

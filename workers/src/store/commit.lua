@@ -39,7 +39,12 @@ local seen, needed, day, record = string.match(ARGV[23], '^(%d+) (%-?%d+) ?(%S*)
 if opening or seen or ARGV[5] ~= '' then
   local account = redis.call('HMGET', KEYS[14], 'funding', 'status', 'fault', 'v', 'day')
   if not opening and account[3] then return { 'frozen' } end
-  if seen and (account[4] ~= seen or not opening and redis.call('HGET', KEYS[6], 'available') ~= needed) then return { 'changed' } end
+  if seen and account[4] ~= seen then return { 'changed' } end
+  if seen and not opening then
+    -- Told, so that whoever decides again need not ask: on a busy account that would take too long each time.
+    local available = redis.call('HGET', KEYS[6], 'available') or '0'
+    if available ~= needed then return { 'moved', available } end
+  end
   if opening and seen and account[5] then
     -- One payout of a balance on a day, unless the one before has ended without being paid.
     local taken, by = string.match(account[5], '^(%S+) (%S+)$')

@@ -65,7 +65,11 @@ pub enum Drawn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fixed {
     Done,
-    /// The account or its balance is not as it was any more: load, decide again.
+    /// So much is available by now, in minor units: decide again.
+    Moved {
+        available: i64,
+    },
+    /// The account is not as it was any more: load, decide again.
     Changed,
     /// The payout has moved on.
     Stale,
@@ -190,6 +194,10 @@ impl Store {
         let answer = self.commit_step(step, None, "", &[], &[], &asked).await?;
         match answer_of(&answer)? {
             "committed" | "done" => Ok(Fixed::Done),
+            "moved" => {
+                let (_, available): (String, i64) = from_value(answer)?;
+                Ok(Fixed::Moved { available })
+            }
             "changed" => Ok(Fixed::Changed),
             "stale" | "missing" => Ok(Fixed::Stale),
             "frozen" => Ok(Fixed::Frozen),
