@@ -18,7 +18,6 @@ use domain::id::{BalanceAccountId, PartyId, PayoutId, transaction_of_key};
 use domain::instrument::Payee;
 use domain::metadata::Metadata;
 use domain::money::{Currency, Money};
-use domain::payout::state::StateName;
 use domain::payout::{Fact, Payout, What};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -322,9 +321,11 @@ async fn cancel(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         return Err(too_late());
     }
     let why = Reason::new("canceled_by_caller");
-    match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Cancel { reason: why })).await? {
+    // What was initiated meanwhile and not sent can be taken back by `/v1`, which says so; here it has had its chance.
+    let cancel = Fact::new(Source::Caller, What::Cancel { reason: why });
+    match ingress.recorder.record_while(payout, &cancel, |payout| Status::of(payout) == Status::Requested).await? {
         Recorded::Done(payout) => ingress.payout_shown(&payout).await,
-        Recorded::Declined(_, payout) if payout.state.name() == StateName::Canceled => ingress.payout_shown(&payout).await,
+        Recorded::Declined(_, payout) if Status::of(&payout) == Status::Canceled => ingress.payout_shown(&payout).await,
         Recorded::Declined(..) => Err(too_late()),
         Recorded::Missing => Err(Problem::not_found("payout")),
     }

@@ -413,6 +413,9 @@ async fn a_ledger_that_is_off_stops_its_account() {
         store.commit_intent(verdict.step().unwrap(), Permit::Execute(ticket.token), Some(b"request")).await.unwrap()
     };
     assert_eq!(initiated().await, Permitted::Frozen);
+    ask_for_all(store, "whole").await;
+    fix(store, state(store, "whole").await.id).await;
+    assert_eq!(state(store, "whole").await.amount, Amount::Whole(Currency::GBP), "nobody knows what is there");
     off_by(-3).await;
     assert_eq!(store.audit(Shard::new(0)).await.unwrap(), Audited::default());
     assert!(matches!(initiated().await, Permitted::Yes { .. }));

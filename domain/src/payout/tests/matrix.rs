@@ -78,6 +78,8 @@ const WALKS: &str = "
 
     scheduled/whole-day      whole     1
     scheduled/whole          whole     1          +25h
+    scheduled/whole-1of2     whole     2          +25h
+    scheduled/fixed-1of2     whole     2          +25h Fix
     scheduled/fixed          whole     1          +25h Fix
     initiated/fixed          whole     1          +25h Fix Initiate
     canceled/whole           whole     1          Cancel
@@ -255,6 +257,8 @@ const WHOLE: &str = "
     scheduled/due        -    canceled  rejected  -     initiated  initiated  in_review  -              review     review
     scheduled/whole-day  -    canceled  rejected  -     -          -          in_review  -              review     review
     scheduled/whole      .    canceled  rejected  -     -          -          in_review  -              review     review
+    scheduled/whole-1of2 .    canceled  rejected  -     -          -          in_review  -              review     review
+    scheduled/fixed-1of2 -    canceled  .         -     initiated  initiated  in_review  -              review     review
     scheduled/fixed      -    canceled  rejected  -     initiated  initiated  in_review  -              review     review
     initiated/fixed      -    -         -         -     -          -          in_review  -              scheduled  authorised
     canceled/whole       -    -         -         -     -          -          .          -              review     review
