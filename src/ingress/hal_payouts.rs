@@ -115,7 +115,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::PayoutsWrite, Duty::Keyed).await?;
-    only_query(parts.uri.query())?;
+    nothing_in(parts.uri.query())?;
     json::check_media_type(&parts.headers)?;
     let mut asked = Asked::read(&body)?;
     let party = ingress.party(&caller, asked.party.take())?;
@@ -277,12 +277,13 @@ impl Ingress {
     }
 
     /// The payout of that id. One of another party or mode is not found, like one that does not exist.
-    async fn payout_of_id(&self, caller: &Caller, id: &str) -> Result<Payout, Problem> {
+    async fn payout_of_id(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<Payout, Problem> {
         let missing = || Problem::not_found("payout");
         let id = read_payout_id(id).filter(|id| self.recorder.store.shards().contains(id.shard())).ok_or_else(missing)?;
         tracing::Span::current().record("payout.id", tracing::field::display(id));
         let payout = self.recorder.store.load(id).await?.ok_or_else(missing)?;
-        if caller.reaches(&payout.party, payout.mode) { Ok(payout) } else { Err(missing()) }
+        let is_meant = named.is_none_or(|party| party == payout.party);
+        if is_meant && caller.reaches(&payout.party, payout.mode) { Ok(payout) } else { Err(missing()) }
     }
 }
 
@@ -293,15 +294,14 @@ async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = ingress.admit(&headers, Scope::PayoutsRead).await?;
-    only_query(query.as_deref())?;
-    let payout = ingress.payout_of_id(&caller, &id).await?;
+    let payout = ingress.payout_of_id(&caller, party_in(query.as_deref())?, &id).await?;
     ingress.payout_shown(&payout).await
 }
 
 /// `DELETE /v2/payouts/{id}`: takes it back until it is initiated. It moves no money, so it need not be signed. One that was taken back is answered as such.
 async fn cancel(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::PayoutsWrite, Duty::None).await?;
-    only_query(parts.uri.query())?;
+    let party = party_in(parts.uri.query())?;
     let mut errors = Errors::default();
     let mut fields = optional_body(&parts, &body, &mut errors)?;
     if fields.take("testmode").is_some() {
@@ -309,7 +309,7 @@ async fn cancel(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
     }
     fields.finish(&mut errors);
     errors.check()?;
-    let payout = ingress.payout_of_id(&caller, &id).await?;
+    let payout = ingress.payout_of_id(&caller, party, &id).await?;
     let too_late = || Problem::new(Kind::NotPossibleNow, "The payout cannot be canceled in its current state.");
     match Status::of(&payout) {
         Status::Canceled => return ingress.payout_shown(&payout).await,
@@ -368,7 +368,7 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     let first = match &listing.from {
         None => None,
         Some(id) => {
-            let found = ingress.payout_of_id(&caller, id).await.ok().filter(|payout| payout.party == party);
+            let found = ingress.payout_of_id(&caller, Some(party.clone()), id).await.ok();
             let found = found.ok_or_else(|| {
                 let mut errors = Errors::default();
                 errors.parameter("from", "invalid", "must be the id of a payout of this list");
@@ -403,11 +403,21 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
 }
 
 /// A query that may hold nothing.
-fn only_query(query: Option<&str>) -> Result<(), Problem> {
+fn nothing_in(query: Option<&str>) -> Result<(), Problem> {
     let mut errors = Errors::default();
     let mut parameters = Parameters::read(query);
     refuse_testmode(&mut parameters, &mut errors);
     parameters.finish(errors)
+}
+
+/// The party of a query that may hold nothing else. The id says whose the payout is, so it need not be named.
+fn party_in(query: Option<&str>) -> Result<Option<PartyId>, Problem> {
+    let mut errors = Errors::default();
+    let mut parameters = Parameters::read(query);
+    refuse_testmode(&mut parameters, &mut errors);
+    let party = parameters.parsed("party_id", "invalid", &mut errors, PartyId::parse);
+    parameters.finish(errors)?;
+    Ok(party)
 }
 
 /// What a provider cannot take, in the words of this request.

@@ -55,6 +55,11 @@ async fn payouts_are_listed_in_pages_that_lead_to_each_other() {
     let next = shop.platform.get(&format!("{PAYOUTS}?party_id=acme&limit=1")).await.json["_links"]["next"]["href"].as_str().unwrap().to_owned();
     assert_eq!(ids(&shop.platform.get(&next).await.json), asked[1..2], "it still names the party: {next}");
 
+    let one = format!("{PAYOUTS}/{}", asked[1]);
+    assert_eq!(shop.platform.get(&one).await.json, shop.acme.get(&format!("{one}?party_id=acme")).await.json);
+    assert_eq!(refusal(&shop.platform.get(&format!("{one}?party_id=other")).await).0, 404);
+    assert_eq!(refusal(&shop.platform.delete(&format!("{one}?party_id=other")).await).0, 404);
+
     let other = shop.installation.caller("other").await;
     assert_eq!(other.get(PAYOUTS).await.json["count"], 0);
     for (query, field) in [

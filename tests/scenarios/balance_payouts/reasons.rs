@@ -71,36 +71,44 @@ async fn every_reason_has_a_code_and_a_cause() {
     assert_eq!((&shown["negative_threshold_in_minor"], &shown["available_balance_in_minor"]), (&json!(10_000), &json!(-10_000)));
 }
 
+/// Without any, with one that no configured provider pays to, and with one that it does.
 #[tokio::test]
 async fn a_balance_needs_a_destination_that_can_be_paid_to() {
-    let shop = Shop::with(0).await;
-    // Without any, with one that no configured provider can pay to, and with one that it can.
-    let dollars = |reference: Option<&str>| json!({ "currency": "USD", "payoutInstrumentReference": reference });
-    let us =
-        json!({ "type": "routing_number_account_number", "routing_number": "021000021", "account_number": "87654321", "account_type": "checking" });
-    let instrument = json!({ "payoutInstrumentReference": "dollars", "currency": "USD", "beneficiaryName": "John Smith", "destination": us });
-    assert_eq!(shop.platform.post("/parties/acme/payoutInstruments", &instrument).await.status, 201);
-    let made = shop.platform.post("/parties/acme/balanceAccount", &dollars(None)).await.json;
+    let installation = Installation::start().await;
+    let platform = installation.caller_with(|_| {}).await;
+    let acme = installation.caller("acme").await;
+    let card = json!({ "type": "card", "number": "4444333322221111", "expiry": "2031-05" });
+    let body = json!({
+        "partyReference": "acme", "displayName": "Acme & Sons", "country": "NL",
+        "payoutInstruments": [{ "payoutInstrumentReference": "main", "currency": "EUR", "beneficiaryName": "John Smith", "destination": card }],
+        "balanceAccounts": [{ "currency": "EUR" }],
+    });
+    let made = platform.post("/parties", &body).await.json["balanceAccounts"][0].clone();
     let balance = made["balanceAccountId"].as_str().unwrap().to_owned();
-    let top_up = json!({ "transaction_id": transaction(), "party_id": "acme", "currency": "USD", "amount_in_minor": 500 });
-    assert_eq!(shop.platform.post("/v1/top-ups", &top_up).await.status, 201);
-    let ask = async |amount: Value| shop.acme.post(PAYOUTS, &json!({ "balanceId": balance, "amount": amount })).await;
-    for amount in [Value::Null, json!({ "currency": "USD", "value": "1.00" })] {
-        let reply = ask(amount).await;
-        assert_eq!(refusal(&reply), (422, "destination_invalid".to_owned(), None), "{reply:?}");
-    }
+    let top_up = json!({ "transaction_id": transaction(), "party_id": "acme", "currency": "EUR", "amount_in_minor": 500 });
+    assert_eq!(platform.post("/v1/top-ups", &top_up).await.status, 201);
+    let is_refused = async || {
+        for amount in [Value::Null, json!({ "currency": "EUR", "value": "1.00" })] {
+            let reply = acme.post(PAYOUTS, &json!({ "balanceId": balance, "amount": amount })).await;
+            assert_eq!(refusal(&reply), (422, "destination_invalid".to_owned(), None), "{reply:?}");
+            assert!(["1111", "John"].iter().all(|secret| !reply.text.contains(secret)), "{reply:?}");
+        }
+    };
+    is_refused().await;
     let at = format!("/parties/acme/balanceAccount/{balance}");
-    let set = shop.platform.put(&at, &json!({ "version": 1, "payoutInstrumentReference": "dollars" })).await;
+    let set = platform.put(&at, &json!({ "version": 1, "payoutInstrumentReference": "main" })).await;
     assert_eq!(set.status, 200, "{set:?}");
-    let reply = ask(Value::Null).await;
-    assert_eq!(refusal(&reply), (422, "destination_invalid".to_owned(), None), "{reply:?}");
-    let leaked = ["87654321", "021000021", "John"].iter().any(|secret| reply.text.contains(secret));
-    assert!(!leaked, "{reply:?}");
-    let iban = json!({ "version": 1, "destination": { "type": "iban", "iban": "DE89370400440532013000" } });
-    let changed = shop.platform.put("/parties/acme/payoutInstruments/dollars", &iban).await;
+    is_refused().await;
+    let iban = json!({ "version": 1, "destination": { "type": "iban", "iban": "NL91ABNA0417164300" } });
+    let changed = platform.put("/parties/acme/payoutInstruments/main", &iban).await;
     assert_eq!(changed.status, 200, "{changed:?}");
-    let reply = ask(Value::Null).await;
-    assert!(reply.status == 201 || refusal(&reply).1 == "destination_invalid", "{reply:?}");
+    let paid = acme.post(PAYOUTS, &json!({ "balanceId": balance })).await;
+    assert_eq!(paid.status, 201, "{paid:?}");
+    // It goes where it was to go when it was accepted, whatever the instrument is by then.
+    let other = json!({ "version": 2, "destination": { "type": "iban", "iban": "DE89370400440532013000" } });
+    assert_eq!(platform.put("/parties/acme/payoutInstruments/main", &other).await.status, 200);
+    let held = installation.store.beneficiary(id(&paid.json)).await.unwrap();
+    assert_eq!(serde_json::to_value(&held.destination).unwrap()["iban"], "NL91ABNA0417164300");
 }
 
 #[tokio::test]
