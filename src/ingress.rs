@@ -14,6 +14,7 @@ mod fingerprint;
 mod hal;
 mod hal_balances;
 mod hal_payout;
+mod hal_payout_list;
 mod hal_payouts;
 pub mod health;
 mod instruments;

@@ -22,12 +22,10 @@ use domain::payout::{Fact, Payout, What};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
-use uuid::Uuid;
 use workers::open::{Opening, Undrawn};
 use workers::record::Recorded;
 use workers::store::StoreError;
 use workers::store::accounts::Standing;
-use workers::store::lists::{Position, Range};
 use workers::store::payouts::Drawing;
 
 use super::caller::Caller;
@@ -44,14 +42,14 @@ use super::payouts::REPLAYED;
 use super::problem::{Errors, Kind, Problem};
 use super::query::Parameters;
 use super::view::set;
-use super::{DECISIONS_MAX, Ingress};
+use super::{DECISIONS_MAX, Ingress, hal_payout_list};
 
 /// The longest key, in characters.
 const KEY_MAX: usize = 255;
 const NOTHING_DONE: &str = "Nothing was done, and the Idempotency-Key is free.";
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
-    Router::new().route("/v2/payouts", post(create).get(list)).route("/v2/payouts/{id}", get(one).delete(cancel))
+    Router::new().route("/v2/payouts", post(create).get(hal_payout_list::list)).route("/v2/payouts/{id}", get(one).delete(cancel))
 }
 
 /// A payout that is asked for. Serialised, it is what the fingerprint is made of: the order of the fields is fixed for ever.
@@ -120,7 +118,8 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let mut asked = Asked::read(&body)?;
     let party = ingress.party(&caller, asked.party.take())?;
     let store = &ingress.recorder.store;
-    let transaction_id = key(&parts.headers)?.map_or_else(|| Uuid::from_u128(rand::random()), |key| transaction_of_key(&key)).to_string();
+    let transaction_id =
+        key(&parts.headers)?.map_or_else(|| uuid::Builder::from_random_bytes(rand::random()).into_uuid(), |key| transaction_of_key(&key)).to_string();
     let id = PayoutId::derive(&party, caller.mode(), &transaction_id, store.shards());
     tracing::Span::current().record("payout.id", tracing::field::display(id));
     let fingerprint = asked.fingerprint(&ingress.pepper);
@@ -277,7 +276,7 @@ impl Ingress {
     }
 
     /// The payout of that id. One of another party or mode is not found, like one that does not exist.
-    async fn payout_of_id(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<Payout, Problem> {
+    pub(super) async fn payout_of_id(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<Payout, Problem> {
         let missing = || Problem::not_found("payout");
         let id = read_payout_id(id).filter(|id| self.recorder.store.shards().contains(id.shard())).ok_or_else(missing)?;
         tracing::Span::current().record("payout.id", tracing::field::display(id));
@@ -329,77 +328,6 @@ async fn cancel(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         Recorded::Declined(..) => Err(too_late()),
         Recorded::Missing => Err(Problem::not_found("payout")),
     }
-}
-
-/// What a list is asked for.
-struct Listing {
-    party: Option<PartyId>,
-    balance: Option<BalanceAccountId>,
-    from: Option<String>,
-    limit: usize,
-}
-
-impl Listing {
-    fn read(query: Option<&str>) -> Result<Self, Problem> {
-        let mut errors = Errors::default();
-        let mut parameters = Parameters::read(query);
-        let errs = &mut errors;
-        refuse_testmode(&mut parameters, errs);
-        let party = parameters.parsed("party_id", "invalid", errs, PartyId::parse);
-        let balance = parameters.parsed("balanceId", "invalid", errs, str::parse);
-        parameters.parsed("sort", "unknown", errs, |order| if order == "desc" { Ok(()) } else { Err("must be desc: the newest come first") });
-        let from = parameters.one("from", errs);
-        let limit = hal::limit(&mut parameters, errs);
-        parameters.finish(errors)?;
-        Ok(Self { party, balance, from, limit })
-    }
-}
-
-async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
-    #[derive(Serialize)]
-    struct Payouts<'a> {
-        payouts: Vec<View<'a>>,
-    }
-    let caller = ingress.admit(&headers, Scope::PayoutsRead).await?;
-    let mut listing = Listing::read(query.as_deref())?;
-    let party = ingress.party(&caller, listing.party.take())?;
-    let (store, mode) = (&ingress.recorder.store, caller.mode());
-    let place = |payout: &Payout| Position { at_ms: payout.requested_at().as_millisecond(), id: payout.id };
-    let first = match &listing.from {
-        None => None,
-        Some(id) => {
-            let found = ingress.payout_of_id(&caller, Some(party.clone()), id).await.ok();
-            let found = found.ok_or_else(|| {
-                let mut errors = Errors::default();
-                errors.parameter("from", "invalid", "must be the id of a payout of this list");
-                errors.into_problem()
-            })?;
-            Some(place(&found))
-        }
-    };
-    let of_balance = |payout: &Payout| {
-        let id = BalanceAccountId::derive(&payout.party, payout.mode, payout.amount.currency(), store.shards());
-        listing.balance.is_none_or(|balance| balance == id)
-    };
-    // The page begins with its first payout, not behind it; and the one behind its last says where the next page begins.
-    let end = first.and_then(|first| Timestamp::from_millisecond(first.at_ms.saturating_add(1)).ok()).unwrap_or(Timestamp::MAX);
-    let range = Range { party: &party, mode, from: Timestamp::UNIX_EPOCH, to: end, after: None, limit: listing.limit.saturating_add(1) };
-    let page = store.list(&range, |payout| first.is_none_or(|first| place(payout) <= first) && of_balance(payout)).await?;
-    let next = page.items.get(listing.limit).map(|(place, _)| *place).or(page.next);
-    let shown: Vec<&Payout> = page.items.iter().take(listing.limit).map(|(_, payout)| payout).collect();
-    let beneficiaries: Vec<Beneficiary> = futures_util::future::try_join_all(shown.iter().map(|payout| store.beneficiary(payout.id))).await?;
-    let payouts: Vec<View<'_>> =
-        shown.iter().zip(&beneficiaries).map(|(payout, beneficiary)| View::new(payout, beneficiary, store.shards())).collect();
-    let previous = match first {
-        None => None,
-        Some(first) => store.newer(&party, mode, first, listing.limit).await?,
-    };
-    let mut same = vec![("limit", listing.limit.to_string())];
-    same.extend(listing.balance.map(|balance| ("balanceId", balance.to_string())));
-    same.extend(super::payouts::named_party(&caller, &party));
-    let from = |place: Position| payout_id(place.id);
-    let places = (previous.map(from), first.map(from), next.map(from));
-    Ok(answer(StatusCode::OK, &hal::Page::new("/v2/payouts", &same, places, payouts.len(), Payouts { payouts })))
 }
 
 /// A query that may hold nothing.
