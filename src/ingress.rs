@@ -11,6 +11,11 @@ pub mod caller;
 mod commands;
 pub mod edge;
 mod fingerprint;
+mod hal;
+mod hal_balances;
+mod hal_payout;
+mod hal_payout_list;
+mod hal_payouts;
 pub mod health;
 mod instruments;
 pub mod intake;
@@ -266,6 +271,8 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(parties::routes())
         .merge(instruments::routes())
         .merge(balance_accounts::routes())
+        .merge(hal_payouts::routes())
+        .merge(hal_balances::routes())
         .layer(from_fn_with_state(Arc::clone(ingress), edge::share));
     let noticed = notices::routes().layer(from_fn_with_state(Arc::clone(ingress), edge::share_notices));
     finish(ingress, shared.merge(noticed).merge(health::routes()))

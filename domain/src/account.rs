@@ -11,6 +11,7 @@ use crate::calendar::BankingDays;
 use crate::destination::{BeneficiaryName, Iban};
 use crate::id::{BalanceAccountId, Mode, PartyId, Shards, TopUpId};
 use crate::instrument::InstrumentReference;
+use crate::ledger::{Account, Balances};
 use crate::money::{Currency, Money};
 use crate::revision::Revision;
 use crate::schedule::Schedule;
@@ -63,9 +64,38 @@ pub struct BalanceAccount {
     /// When it is paid out by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<Planned>,
+    /// What a payout of the whole balance leaves in it, in minor units; 0 or more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reserve: i64,
+    /// What is to be given back to payers before its balance can be paid out by seed 004's request, in minor units; 0 or more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queued_refunds: i64,
+    /// How far below zero, in minor units, it may be before no balance of its party is paid out by seed 004's request; 0 or more. `None`: however far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_threshold: Option<i64>,
     /// What tells the request that asked for the account from another one, where it was asked for as seed 001 does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
+}
+
+/// Why nothing of a whole balance can be paid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NothingToPay {
+    /// Nothing is available beyond what the account keeps back.
+    Nothing,
+    /// The provider says what can be paid: there is no balance to be paid out whole.
+    ProviderFunded,
+}
+
+impl NothingToPay {
+    /// The code with which a payout is rejected for it.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing_available",
+            Self::ProviderFunded => "provider_funded",
+        }
+    }
 }
 
 /// A schedule, and how far it has come.
@@ -115,6 +145,9 @@ impl BalanceAccount {
             updated_at: None,
             instrument: None,
             planned: None,
+            reserve: 0,
+            queued_refunds: 0,
+            negative_threshold: None,
             fingerprint: None,
         }
     }
@@ -174,6 +207,31 @@ impl BalanceAccount {
         self.planned.map(|Planned { schedule, progress }| schedule.plan(days, progress, now))
     }
 
+    /// All that can be paid out of it now.
+    ///
+    /// # Errors
+    /// Why nothing can.
+    pub fn whole(&self, balances: &Balances) -> Result<Money, NothingToPay> {
+        if self.funding == Funding::Provider {
+            return Err(NothingToPay::ProviderFunded);
+        }
+        let there = balances.of(Account::Available).saturating_sub(self.reserve);
+        Money::new(there.min(Money::MAX_MINOR), self.currency).map_err(|_| NothingToPay::Nothing)
+    }
+
+    /// Whether it is so far below zero that no balance of its party is paid out.
+    #[must_use]
+    pub fn is_below_threshold(&self, balances: &Balances) -> bool {
+        self.negative_threshold.is_some_and(|threshold| balances.of(Account::Available) < threshold.saturating_neg())
+    }
+
+    /// The account without its schedule, if it has one: nothing is paid out by itself until it gets one again.
+    #[must_use]
+    pub fn paused(&self, now: Timestamp) -> Option<Self> {
+        self.planned?;
+        Some(Self { planned: None, version: self.version.saturating_add(1), updated_at: Some(now), ..self.clone() })
+    }
+
     /// The day on which its schedule opens the next payout, if it has one.
     #[must_use]
     pub fn next_payout_date(&self, days: &BankingDays, now: Timestamp) -> Option<Date> {
@@ -186,6 +244,11 @@ impl BalanceAccount {
         let planned = self.planned.map(|planned| Planned { progress, ..planned });
         Self { planned, version: self.version.saturating_add(1), ..self.clone() }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_zero(minor: &i64) -> bool {
+    *minor == 0
 }
 
 #[cfg(test)]
@@ -227,6 +290,33 @@ mod tests {
         assert_eq!(unplanned.next_payout_date(&days(), now), None);
         let json = serde_json::to_string(&asked).expect("serialises");
         assert_eq!(serde_json::from_str::<BalanceAccount>(&json).expect("reads"), asked);
+    }
+
+    #[test]
+    fn the_whole_balance_is_what_is_available_less_what_is_kept_back() {
+        let with = |available: i64| Balances::from_iter([(Account::Available, available), (Account::Reserved, 700)]);
+        let of = |funding, reserve, available| BalanceAccount { funding, reserve, ..account() }.whole(&with(available)).map(Money::minor);
+        assert_eq!(of(Funding::Balance, 0, 500), Ok(500));
+        assert_eq!(of(Funding::Balance, 499, 500), Ok(1));
+        for (reserve, available) in [(500, 500), (501, 500), (0, 0), (0, -5), (i64::MAX, -5)] {
+            assert_eq!(of(Funding::Balance, reserve, available), Err(NothingToPay::Nothing), "{reserve} of {available}");
+        }
+        assert_eq!(of(Funding::Balance, 0, BALANCE_MAX), Ok(Money::MAX_MINOR), "the rest goes another time");
+        assert_eq!(of(Funding::Provider, 0, 500), Err(NothingToPay::ProviderFunded));
+
+        let below = |negative_threshold, available| BalanceAccount { negative_threshold, ..account() }.is_below_threshold(&with(available));
+        assert!(!below(None, i64::MIN) && !below(Some(0), 0) && below(Some(0), -1) && !below(Some(10), -10) && below(Some(10), -11));
+    }
+
+    #[test]
+    fn a_paused_account_has_no_next_date_until_it_is_planned_again() {
+        let (today, now) = noon(date(2026, 11, 19));
+        let asked = account().asked_for(instrument("main"), Some(Schedule::Daily), "f".to_owned(), today, now);
+        let paused = asked.paused(now).expect("it had a schedule");
+        assert_eq!((paused.version, paused.next_payout_date(&days(), now), &paused.instrument), (2, None, &asked.instrument));
+        assert_eq!(paused.paused(now), None);
+        let Revision::Changed(resumed) = paused.revise(instrument("main"), Some(Schedule::Daily), 2, today, now) else { panic!() };
+        assert_eq!(resumed.next_payout_date(&days(), now), Some(date(2026, 11, 20)));
     }
 
     #[test]

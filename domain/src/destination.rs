@@ -96,12 +96,13 @@ mod us;
 pub use card::{CardExpiry, CardNumber, CardToken};
 pub use us::{RoutingNumber, UsAccountNumber, UsAccountType};
 
-redacted!(Iban, SortCode, AccountNumber, Destination, BeneficiaryName, StatementReference, Beneficiary);
+redacted!(Iban, SortCode, AccountNumber, Destination, BeneficiaryName, StatementReference, Description, Beneficiary);
 checked_text!(Iban, DestinationError, Self::parse);
 checked_text!(SortCode, DestinationError, Self::parse);
 checked_text!(AccountNumber, DestinationError, Self::parse);
 checked_text!(BeneficiaryName, TextError, |text| Self::parse(text, Self::MAX_CHARS));
 checked_text!(StatementReference, TextError, |text| Self::parse(text, Self::MAX_CHARS));
+checked_text!(Description, TextError, Self::parse);
 
 /// An IBAN whose country, form and check digits are right. Whether the account exists is another question.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -377,6 +378,38 @@ impl StatementReference {
     }
 }
 
+/// What a payer wrote for the statement where longer texts are taken than statements have room for, as seed 004 does.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Description(String);
+
+impl Description {
+    /// The longest description of seed 004, in characters.
+    pub const MAX_CHARS: usize = 255;
+
+    /// # Errors
+    ///
+    /// [`TextError`]. The text is refused, never trimmed or cut.
+    pub fn parse(text: &str) -> Result<Self, TextError> {
+        one_line(text, Self::MAX_CHARS).map(Self)
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its beginning, as much as a statement has room for: at most `max_chars` characters, and [`StatementReference::MAX_CHARS`].
+    ///
+    /// # Errors
+    ///
+    /// [`TextError::Empty`] where there is room for none of it.
+    pub fn reference(&self, max_chars: usize) -> Result<StatementReference, TextError> {
+        let beginning: String = self.0.chars().take(max_chars.min(StatementReference::MAX_CHARS)).collect();
+        StatementReference::parse(beginning.trim_end(), max_chars)
+    }
+}
+
 /// The text itself, if it is 1 to `max` characters that can stand on one line of a statement, or of an operator's screen.
 pub(crate) fn one_line(text: &str, max: usize) -> Result<String, TextError> {
     if text.is_empty() {
@@ -407,6 +440,9 @@ pub struct Beneficiary {
     pub name: BeneficiaryName,
     pub reference: StatementReference,
     pub destination: Destination,
+    /// What `reference` is the beginning of, where there was not room for all of it on a statement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Description>,
 }
 
 impl Beneficiary {
@@ -414,7 +450,7 @@ impl Beneficiary {
     /// a label for people: `Own account`.
     #[must_use]
     pub fn own_account(reference: StatementReference) -> Self {
-        Self { name: BeneficiaryName("Own account".to_owned()), reference, destination: Destination::OwnAccount }
+        Self { name: BeneficiaryName("Own account".to_owned()), reference, destination: Destination::OwnAccount, description: None }
     }
 }
 
@@ -431,6 +467,7 @@ mod tests {
             name: BeneficiaryName::parse("Ada Lovelace", 140).expect("a name"),
             reference: StatementReference::parse("INV 42", 18).expect("a reference"),
             destination: Destination::Iban(Iban::parse(GB).expect("an IBAN")),
+            description: None,
         }
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::fact::Reason;
 use crate::id::{EventId, Mode, PartyId, PayoutId};
 use crate::metadata::Metadata;
+use crate::money::Money;
 use crate::payout::Payout;
 use crate::payout::state::{State, StateName};
 
@@ -144,7 +145,9 @@ struct Data<'a> {
     status: StateName,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_status: Option<StateName>,
-    amount_in_minor: i64,
+    /// Absent as long as a whole balance is to be paid out and is not fixed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount_in_minor: Option<i64>,
     currency: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a Reason>,
@@ -174,8 +177,8 @@ impl Event {
             sequence: payout.sequence,
             status: payout.state.name(),
             previous_status: previous,
-            amount_in_minor: payout.money.minor(),
-            currency: payout.money.currency().code(),
+            amount_in_minor: payout.amount.exact().map(Money::minor),
+            currency: payout.amount.currency().code(),
             reason: payout.state.reason(),
             scheduled_for: if let State::Scheduled { until } = payout.state { Some(until) } else { None },
             initiated_by: payout.initiated_by(),

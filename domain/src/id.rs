@@ -299,6 +299,16 @@ impl PayoutId {
     }
 }
 
+/// The `transaction_id` of a payout that is asked for in seed 004's way, under a key that may be any text: from the digest of the key under the label
+/// `payrelay balance payout 1`.
+///
+/// In the form of version 8, as [`BalanceAccountId::scheduled`], so that it is never that of a request which brings a `transaction_id` itself.
+#[must_use]
+pub fn transaction_of_key(key: &str) -> Uuid {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest("payrelay balance payout 1", &[key.as_bytes()]);
+    uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid()
+}
+
 impl BatchId {
     /// The shard of the party, then the first 13 bytes of the digest of `(party, mode, key)` under the label `payrelay batch 1`.
     #[must_use]
@@ -612,6 +622,7 @@ mod tests {
         assert_eq!(account.to_string(), "bal_100372b0382f9c624b3ec737830c");
         assert_eq!(account.number(), "8555207476368526");
         assert_eq!(account.scheduled(jiff::civil::date(2026, 11, 27)).to_string(), "01630f68-01f2-89e3-9d4e-73c8a35f183a");
+        assert_eq!(transaction_of_key("invoice-42").to_string(), "f64aa5b4-fcab-8857-9198-a5ade85c1124");
         let top_up = TopUpId::derive(&acme, Mode::Live, "4b2d9f5e-6d0b-4f0e-9a55-0a1b2c3d4e5f", shards(255));
         assert_eq!(top_up.to_string(), "tu_100a9b61c56d85f39651058aaeaf");
         let subscription = SubscriptionId::new(Shard::new(3), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);

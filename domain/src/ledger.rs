@@ -48,6 +48,11 @@ impl Balances {
         self.0.get(&account).copied().unwrap_or(0)
     }
 
+    /// What is in one of them by a later word.
+    pub fn set(&mut self, account: Account, minor: i64) {
+        self.0.insert(account, minor);
+    }
+
     /// What the party has here: available, promised or on its way.
     #[must_use]
     pub fn current(&self) -> i64 {

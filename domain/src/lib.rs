@@ -5,6 +5,7 @@
 #![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
 pub mod account;
+pub mod amount;
 pub mod calendar;
 pub mod credential;
 pub mod delivery;

@@ -57,6 +57,20 @@ impl Currency {
         self.iso.code()
     }
 
+    /// So many minor units in major units, with exactly the currency's number of decimal digits: `100.00`, `-0.05`, `0` (yen).
+    #[must_use]
+    pub fn decimal(self, minor: i64) -> String {
+        // By text, not by division: the digits are moved, so there is nothing to round.
+        let exponent = self.exponent as usize;
+        let width = exponent.saturating_add(1);
+        let sign = if minor < 0 { "-" } else { "" };
+        let mut text = format!("{:0width$}", minor.unsigned_abs());
+        if exponent > 0 {
+            text.insert(text.len().saturating_sub(exponent), '.');
+        }
+        format!("{sign}{text}")
+    }
+
     /// How many decimal digits the minor unit is below the major one: 0, 2, 3 or 4.
     #[must_use]
     pub const fn exponent(self) -> u32 {
@@ -167,14 +181,7 @@ impl Money {
     /// The amount in major units with exactly the currency's number of decimal digits: `100.00`, `0.05`, `1200` (yen), `0.001` (dinar).
     #[must_use]
     pub fn to_decimal(self) -> String {
-        // By text, not by division: the digits are moved, so there is nothing to round.
-        let exponent = self.currency.exponent as usize;
-        let width = exponent.saturating_add(1);
-        let mut text = format!("{:0width$}", self.minor);
-        if exponent > 0 {
-            text.insert(text.len().saturating_sub(exponent), '.');
-        }
-        text
+        self.currency.decimal(self.minor)
     }
 
     /// Reads an amount in major units: digits, then optionally a point and at most as many digits as the currency has.

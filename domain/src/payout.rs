@@ -16,6 +16,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::amount::Amount;
 use crate::event::{AttemptCount, Event, EventType};
 use crate::fact::{Provider, Reason, Report, Source};
 use crate::id::{Mode, PartyId, PayoutId, ProviderKey};
@@ -49,7 +50,8 @@ pub struct Payout {
     /// The due date that it bears, if the schedule of its balance account opened it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_date: Option<Date>,
-    pub money: Money,
+    #[serde(rename = "money")]
+    pub amount: Amount,
     pub context_code: String,
     /// Not part of the record: it never changes, so the store keeps it once, beside the record.
     #[serde(skip)]
@@ -134,7 +136,8 @@ pub struct Order {
     pub transaction_id: String,
     pub batch_id: Option<String>,
     pub due_date: Option<Date>,
-    pub money: Money,
+    #[serde(rename = "money")]
+    pub amount: Amount,
     pub context_code: String,
     pub metadata: Metadata,
     pub scheduled_for: Option<Timestamp>,
@@ -167,6 +170,8 @@ pub enum What {
     NotCanceled { attempt: u8, report: Report },
     /// A rule of ours, or the lack of an account, says no before dispatch: to the provider whose turn it is while there is another one, else to the payout.
     Decline { reason: Reason },
+    /// A whole balance is to be paid out, and that much is in it now: from here on this is the amount, and it is reserved.
+    Fix { money: Money },
     /// It is due, and its provider is not being dispatched to: it waits until it is.
     Hold { why: Reason },
     /// **The intent to send**: committed before the first byte leaves, after `send_by` none does. Until `aside_until` nobody was allowed to send it.
@@ -254,6 +259,8 @@ pub enum Declined {
     MakerIsChecker,
     #[error("the payout is not due for dispatch")]
     NotDispatchable,
+    #[error("the amount of the payout is fixed")]
+    AmountFixed,
     #[error("the payout is not inconclusive")]
     NotInconclusive,
     #[error("the payout was sent with others, and is sent again with them or not at all")]
@@ -322,13 +329,14 @@ impl Fact {
 // === impl Payout ===
 
 impl Payout {
-    /// Opens a payout: funds reserved, first event told, dispatch due at once or on its day. Decided on version 0, which is "no record".
+    /// Opens a payout: funds reserved (of a whole balance later, by [`What::Fix`]), first event told, dispatch due at once or on its day. Decided on
+    /// version 0, which is "no record".
     #[must_use]
     pub fn open(order: Order, now: Timestamp) -> Step {
         let approve_by = order.approve_by;
         let payout = Self::requested(order, now);
         let waits = approve_by.map_or_else(|| payout.dispatchable(now), |until| State::AwaitingApproval { until });
-        let entries = vec![Entry { from: Account::Available, to: Account::Reserved, minor: payout.money.minor() }];
+        let entries = payout.entries_since(Account::Available);
         payout.opened(waits, entries, now)
     }
 
@@ -356,7 +364,7 @@ impl Payout {
             transaction_id: order.transaction_id,
             batch_id: order.batch_id,
             due_date: order.due_date,
-            money: order.money,
+            amount: order.amount,
             context_code: order.context_code,
             metadata: order.metadata,
             scheduled_for: order.scheduled_for,
@@ -419,6 +427,22 @@ impl Payout {
             Some(clash) => Verdict::Refused(clash, step),
             None => Verdict::Moved(step),
         }
+    }
+
+    /// The account that holds the payout's money. Of a whole balance that is not fixed nothing is taken yet.
+    #[must_use]
+    pub const fn holds_funds_in(&self) -> Account {
+        match self.amount {
+            Amount::Exact(_) => self.state.holds_funds_in(),
+            Amount::Whole(_) => Account::Available,
+        }
+    }
+
+    /// What brings the payout's money from `held` to where it belongs now.
+    fn entries_since(&self, held: Account) -> Vec<Entry> {
+        let holds = self.holds_funds_in();
+        let moves = self.amount.exact().filter(|_| held != holds);
+        moves.map(|money| Entry { from: held, to: holds, minor: money.minor() }).into_iter().collect()
     }
 
     /// The provider that has that attempt, or would get it. What another provider says about it is nothing.
@@ -492,7 +516,8 @@ impl Payout {
                 self.end_route();
                 Ok(Some(Command::Remember(Next::Poll(now))))
             }
-            What::Decline { reason } if self.can_pass_on(now) => {
+            // Where there is nothing to pay, there is nothing for the next provider either.
+            What::Decline { reason } if self.amount.exact().is_some() && self.can_pass_on(now) => {
                 let ended = Ended { at: now, reason: reason.clone() };
                 self.next_attempt(now)?.passed_over = Some(ended);
                 Ok(None)
@@ -500,6 +525,12 @@ impl Payout {
             What::Decline { reason } => {
                 self.withdraw(Withdrawal::Rejected { reason: reason.clone() })?;
                 Ok(Some(Command::Enter(State::Rejected { reason: reason.clone() })))
+            }
+            What::Fix { .. } if !self.is_due(now) => Err(Declined::NotDispatchable),
+            What::Fix { money } if self.amount != Amount::Whole(money.currency()) => Err(Declined::AmountFixed),
+            What::Fix { money } => {
+                self.amount = Amount::Exact(*money);
+                Ok(Some(Command::Remember(Next::Keep)))
             }
             // Who waits already, for its day or for another send, goes on waiting.
             What::Hold { .. } if name == StateName::Requested => Ok(Some(Command::Enter(State::Scheduled { until: now }))),
@@ -572,7 +603,7 @@ impl Payout {
                     self.cancel_asked = None;
                     self.cancel_refused = true;
                 }
-                if report.amount.is_some_and(|amount| amount != self.money) {
+                if report.amount.is_some_and(|amount| self.amount != Amount::Exact(amount)) {
                     self.contradictions.insert(Clash::AmountDiffers);
                 }
                 self.with_attempt(*attempt, |attempt| attempt.absorb(report, now));
@@ -594,6 +625,9 @@ impl Payout {
 
     /// Begins the next send.
     fn begin(&mut self, group: Option<ProviderKey>, send_by: Timestamp, now: Timestamp) -> Result<&mut Attempt, Declined> {
+        if self.amount.exact().is_none() {
+            return Err(Declined::NotDispatchable);
+        }
         let attempt = self.next_attempt(now)?;
         // Nothing of it was processed, in whatever company it was sent.
         attempt.group = group;
@@ -868,8 +902,7 @@ impl Payout {
         let count = payout.attempt_count().filter(|_| target.attempt_failed);
         let kind = if count.is_some() { EventType::AttemptFailed } else { EventType::entering(payout.state.name()) };
         let events = vec![Event::of(&mut payout, kind, Some(from), count.as_ref(), now)];
-        let (held, holds) = (self.state.holds_funds_in(), payout.state.holds_funds_in());
-        let entries = if held == holds { Vec::new() } else { vec![Entry { from: held, to: holds, minor: payout.money.minor() }] };
+        let entries = payout.entries_since(self.holds_funds_in());
         // What is held has been set aside, and comes back when its provider does: not when its time has come, for that it has.
         let next = if let What::Hold { .. } = fact.what { Next::Keep } else { payout.work_on_entry(Some(plan), now) };
         let observation = Observation { version: payout.version, at: now, from: Some(from), to: payout.state.name(), fact: Some(fact.clone()) };
@@ -886,12 +919,13 @@ impl Payout {
         })
     }
 
-    /// The step that only adds what was observed.
+    /// The step that only adds what was observed, and fixes the amount where that is what was observed.
     fn known(&self, mut payout: Self, fact: &Fact, next: Next, now: Timestamp) -> Step {
         payout.version = self.version.saturating_add(1);
         let name = self.state.name();
         let observation = Observation { version: payout.version, at: now, from: Some(name), to: name, fact: Some(fact.clone()) };
-        Step { payout, observation, events: Vec::new(), entries: Vec::new(), next }
+        let entries = payout.entries_since(self.holds_funds_in());
+        Step { payout, observation, events: Vec::new(), entries, next }
     }
 }
 

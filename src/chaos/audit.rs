@@ -7,6 +7,7 @@ use domain::delivery::Status;
 use domain::fact::Provider;
 use domain::id::{Mode, PayoutId};
 use domain::ledger::Account;
+use domain::money::Money;
 use domain::payout::What;
 use domain::payout::state::StateName;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -211,9 +212,10 @@ impl Findings {
             expected.insert(currency.clone(), BTreeMap::from([(Account::TopUps, -minor), (Account::Available, *minor)]));
         }
         for Timeline { payout, .. } in timelines {
-            let Some(account) = expected.get_mut(payout.money.currency().code()) else { continue };
-            *account.entry(Account::Available).or_default() -= payout.money.minor();
-            *account.entry(payout.state.holds_funds_in()).or_default() += payout.money.minor();
+            let Some(account) = expected.get_mut(payout.amount.currency().code()) else { continue };
+            let minor = payout.amount.exact().map_or(0, Money::minor);
+            *account.entry(Account::Available).or_default() -= minor;
+            *account.entry(payout.holds_funds_in()).or_default() += minor;
         }
         for (currency, expected) in expected {
             let standing = accounts.iter().find(|standing| standing.account.currency.code() == currency);

@@ -7,7 +7,7 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
-use domain::account::{Funding, Status};
+use domain::account::{BALANCE_MAX, Funding, Status};
 use domain::credential::{Reach, Scope};
 use domain::destination::{BeneficiaryName, Iban};
 use domain::id::{BalanceAccountId, Mode, PartyId};
@@ -46,6 +46,10 @@ struct View<'a> {
     funding: Funding,
     /// 0 as long as nobody has set the account up.
     version: u64,
+    reserve_in_minor: i64,
+    queued_refunds_in_minor: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    negative_threshold_in_minor: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<Moment>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +62,9 @@ struct Change {
     version: Option<u64>,
     funding: Option<Funding>,
     status: Option<Status>,
+    reserve: Option<i64>,
+    queued_refunds: Option<i64>,
+    negative_threshold: Option<i64>,
     owner: Option<BeneficiaryName>,
     iban: Option<Iban>,
 }
@@ -76,6 +83,9 @@ impl<'a> View<'a> {
             mode: account.mode,
             funding: account.funding,
             version: account.version,
+            reserve_in_minor: account.reserve,
+            queued_refunds_in_minor: account.queued_refunds,
+            negative_threshold_in_minor: account.negative_threshold,
             created_at: account.created_at.map(Moment),
             updated_at: account.updated_at.map(Moment),
         }
@@ -108,12 +118,21 @@ impl Change {
                 None
             }
         });
+        let mut minor = |name: &str| {
+            let minor = fields.optional_integer(name, errs)?;
+            if !(0..=BALANCE_MAX).contains(&minor) {
+                errs.field(format!("/{name}"), "out_of_range", format_args!("must be from 0 to {BALANCE_MAX}"));
+            }
+            Some(minor)
+        };
+        let (reserve, queued_refunds) = (minor("reserve_in_minor"), minor("queued_refunds_in_minor"));
+        let negative_threshold = minor("negative_threshold_in_minor");
         let owner = fields.optional_text("account_owner", errs);
         let owner = owner.and_then(|text| checked(errs, "/account_owner", BeneficiaryName::parse(&text, BeneficiaryName::MAX_CHARS)));
         let iban = fields.optional_text("iban", errs).and_then(|text| checked(errs, "/iban", Iban::parse(&text)));
         fields.finish(errs);
         errors.check()?;
-        Ok(Self { party, version, funding, status, owner, iban })
+        Ok(Self { party, version, funding, status, reserve, queued_refunds, negative_threshold, owner, iban })
     }
 }
 
@@ -159,6 +178,9 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(currency): Path<String
         account.updated_at = Some(now);
         account.funding = asked.funding.unwrap_or(account.funding);
         account.status = asked.status.unwrap_or(account.status);
+        account.reserve = asked.reserve.unwrap_or(account.reserve);
+        account.queued_refunds = asked.queued_refunds.unwrap_or(account.queued_refunds);
+        account.negative_threshold = asked.negative_threshold.or(account.negative_threshold);
         holder.owner = asked.owner.clone().or(holder.owner);
         holder.iban = asked.iban.or(holder.iban);
         match store.set_up(&account, &holder).await? {

@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
-use super::Ingress;
 use super::problem::{Kind, Problem};
+use super::{Ingress, hal};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: &str = "traceparent";
@@ -45,6 +45,7 @@ pub async fn edge(State(ingress): State<Arc<Ingress>>, mut request: Request, nex
     );
     workers::trace::continues(&span, Some(&trace.0));
     request.extensions_mut().insert(trace);
+    let is_hal = request.uri().path().starts_with(hal::ROOT);
     let within = Duration::from_millis(ingress.settings.timeout_ms);
     let served = async {
         if !is_host_served(request.headers(), &ingress.settings.hosts) {
@@ -62,7 +63,7 @@ pub async fn edge(State(ingress): State<Arc<Ingress>>, mut request: Request, nex
     let mut response = served.instrument(span.clone()).await;
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
-        let document = problem.document(&id);
+        let document = if is_hal { hal::refused(&mut response, problem) } else { problem.document(&id) };
         response.headers_mut().insert(header::CONTENT_LENGTH, document.len().into());
         *response.body_mut() = Body::from(document);
     }

@@ -31,7 +31,12 @@ pub enum Duty {
     Body,
     /// The path says what is meant: it must be signed too.
     Request,
+    /// As `Request`, and the key of the request is in a header, which must be signed with it: under another key it would be another payout.
+    Keyed,
 }
+
+/// The header with the key of a request, where no field of its body is that.
+pub(super) const KEY: &str = "Idempotency-Key";
 
 /// So much of a body that is too large is still read, so that the caller gets to read the answer instead of a reset connection.
 const DISCARDED_MAX: usize = 1024 * 1024;
@@ -90,7 +95,10 @@ impl Ingress {
                 Duty::Request if request_signature.is_none() => {
                     return Err(Problem::new(Kind::SignatureMissing, "Sign the whole request as `Tl-Signature`: the path says what is meant."));
                 }
-                Duty::None | Duty::Body | Duty::Request => {}
+                Duty::Keyed if request_signature.is_none() => {
+                    return Err(Problem::new(Kind::SignatureMissing, format!("Sign the whole request as `Tl-Signature`, with the header `{KEY}`.")));
+                }
+                Duty::None | Duty::Body | Duty::Request | Duty::Keyed => {}
             }
         } else if credential.verifying.is_empty() {
             return Ok(());
@@ -102,11 +110,12 @@ impl Ingress {
         // verified on the async threads, 13 to 27 ms on a blocking thread each, and 3 to 4 ms on no more blocking threads than there are cores.
         let _turn = self.verifying.acquire().await.map_err(|_| Problem::new(Kind::Internal, "The service is going down."))?;
         let (credential, parts, body) = (Arc::clone(credential), parts.clone(), body.clone());
+        let required: &[&str] = if credential.key.must_sign && duty == Duty::Keyed { &[KEY] } else { &[] };
         let verified = tokio::task::spawn_blocking(move || {
             let key = |kid: &str| credential.verifying.get(kid).map(Arc::clone);
             if let Some(value) = request_signature {
                 let request = jws::Request { method: &parts.method, path: parts.uri.path(), headers: &parts.headers, body: &body };
-                jws::verify_request(key, &value, &request, &[])?;
+                jws::verify_request(key, &value, &request, required)?;
             }
             if let Some(value) = body_signature {
                 jws::verify_body(key, Algorithm::Es512, &value, &body)?;

@@ -1,5 +1,6 @@
 //! From a request that was read to a payout that is asked for: the same for a request of its own and for an item of a batch.
 
+use domain::amount::Amount;
 use domain::id::{Mode, PartyId, PayoutId};
 use domain::payout::Order;
 use jiff::Timestamp;
@@ -32,7 +33,11 @@ impl Ingress {
         let route = asked.route(providers, &self.settings.routes, party, mode, id);
         let objection = asked.check_now(providers, &route, mode, id, now).err();
         let fingerprint = asked.fingerprint(&self.pepper);
-        let needs_approval = self.settings.approvals.iter().any(|rule| rule.fits(party, asked.money, &asked.beneficiary.destination));
+        let destination = &asked.beneficiary.destination;
+        let needs_approval = self.settings.approvals.iter().any(|rule| {
+            // How much a whole balance will be, nobody knows yet.
+            if asked.whole { rule.fits_some_amount(party, asked.money.currency(), destination) } else { rule.fits(party, asked.money, destination) }
+        });
         let order = Order {
             id,
             party: party.clone(),
@@ -40,7 +45,7 @@ impl Ingress {
             transaction_id: asked.transaction_id,
             batch_id: batch_id.map(str::to_owned),
             due_date: None,
-            money: asked.money,
+            amount: if asked.whole { Amount::Whole(asked.money.currency()) } else { Amount::Exact(asked.money) },
             context_code: asked.context_code.to_owned(),
             metadata: asked.metadata,
             scheduled_for: asked.scheduled_for,

@@ -49,6 +49,9 @@ pub struct Asked {
     /// Part of the payout's id, so not of the fingerprint.
     #[serde(skip)]
     pub party: Option<PartyId>,
+    /// The whole balance is asked for: `money` is what is there now, by which its route is chosen.
+    #[serde(skip)]
+    pub whole: bool,
 }
 
 /// Reads a body.
@@ -82,12 +85,13 @@ pub fn read(body: &[u8]) -> Result<Asked, Problem> {
             Ok(Asked {
                 transaction_id,
                 money,
-                beneficiary: Beneficiary { name, reference, destination },
+                beneficiary: Beneficiary { name, reference, destination, description: None },
                 context_code,
                 metadata,
                 scheduled_for,
                 provider,
                 party,
+                whole: false,
             })
         }
         _ => Err(errors.into_problem()),

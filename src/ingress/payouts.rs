@@ -85,9 +85,14 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
 /// Where the payout can be read by whoever asked for it.
 fn location(caller: &Caller, payout: &Payout) -> String {
     let path = format!("/v1/payouts/{}", payout.transaction_id);
+    named_party(caller, &payout.party).map_or_else(|| path.clone(), |(name, party)| format!("{path}?{name}={party}"))
+}
+
+/// The parameter with which this caller has to name the party, if it has to.
+pub(super) fn named_party(caller: &Caller, party: &PartyId) -> Option<(&'static str, String)> {
     match caller.key().reach {
-        Reach::Platform => format!("{path}?party_id={}", payout.party),
-        Reach::Party(_) => path,
+        Reach::Platform => Some(("party_id", party.to_string())),
+        Reach::Party(_) => None,
     }
 }
 
@@ -183,7 +188,7 @@ impl Listing {
     fn keeps(&self, payout: &Payout) -> bool {
         let provider = payout.attempt().map(|attempt| attempt.provider).or_else(|| payout.route.first().copied());
         (self.statuses.is_empty() || self.statuses.contains(&payout.state.name()))
-            && self.currency.is_none_or(|currency| currency == payout.money.currency())
+            && self.currency.is_none_or(|currency| currency == payout.amount.currency())
             && self.provider.is_none_or(|wanted| provider == Some(wanted))
     }
 }

@@ -48,6 +48,13 @@ pub enum Kind {
     ReferenceConflict,
     AccountConflict,
     InstrumentsFull,
+    AlreadyScheduled,
+    InsufficientFunds,
+    BalanceInactive,
+    PayoutsBlocked,
+    QueuedRefunds,
+    BelowThreshold,
+    DestinationInvalid,
     NoticeUnverified,
     NoticeUnreadable,
     NoticesAmbiguous,
@@ -61,7 +68,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 50] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -96,6 +103,13 @@ impl Kind {
         Self::ReferenceConflict,
         Self::AccountConflict,
         Self::InstrumentsFull,
+        Self::AlreadyScheduled,
+        Self::InsufficientFunds,
+        Self::BalanceInactive,
+        Self::PayoutsBlocked,
+        Self::QueuedRefunds,
+        Self::BelowThreshold,
+        Self::DestinationInvalid,
         Self::NoticeUnverified,
         Self::NoticeUnreadable,
         Self::NoticesAmbiguous,
@@ -145,6 +159,19 @@ impl Kind {
             Self::ReferenceConflict => ("reference-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The reference was used for another request"),
             Self::AccountConflict => ("account-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The party has another account in that currency"),
             Self::InstrumentsFull => ("instruments-full", StatusCode::CONFLICT, "The party has as many payout instruments as it can have"),
+            Self::AlreadyScheduled => {
+                ("already-scheduled", StatusCode::UNPROCESSABLE_ENTITY, "A payout of the balance is scheduled for that day already")
+            }
+            Self::InsufficientFunds => ("insufficient-funds", StatusCode::UNPROCESSABLE_ENTITY, "The balance has insufficient funds"),
+            Self::BalanceInactive => ("balance-inactive", StatusCode::UNPROCESSABLE_ENTITY, "The balance is not active"),
+            Self::PayoutsBlocked => ("payouts-blocked", StatusCode::UNPROCESSABLE_ENTITY, "Payouts of the party are blocked"),
+            Self::QueuedRefunds => ("queued-refunds", StatusCode::UNPROCESSABLE_ENTITY, "The balance has queued refunds"),
+            Self::BelowThreshold => {
+                ("below-threshold", StatusCode::UNPROCESSABLE_ENTITY, "A balance of the party is below its negative balance threshold")
+            }
+            Self::DestinationInvalid => {
+                ("destination-invalid", StatusCode::UNPROCESSABLE_ENTITY, "The balance has no destination that can be paid to")
+            }
             Self::NoticeUnverified => ("notice-unverified", StatusCode::UNAUTHORIZED, "The notice is not proved to come from the provider"),
             Self::NoticeUnreadable => ("notice-unreadable", StatusCode::BAD_REQUEST, "The notice cannot be read"),
             Self::NoticesAmbiguous => ("notices-ambiguous", StatusCode::NOT_FOUND, "The address does not say which mode the notice is for"),
@@ -196,6 +223,13 @@ impl Kind {
             | Self::ReferenceConflict
             | Self::AccountConflict
             | Self::InstrumentsFull
+            | Self::AlreadyScheduled
+            | Self::InsufficientFunds
+            | Self::BalanceInactive
+            | Self::PayoutsBlocked
+            | Self::QueuedRefunds
+            | Self::BelowThreshold
+            | Self::DestinationInvalid
             | Self::NoticeUnverified
             | Self::NoticeUnreadable
             | Self::NoticesAmbiguous
@@ -344,6 +378,34 @@ impl Problem {
         document.to_string().into_bytes()
     }
 
+    /// What is wrong in the shape of seed 004: the status, and the document.
+    ///
+    /// There, what is wrong with a field of a body is unprocessable, and the first of such fields is named.
+    #[must_use]
+    pub fn hal(&self) -> (StatusCode, Vec<u8>) {
+        let (name, status, _) = self.kind.parts();
+        let status = if self.kind == Kind::InvalidFields { StatusCode::UNPROCESSABLE_ENTITY } else { status };
+        let mut document = json!({
+            "status": status.as_u16(),
+            "title": status.canonical_reason().unwrap_or_default(),
+            "detail": self.detail,
+            "code": name.replace('-', "_"),
+            "_links": { "documentation": { "href": format!("urn:payrelay:problem:{name}"), "type": "text/plain" } },
+        });
+        if let Some(error) = self.errors.first() {
+            let field = error.place.name();
+            document["field"] = json!(field.strip_prefix('/').unwrap_or(field).replace('/', "."));
+            document["detail"] = json!(format!("The '{}' field {}.", document["field"].as_str().unwrap_or_default(), error.detail));
+        }
+        (status, document.to_string().into_bytes())
+    }
+
+    /// Whether it names a field whose pointer begins so.
+    #[must_use]
+    pub fn is_about(&self, pointer: &str) -> bool {
+        self.errors.iter().any(|error| error.place.name().starts_with(pointer))
+    }
+
     /// The document without a request: what is told about an item of a batch.
     #[must_use]
     pub fn value(&self) -> serde_json::Value {
@@ -439,6 +501,27 @@ mod tests {
         assert_eq!(document["instance"], "req_1");
         assert_eq!(document["errors"][0], json!({"pointer": "/beneficiary_iban", "code": "missing", "detail": "is required"}));
         assert_eq!(document["errors"][1]["pointer"].as_str().unwrap().chars().count(), 101);
+    }
+
+    /// As the documents of seed 004's provider.
+    #[test]
+    fn in_hal_the_first_field_is_named() {
+        let hal = |problem: Problem| {
+            let (status, document) = problem.hal();
+            (status.as_u16(), serde_json::from_slice::<serde_json::Value>(&document).unwrap())
+        };
+        let (status, document) = hal(Problem::field("/amount/value", "not_a_decimal", "must be a decimal"));
+        let links = json!({ "documentation": { "href": "urn:payrelay:problem:invalid-fields", "type": "text/plain" } });
+        let expected = json!({
+            "status": 422, "title": "Unprocessable Entity", "detail": "The 'amount.value' field must be a decimal.", "field": "amount.value",
+            "code": "invalid_fields", "_links": links,
+        });
+        assert_eq!((status, document), (422, expected));
+        let (status, document) = hal(Problem::new(Kind::QueuedRefunds, "They go first."));
+        assert_eq!((status, &document["code"], document.get("field")), (422, &json!("queued_refunds"), None));
+        let mut errors = Errors::default();
+        errors.parameter("from", "invalid", "must be the id of a payout");
+        assert_eq!(hal(errors.into_problem()).0, 400);
     }
 
     #[test]

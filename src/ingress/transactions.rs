@@ -145,7 +145,7 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     let mut payouts = Page { items: Vec::new(), next: None };
     if listing.kind != Some(Kind::TopUp) {
         let range = Range { party: &party, mode, from, to: payouts_to, after: payouts_after, limit };
-        payouts = store.list(&range, |payout| listing.keeps(payout.money.currency())).await?;
+        payouts = store.list(&range, |payout| listing.keeps(payout.amount.currency())).await?;
     }
     let mut top_ups = Page { items: Vec::new(), next: None };
     if listing.kind != Some(Kind::Payout) {

@@ -8,6 +8,7 @@ use domain::destination::{Beneficiary, Destination};
 use domain::fact::{Provider, ProviderReference, Reason};
 use domain::id::{Mode, PartyId, PayoutId};
 use domain::metadata::Metadata;
+use domain::money::Money;
 use domain::payout::Payout;
 use domain::payout::state::{Cause, Clash, State, StateName};
 use jiff::Timestamp;
@@ -48,7 +49,9 @@ pub struct PayoutView<'a> {
     #[serde(flatten)]
     destination: DestinationView<'a>,
     beneficiary_reference: &'a str,
-    amount_in_minor: i64,
+    /// Absent as long as a whole balance is to be paid out and is not fixed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount_in_minor: Option<i64>,
     currency: &'static str,
     context_code: &'a str,
     #[serde(skip_serializing_if = "Metadata::is_empty")]
@@ -125,8 +128,8 @@ impl<'a> PayoutView<'a> {
                 | Destination::OwnAccount) => DestinationView::Masked(other.masked()),
             },
             beneficiary_reference: beneficiary.reference.as_str(),
-            amount_in_minor: payout.money.minor(),
-            currency: payout.money.currency().code(),
+            amount_in_minor: payout.amount.exact().map(Money::minor),
+            currency: payout.amount.currency().code(),
             context_code: &payout.context_code,
             metadata: &payout.metadata,
             provider: attempt.map(|attempt| attempt.provider).or_else(|| payout.route.first().copied()),

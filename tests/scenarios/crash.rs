@@ -2,6 +2,7 @@
 //!
 //! Each story ends by asking three witnesses: the provider's own ledger, the store, and the subscriber.
 
+mod balances;
 mod batches;
 mod circuits;
 mod schedules;
@@ -120,11 +121,7 @@ impl Site {
     /// Puts many payouts into the store, not by way of the ingress.
     async fn stock(&self, count: usize, scheduled_for: Option<jiff::Timestamp>) -> Vec<PayoutId> {
         let store = &self.local.store;
-        let beneficiary = Beneficiary {
-            name: BeneficiaryName::parse("John Smith", 18).unwrap(),
-            reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
-            destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
-        };
+        let beneficiary = beneficiary();
         let party = &self.local.config.ingress.default_party;
         let now = store.clock().now();
         let open = async |number: usize| {
@@ -135,7 +132,7 @@ impl Site {
                 party: party.clone(),
                 mode: Mode::Test,
                 transaction_id,
-                money: Money::new(10_000, Currency::GBP).unwrap(),
+                amount: Money::new(10_000, Currency::GBP).unwrap().into(),
                 context_code: "withdrawal".to_owned(),
                 metadata: domain::metadata::Metadata::default(),
                 scheduled_for,
@@ -207,6 +204,15 @@ impl Site {
         let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
         let logs = files.filter(|file| file.extension().is_some_and(|extension| extension == "log"));
         logs.map(|file| format!("--- {}\n{}", file.display(), std::fs::read_to_string(&file).unwrap())).collect()
+    }
+}
+
+fn beneficiary() -> Beneficiary {
+    Beneficiary {
+        name: BeneficiaryName::parse("John Smith", 18).unwrap(),
+        reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
+        destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
+        description: None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod approvals;
 mod balance_accounts;
+mod balance_payouts;
 mod balances;
 mod batches;
 mod crash;

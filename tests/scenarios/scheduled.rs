@@ -25,9 +25,14 @@ use workers::store::freeze::Freeze;
 use workers::store::lanes::Lane;
 use workers::store::lists::Range;
 use workers::store::payouts::Opened;
-use workers::store::schedules::{Advance, Advanced, ScheduleLane};
+use workers::store::schedules::{Advance, Advanced, OpenedDue, ScheduleLane};
 
 use crate::support::{Caller, Installation, Plan, payout, transaction};
+
+/// What a payout of a schedule pays: as much as was there.
+fn minor(payout: &Payout) -> i64 {
+    payout.amount.exact().unwrap().minor()
+}
 
 /// A Friday, before anything opens.
 const TODAY: Date = date(2026, 11, 13);
@@ -161,7 +166,7 @@ impl Site {
 
     /// Of each: its due date, and its amount.
     async fn opened(&self) -> Vec<(String, i64)> {
-        self.payouts().await.iter().map(|payout| (payout.due_date.unwrap().to_string(), payout.money.minor())).collect()
+        self.payouts().await.iter().map(|payout| (payout.due_date.unwrap().to_string(), minor(payout))).collect()
     }
 
     async fn show(&self, payout: &Payout) -> Value {
@@ -227,17 +232,17 @@ async fn a_year_opens_what_the_preview_shows() {
     }
     let payouts = site.payouts().await;
     for (currency, schedule) in schedules {
-        let of_currency: Vec<_> = payouts.iter().filter(|payout| payout.money.currency().code() == currency).collect();
+        let of_currency: Vec<_> = payouts.iter().filter(|payout| payout.amount.currency().code() == currency).collect();
         let expected = preview(schedule, currency, TODAY, last);
         assert_eq!(of_currency.iter().map(|payout| payout.due_date.unwrap()).collect::<Vec<_>>(), expected, "{currency}");
         let mut paid_until = TODAY.yesterday().unwrap();
         for (payout, due) in of_currency.iter().zip(expected) {
-            assert_eq!(payout.money.minor(), 100 * i64::from((due - paid_until).get_days()), "{currency} {due}");
+            assert_eq!(minor(payout), 100 * i64::from((due - paid_until).get_days()), "{currency} {due}");
             assert_eq!(days(currency).date(payout.requested_at()), due);
             paid_until = due;
         }
         let rest = site.standing(currency).await.balances.of(Account::Available);
-        assert_eq!(came_in[currency], rest + of_currency.iter().map(|payout| payout.money.minor()).sum::<i64>(), "{currency}");
+        assert_eq!(came_in[currency], rest + of_currency.iter().copied().map(minor).sum::<i64>(), "{currency}");
     }
 }
 
@@ -320,7 +325,7 @@ async fn of_ten_workers_one_opens_it() {
         site.race().await;
     }
     for currency in ["GBP", "EUR"] {
-        let payouts: Vec<_> = site.payouts().await.into_iter().filter(|payout| payout.money.currency().code() == currency).collect();
+        let payouts: Vec<_> = site.payouts().await.into_iter().filter(|payout| payout.amount.currency().code() == currency).collect();
         assert_eq!(
             payouts.iter().map(|payout| payout.due_date.unwrap()).collect::<Vec<_>>(),
             preview(Schedule::Daily, currency, TODAY, last),
@@ -329,7 +334,7 @@ async fn of_ten_workers_one_opens_it() {
         assert!(payouts.iter().all(|payout| payout.state.name() == StateName::Requested), "{payouts:?}");
         let balances = site.standing(currency).await.balances;
         assert!(balances.of(Account::Available) >= 0);
-        assert!(balances.of(Account::Reserved) >= payouts.iter().map(|payout| payout.money.minor()).sum::<i64>());
+        assert!(balances.of(Account::Reserved) >= payouts.iter().map(minor).sum::<i64>());
         assert_eq!(balances.imbalance(), 0);
     }
 }
@@ -420,7 +425,7 @@ async fn what_was_decided_on_an_older_account_is_refused() {
             transaction_id,
             batch_id: None,
             due_date: Some(opening.due),
-            money: Money::new(minor, Currency::GBP).unwrap(),
+            amount: Money::new(minor, Currency::GBP).unwrap().into(),
             context_code: "withdrawal".to_owned(),
             metadata: domain::metadata::Metadata::default(),
             scheduled_for: None,
@@ -433,23 +438,24 @@ async fn what_was_decided_on_an_older_account_is_refused() {
             name: BeneficiaryName::parse("John Smith", 18).unwrap(),
             reference: StatementReference::of_due_date(opening.due),
             destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
+            description: None,
         };
         let advance = Advance { account: account.come_to(opening.progress()), look_again };
         store.open_scheduled(&Payout::open(order, now), &beneficiary, "schedule", &advance).await.unwrap()
     };
-    assert!(matches!(open(&account, 41).await, Opened::Refused(_)), "more than there is");
+    assert!(matches!(open(&account, 41).await, OpenedDue::Opened(Opened::Refused(_))), "more than there is");
     site.freeze().await;
-    assert!(matches!(open(&account, 40).await, Opened::Frozen));
+    assert!(matches!(open(&account, 40).await, OpenedDue::Frozen));
     let passed = Advance { account: account.come_to(opening.progress()), look_again };
     assert_eq!(store.advance_schedule(&passed, true).await.unwrap(), Advanced::Undecided);
     site.thaw(Duration::ZERO).await;
     let changed = BalanceAccount { version: account.version + 1, ..account.clone() };
     assert_eq!(store.set_up(&changed, &holder).await.unwrap(), SetUp::Done);
-    assert!(matches!(open(&account, 40).await, Opened::Stale));
+    assert!(matches!(open(&account, 40).await, OpenedDue::Stale));
     assert_eq!(store.advance_schedule(&passed, true).await.unwrap(), Advanced::Stale);
     assert_eq!((site.opened().await, site.standing("GBP").await.account.version), (vec![], 2), "nothing of all that was written");
-    assert!(matches!(open(&changed, 40).await, Opened::New));
-    assert!(matches!(open(&changed, 40).await, Opened::Exists(_)));
+    assert!(matches!(open(&changed, 40).await, OpenedDue::Opened(Opened::New)));
+    assert!(matches!(open(&changed, 40).await, OpenedDue::Opened(Opened::Exists(_))));
     assert_eq!(site.standing("GBP").await.account.version, 3);
     // What was set up meanwhile does not take the progress back either.
     assert_eq!(store.set_up(&BalanceAccount { version: 3, ..account }, &holder).await.unwrap(), SetUp::Stale);
@@ -527,7 +533,7 @@ async fn a_changed_and_a_paused_schedule() {
         site.look().await;
         site.top_up("GBP", 1).await;
     }
-    let due: Vec<_> = site.payouts().await.into_iter().map(|payout| (payout.due_date.unwrap().day(), payout.money.minor())).collect();
+    let due: Vec<_> = site.payouts().await.into_iter().map(|payout| (payout.due_date.unwrap().day(), minor(&payout))).collect();
     assert_eq!(due.iter().copied().collect::<BTreeMap<_, _>>(), BTreeMap::from([(17, 2), (18, 1), (19, 2)]), "{due:?}");
 }
 
@@ -671,7 +677,7 @@ async fn a_store_that_forgot_opens_the_same_payout() {
     site.at(date(2026, 11, 17), "12:33").await;
     assert_eq!(site.look().await, 1);
     let again = site.payouts().await;
-    assert_eq!((again.len(), again[0].id, again[0].due_date, again[0].money), (1, opened.id, opened.due_date, opened.money));
+    assert_eq!((again.len(), again[0].id, again[0].due_date, again[0].amount), (1, opened.id, opened.due_date, opened.amount));
     assert!(site.installation.store.is_suspect(&again[0]).await.unwrap(), "whoever has it already is asked first");
     assert_eq!(site.sweep().await.2, 0);
 }

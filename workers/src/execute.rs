@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::amount::Amount;
 use domain::destination::Beneficiary;
 use domain::fact::{Answer, Look, Provider, Reason, Source};
 use domain::id::Shard;
+use domain::ledger::Account;
 use domain::payout::attempt::Attempt;
 use domain::payout::state::{State, StateName};
 use domain::payout::{Fact, Payout, Verdict, What};
@@ -25,12 +27,15 @@ use crate::queue::{Job, Lease};
 use crate::record::Recorder;
 use crate::schedule;
 use crate::store::StoreError;
+use crate::store::accounts::Standing;
 use crate::store::lanes::{ExecuteWork, Ticket};
-use crate::store::payouts::{Permit, Permitted};
+use crate::store::payouts::{Fixed, Permit, Permitted};
 use crate::trace;
 
 /// Answers about payouts of one group that are recorded at one time.
 const RECORDED_AT_ONCE: usize = 16;
+/// How often the amount of a payout is decided again because its balance has moved.
+const TRIES: usize = 16;
 
 /// Limits of one dispatch.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -94,7 +99,10 @@ impl Payouts {
             return self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("leased_too_often") })).await;
         }
         match payout.state.name() {
-            StateName::Requested | StateName::Scheduled => self.dispatch(payout, &work.beneficiary, work.aside_until, lease).await,
+            StateName::Requested | StateName::Scheduled => match self.fixed(payout).await? {
+                Ok(payout) => self.dispatch(payout, &work.beneficiary, work.aside_until, lease).await,
+                Err(done) => Ok(done),
+            },
             StateName::Initiated => self.presume_sent(&payout).await,
             StateName::AwaitingApproval => self.end_unsent(&payout, Source::Clock, What::Cancel { reason: Reason::new("approval_expired") }).await,
             StateName::Inconclusive
@@ -121,6 +129,35 @@ impl Payouts {
         self.record(payout, Fact::new(Source::Worker, what)).await
     }
 
+    /// The payout with an exact amount. That of a whole balance is fixed here, to what is there now; what the payout has then is reserved, so whoever comes
+    /// to it again, after a crash or a freeze, sends that and nothing else.
+    async fn fixed(&self, payout: Payout) -> Result<Result<Payout, Done>, StoreError> {
+        let Amount::Whole(currency) = payout.amount else { return Ok(Ok(payout)) };
+        let store = &self.recorder.store;
+        let Standing { mut account, mut balances, .. } = store.account(&payout.party, payout.mode, currency).await?;
+        for _ in 0..TRIES {
+            let money = match account.whole(&balances) {
+                Ok(money) => money,
+                Err(nothing) => return self.decline(&payout, nothing.code()).await.map(Err),
+            };
+            let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &self.recorder.plan(&payout), store.clock().now());
+            let Verdict::Known(step) = verdict else { break };
+            match store.fix(&step, &account, balances.of(Account::Available)).await? {
+                Fixed::Done => {
+                    fail::fail_point!("fixed-before-intent");
+                    return Ok(Ok(step.payout));
+                }
+                Fixed::Moved { available } => balances.set(Account::Available, available),
+                Fixed::Changed => Standing { account, balances, .. } = store.account(&payout.party, payout.mode, currency).await?,
+                Fixed::Stale => return Ok(Err(Done::Settled)),
+                Fixed::Frozen => return self.set_aside(&payout).await.map(Err),
+            }
+        }
+        // The clock of this machine is behind, or the balance moves all the time. Neither is the payout's fault.
+        store.excuse(payout.id).await?;
+        Ok(Err(Done::Later))
+    }
+
     async fn dispatch(
         &self,
         payout: Payout,
@@ -141,7 +178,8 @@ impl Payouts {
         };
         let Some(attempt) = step.payout.attempt() else { return Ok(Done::Later) };
 
-        let order = Order { key: attempt.key, money: payout.money, beneficiary, context_code: &payout.context_code };
+        let Some(money) = payout.amount.exact() else { return Ok(Done::Later) };
+        let order = Order { key: attempt.key, money, beneficiary, context_code: &payout.context_code };
         let prepared = self.recorder.providers.prepare(attempt.provider, payout.mode, &order);
         let request = match prepared {
             Ok(request) => request,

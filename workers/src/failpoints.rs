@@ -11,7 +11,8 @@ use anyhow::{Context as _, bail};
 pub const VARIABLE: &str = "FAILPOINTS";
 
 /// Every point, in the order in which a payout passes them; those of batches and schedules stand apart.
-pub const POINTS: [&str; 17] = [
+pub const POINTS: [&str; 18] = [
+    "fixed-before-intent",
     "before-intent",
     "intent-before-socket",
     HALF_WRITTEN,

@@ -34,6 +34,7 @@ impl Payouts {
     pub(crate) async fn forgotten(&self, payout: &Payout, attempt: &Attempt) -> Result<Forgotten, StoreError> {
         let providers = &self.recorder.providers;
         let beneficiary = self.recorder.store.beneficiary(payout.id).await?;
+        let Some(money) = payout.amount.exact() else { return Ok(Forgotten::Perhaps) };
         let mut asked = Vec::new();
         // One that is not configured here cannot be asked.
         let here: Vec<Provider> = providers.configured(payout.mode).collect();
@@ -42,7 +43,7 @@ impl Payouts {
         for provider in here {
             for number in 1..=ATTEMPTS_MAX {
                 let key = ProviderKey::derive(payout.id, number);
-                let order = Order { key, money: payout.money, beneficiary: &beneficiary, context_code: &payout.context_code };
+                let order = Order { key, money, beneficiary: &beneficiary, context_code: &payout.context_code };
                 // What it cannot take it cannot have taken.
                 let Ok(request) = providers.prepare(provider, payout.mode, &order) else { continue };
                 all_remember &= providers.profile(provider, payout.mode).recognises_for_ever();

@@ -83,7 +83,7 @@ struct Joined {
 impl Joined {
     fn order(&self) -> Option<Order<'_>> {
         let Self { payout, beneficiary, .. } = self;
-        Some(Order { key: payout.attempt()?.key, money: payout.money, beneficiary, context_code: &payout.context_code })
+        Some(Order { key: payout.attempt()?.key, money: payout.amount.exact()?, beneficiary, context_code: &payout.context_code })
     }
 }
 
@@ -179,8 +179,9 @@ impl Payouts {
             let verdict = payout.apply(&intent, &self.recorder.plan(&payout), store.clock().now());
             let (Verdict::Moved(step) | Verdict::Known(step)) = verdict else { return Ok(None) };
             let Some(attempt) = step.payout.attempt() else { return Ok(None) };
+            let Some(money) = step.payout.amount.exact() else { return Ok(None) };
             let beneficiary = store.beneficiary(id).await?;
-            let order = Order { key: attempt.key, money: payout.money, beneficiary: &beneficiary, context_code: &payout.context_code };
+            let order = Order { key: attempt.key, money, beneficiary: &beneficiary, context_code: &payout.context_code };
             // What the provider cannot take is declined on its own way.
             let Ok(request) = self.recorder.providers.prepare(attempt.provider, payout.mode, &order) else { return Ok(None) };
             match store.commit_intent(&step, how.permit, (!how.again).then_some(request.as_slice())).await? {

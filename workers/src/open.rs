@@ -1,7 +1,8 @@
 //! Opening payouts: the one way in, for a request of its own and for an item of a batch.
 
 use domain::destination::Beneficiary;
-use domain::payout::{Order, Payout};
+use domain::fact::Reason;
+use domain::payout::{Order, Payout, Step};
 use domain::work::Next;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::execute::later;
 use crate::record::Recorder;
 use crate::store::StoreError;
-use crate::store::payouts::Opened;
+use crate::store::payouts::{Drawing, Drawn, Opened};
 
 /// A payout that is asked for: read, checked, and given its route.
 ///
@@ -43,6 +44,17 @@ pub enum Opening<P> {
     Objected(P),
 }
 
+/// Why no payout was opened that was asked for from a balance. The key is free.
+#[derive(Debug)]
+pub enum Undrawn {
+    /// The account does not allow it, by this code.
+    Refused(Reason),
+    /// There is a payout of that balance for that day already.
+    Taken,
+    /// The account is not as it was any more: load, decide again.
+    Changed,
+}
+
 impl Recorder {
     /// Opens a payout, once per key. It is due for dispatch after `hold`, or on its day; one that its account does not allow is opened as rejected.
     ///
@@ -64,6 +76,29 @@ impl Recorder {
             step = Payout::open_refused(wanted.order.clone(), reason, self.store.clock().now());
             opened = self.store.open_payout(&step, &wanted.beneficiary, &wanted.fingerprint).await?;
         }
+        self.opening(step, opened).map_err(|reason| StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str())))
+    }
+
+    /// Opens a payout from a balance for a business day, once per key and per day. What the account does not allow is not opened at all.
+    ///
+    /// # Errors
+    /// As every call of the store. A repeat is safe.
+    pub async fn draw<P: Clone>(&self, wanted: &Wanted<P>, of: Drawing<'_>) -> Result<Result<Opening<P>, Undrawn>, StoreError> {
+        if let Some(objection) = &wanted.objection
+            && !self.store.is_claimed(wanted.order.id).await?
+        {
+            return Ok(Ok(Opening::Objected(objection.clone())));
+        }
+        let step = Payout::open(wanted.order.clone(), self.store.clock().now());
+        Ok(match self.store.draw(&step, &wanted.beneficiary, &wanted.fingerprint, of).await? {
+            Drawn::Opened(opened) => self.opening(step, opened).map_err(Undrawn::Refused),
+            Drawn::Taken => Err(Undrawn::Taken),
+            Drawn::Changed => Err(Undrawn::Changed),
+        })
+    }
+
+    /// What came of an opening, unless its account has refused it.
+    fn opening<P>(&self, step: Step, opened: Opened) -> Result<Opening<P>, Reason> {
         Ok(match opened {
             Opened::New => {
                 self.metrics.opened(&step);
@@ -73,10 +108,7 @@ impl Recorder {
             Opened::Archived => Opening::Archived,
             Opened::Unreadable(error) => Opening::Unreadable(error),
             Opened::Conflict => Opening::Conflict,
-            Opened::Refused(reason) => return Err(StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str()))),
-            Opened::Stale | Opened::Frozen => {
-                return Err(StoreError::Corrupt("a payout that no schedule opens was refused as one of a schedule".to_owned()));
-            }
+            Opened::Refused(reason) => return Err(reason),
             Opened::Inactive => Opening::Inactive,
         })
     }

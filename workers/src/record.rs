@@ -95,8 +95,19 @@ impl Recorder {
     ///
     /// # Errors
     /// As every call of the store. Whether the fact was written is then unknown; repeat it.
-    pub async fn record(&self, mut payout: Payout, fact: &Fact) -> Result<Recorded, StoreError> {
+    pub async fn record(&self, payout: Payout, fact: &Fact) -> Result<Recorded, StoreError> {
+        self.record_while(payout, fact, |_| true).await
+    }
+
+    /// As [`Recorder::record`], only while it is so of the payout: on a newer record of which it is not, the fact comes too late.
+    ///
+    /// # Errors
+    /// As [`Recorder::record`].
+    pub async fn record_while(&self, mut payout: Payout, fact: &Fact, is_so: impl Fn(&Payout) -> bool) -> Result<Recorded, StoreError> {
         for _ in 0..DECISIONS_MAX {
+            if !is_so(&payout) {
+                return Ok(Recorded::Declined(Declined::TooLate, Box::new(payout)));
+            }
             let verdict = payout.apply(fact, &self.plan(&payout), self.store.clock().now());
             let step = match &verdict {
                 Verdict::Moved(step) | Verdict::Known(step) => step,

@@ -104,17 +104,23 @@ impl Rule {
     /// Whether it speaks of a payout of that party, over that amount, to that destination.
     #[must_use]
     pub fn fits(&self, party: &PartyId, money: Money, destination: &Destination) -> bool {
+        self.fits_some_amount(party, money.currency(), destination)
+            && self.amount_from.is_none_or(|from| money.minor() >= from)
+            && self.amount_below.is_none_or(|below| money.minor() < below)
+    }
+
+    /// Whether there is an amount with which a payout would fit.
+    #[must_use]
+    pub fn fits_some_amount(&self, party: &PartyId, currency: Currency, destination: &Destination) -> bool {
         let any = |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|one| one == found);
         let country = match destination {
             Destination::Iban(iban) => iban.country(),
             _ => "",
         };
-        any(&self.currencies, money.currency().code())
+        any(&self.currencies, currency.code())
             && any(&self.destinations, destination.kind())
             && any(&self.countries, country)
             && any(&self.parties, party.as_str())
-            && self.amount_from.is_none_or(|from| money.minor() >= from)
-            && self.amount_below.is_none_or(|below| money.minor() < below)
     }
 }
 

@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::account::{BalanceAccount, Funding};
+use domain::account::BalanceAccount;
 use domain::calendar::Calendars;
 use domain::destination::{Beneficiary, StatementReference};
 use domain::fact::Reason;
 use domain::id::{PayoutId, ProviderKey};
-use domain::ledger::Account;
 use domain::metadata::Metadata;
 use domain::money::Money;
 use domain::payout::{Order, Payout, SCHEDULE};
@@ -28,7 +27,7 @@ use crate::store::StoreError;
 use crate::store::accounts::Standing;
 use crate::store::lanes::Ticket;
 use crate::store::payouts::Opened;
-use crate::store::schedules::{Advance, Advanced, ScheduleWork};
+use crate::store::schedules::{Advance, Advanced, OpenedDue, ScheduleWork};
 
 /// How often a look begins anew. Each time somebody else has taken of the money since it was counted.
 const ROUNDS_MAX: u32 = 16;
@@ -207,8 +206,7 @@ impl Payouts {
             plan => return Ok(Round::Wait(self.schedules.until_next(plan, now))),
         };
         let advance = self.schedules.advance(account.come_to(opening.progress()), now);
-        let available = if account.funding == Funding::Balance { balances.of(Account::Available) } else { 0 };
-        let Ok(money) = Money::new(available.min(Money::MAX_MINOR), account.currency) else {
+        let Ok(money) = account.whole(&balances) else {
             return Ok(match store.advance_schedule(&advance, true).await? {
                 Advanced::Done => {
                     self.recorder.metrics.schedule_came_to(account.mode, Outcome::Empty);
@@ -227,6 +225,7 @@ impl Payouts {
             name: instrument.payee.name,
             reference: StatementReference::of_due_date(opening.due),
             destination: instrument.payee.destination,
+            description: None,
         };
         let (order, takes) = self.order(&account, opening, money, &beneficiary, now);
         let refused = match takes {
@@ -272,7 +271,7 @@ impl Payouts {
             transaction_id,
             batch_id: None,
             due_date: Some(opening.due),
-            money,
+            amount: money.into(),
             context_code: CONTEXT_CODE.to_owned(),
             metadata: Metadata::default(),
             scheduled_for: None,
@@ -310,13 +309,18 @@ impl Payouts {
         let mut step_taken = step(refused);
         fail::fail_point!("schedule-not-opened");
         let mut opened = store.open_scheduled(&step_taken, beneficiary, FINGERPRINT, advance).await?;
-        if let Opened::Refused(reason) = opened {
+        if let OpenedDue::Opened(Opened::Refused(reason)) = opened {
             if reason.as_str() == INSUFFICIENT_FUNDS {
                 return Ok(Round::Again);
             }
             (outcome, step_taken) = (Outcome::Rejected, step(Some(reason)));
             opened = store.open_scheduled(&step_taken, beneficiary, FINGERPRINT, advance).await?;
         }
+        let opened = match opened {
+            OpenedDue::Opened(opened) => opened,
+            OpenedDue::Stale => return Ok(Round::Done),
+            OpenedDue::Frozen => return Ok(Round::Blocked(Blocked::Frozen)),
+        };
         Ok(match opened {
             Opened::New => {
                 fail::fail_point!("schedule-opened");
@@ -335,9 +339,7 @@ impl Payouts {
                 self.pass_over(account, opening).await?;
                 Round::Done
             }
-            Opened::Stale => Round::Done,
             Opened::Inactive => Round::Blocked(Blocked::PartyInactive),
-            Opened::Frozen => Round::Blocked(Blocked::Frozen),
             Opened::Refused(reason) => {
                 return Err(StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str())));
             }

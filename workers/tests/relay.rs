@@ -95,7 +95,7 @@ impl Installation {
             party: party(),
             mode: Mode::Test,
             transaction_id: key.to_owned(),
-            money: Money::new(10_000, Currency::GBP).unwrap(),
+            amount: Money::new(10_000, Currency::GBP).unwrap().into(),
             context_code: "withdrawal".to_owned(),
             metadata: Metadata::from(&BTreeMap::from([("case".to_owned(), "a \"b\" é".to_owned())])),
             scheduled_for: None,
@@ -110,6 +110,7 @@ impl Installation {
             name: BeneficiaryName::parse("John Smith", 18).unwrap(),
             reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
             destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
+            description: None,
         };
         let step = Payout::open(order, self.store.clock().now());
         self.store.open_payout(&step, &beneficiary, "fingerprint").await.unwrap();

@@ -70,7 +70,7 @@ fn order_for(store: &Store, key: &str) -> Order {
         party: party(),
         mode: Mode::Test,
         transaction_id: key.to_owned(),
-        money: Money::new(10_000, Currency::GBP).unwrap(),
+        amount: Money::new(10_000, Currency::GBP).unwrap().into(),
         context_code: "withdrawal".to_owned(),
         metadata: Metadata::from(&BTreeMap::from([("case".to_owned(), "a \"b\" é".to_owned())])),
         scheduled_for: None,
@@ -88,6 +88,7 @@ fn beneficiary() -> Beneficiary {
         name: BeneficiaryName::parse("John Smith", 18).unwrap(),
         reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
         destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
+        description: None,
     }
 }
 

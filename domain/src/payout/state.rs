@@ -204,7 +204,7 @@ impl State {
         }
     }
 
-    /// The account that holds the payout's money in this state. Only proof that nothing moved, or that it came back, makes it available again.
+    /// The account that holds the payout's money in this state, once its amount is fixed. Only proof that nothing moved, or that it came back, makes it available again.
     #[must_use]
     pub const fn holds_funds_in(&self) -> Account {
         match self {

@@ -65,7 +65,7 @@ fn reported(attempt: u8, status: Status, at: Option<Timestamp>) -> What {
 }
 
 impl Bench {
-    /// `how`: `at-once`, `approval` or `day`, which is one day ahead. `providers`: how many there are to try.
+    /// `how`: `at-once`, `approval`, `day`, which is one day ahead, or `whole`, which is a whole balance on that day. `providers`: how many there are to try.
     fn open(how: &str, providers: usize) -> Self {
         let now: Timestamp = "2026-03-02T09:00:00Z".parse().expect("a time");
         let order = Order {
@@ -73,10 +73,10 @@ impl Bench {
             party: party(),
             mode: Mode::Test,
             transaction_id: "order-1".to_owned(),
-            money: pounds(10_000),
+            amount: if how == "whole" { Amount::Whole(Currency::GBP) } else { pounds(10_000).into() },
             context_code: "withdrawal".to_owned(),
             metadata: Metadata::from(&BTreeMap::from([("order".to_owned(), "1".to_owned())])),
-            scheduled_for: (how == "day").then(|| now + duration("24h")),
+            scheduled_for: matches!(how, "day" | "whole").then(|| now + duration("24h")),
             route: vec![Provider::Truelayer; providers],
             maker: "maker".to_owned(),
             batch_id: None,
@@ -85,7 +85,7 @@ impl Bench {
             trace: None,
         };
         let step = if how == "refused" { Payout::open_refused(order, Reason::new("insufficient_funds"), now) } else { Payout::open(order, now) };
-        let waits = matches!(how, "approval" | "day" | "refused");
+        let waits = matches!(how, "approval" | "day" | "whole" | "refused");
         assert_eq!(step.events.len(), if waits { 2 } else { 1 });
         assert_eq!((step.payout.version, step.payout.sequence), (1, if waits { 2 } else { 1 }));
         let funds = BTreeMap::from([(Account::Available, 10_000), (Account::Reserved, 0), (Account::Settled, 0)]);
@@ -149,6 +149,7 @@ impl Bench {
                 (Source::Poll, What::NotCanceled { attempt, report })
             }
             "Decline" => (Source::Worker, What::Decline { reason: code("invalid_request") }),
+            "Fix" => (Source::Worker, What::Fix { money: pounds(10_000) }),
             "Initiate" => (Source::Worker, What::Initiate { send_by, aside_until: None }),
             // It had been set aside, and has just been released.
             "Released" => (Source::Worker, What::Initiate { send_by, aside_until: Some(self.now) }),
@@ -205,7 +206,8 @@ impl Bench {
         assert_eq!((seen.version, seen.at, seen.from, seen.to, seen.fact.as_ref()), (after.version, self.now, Some(from), to, Some(fact)));
         match &verdict {
             Verdict::Known(_) => {
-                assert!(step.events.is_empty() && step.entries.is_empty() && after.sequence == before.sequence, "{}", context());
+                let fixed = matches!(fact.what, What::Fix { .. });
+                assert!(step.events.is_empty() && step.entries.is_empty() != fixed && after.sequence == before.sequence, "{}", context());
                 assert_eq!((from, before.since), (to, after.since), "{}", context());
             }
             Verdict::Moved(_) => {
@@ -219,6 +221,11 @@ impl Bench {
             }
             Verdict::Declined(_) => panic!("has no step"),
         }
+
+        // An amount is fixed once, before anything is sent, and by nothing else.
+        let fixes = matches!((before.amount, &fact.what), (Amount::Whole(_), What::Fix { .. }));
+        assert!(if fixes { after.amount.exact().is_some() } else { after.amount == before.amount }, "{}", context());
+        assert!(after.amount.exact().is_some() || after.attempts.iter().all(|attempt| attempt.sends == 0), "{}", context());
 
         // I3: the next attempt exists only if the one before was closed by the provider's word, and then that one is never sent again.
         let closed = |attempt: &Attempt| {
@@ -270,13 +277,13 @@ impl Bench {
     /// What the store does with a step.
     fn take(&mut self, step: &Step) {
         for entry in &step.entries {
-            assert_eq!(entry.minor, step.payout.money.minor());
+            assert_eq!(entry.minor, step.payout.amount.exact().map_or(0, Money::minor));
             *self.funds.entry(entry.from).or_default() -= entry.minor;
             *self.funds.entry(entry.to).or_default() += entry.minor;
         }
         // I5, I6: the amount lies whole where the state says, and nothing else lies anywhere.
         assert_eq!(self.funds.values().sum::<i64>(), 10_000);
-        assert_eq!(self.funds[&step.payout.state.holds_funds_in()], 10_000, "{:?} in {:?}", self.funds, step.payout.state);
+        assert_eq!(self.funds[&step.payout.holds_funds_in()], 10_000, "{:?} in {:?}", self.funds, step.payout.state);
 
         for event in &step.events {
             self.events.push(event.clone());

@@ -59,6 +59,7 @@ impl Draft {
             name: BeneficiaryName::parse(&self.name, 140).ok()?,
             reference: StatementReference::parse(&self.reference, 140).ok()?,
             destination: serde_json::from_value::<Destination>(self.destination.clone()).expect("a destination"),
+            description: None,
         })
     }
 

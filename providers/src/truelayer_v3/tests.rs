@@ -47,6 +47,7 @@ fn beneficiary(reference: &str) -> Beneficiary {
         name: BeneficiaryName::parse("Ada Quill", 140).expect("a name"),
         reference: StatementReference::parse(reference, 140).expect("a reference"),
         destination: Destination::Iban(Iban::parse("GB82WEST12345698765432").expect("an IBAN")),
+        description: None,
     }
 }
 

@@ -133,6 +133,7 @@ pub(super) fn beneficiary(name: &str, reference: &str, destination: Destination)
         name: BeneficiaryName::parse(name, 140).expect("a name"),
         reference: StatementReference::parse(reference, 140).expect("a reference"),
         destination,
+        description: None,
     }
 }
 

@@ -26,7 +26,7 @@ async fn nothing_waits_for_ever_for_a_provider_that_cannot_take_it() {
             party,
             mode,
             transaction_id: key.to_owned(),
-            money: Money::new(12_345, Currency::GBP).unwrap(),
+            amount: Money::new(12_345, Currency::GBP).unwrap().into(),
             context_code: "withdrawal".to_owned(),
             metadata: domain::metadata::Metadata::default(),
             scheduled_for: None,
@@ -41,6 +41,7 @@ async fn nothing_waits_for_ever_for_a_provider_that_cannot_take_it() {
             name: BeneficiaryName::parse("Ada Quill", 18).unwrap(),
             reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
             destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
+            description: None,
         };
         let step = Payout::open(order, store.clock().now());
         store.open_payout(&step, &beneficiary, "f").await.unwrap();

@@ -10,7 +10,10 @@
 --       16 deliveries that the caller would take at once  17 their lease, ms  18 widest window of a subscription
 --       19 name of the provider's circuit, or ''  20 name of the state
 --       21 when the payout was asked for, ms  22 metadata, or ''
---       23 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each; where a schedule opens it: version
+--       23 '', or what is asked of the account beside the entries: the version that was seen of it, a space, and to fix the amount of a whole balance what
+--       must be available, exactly; to open a payout for a business day what must be available at least, a space, the day, a space, and the account's
+--       next record, or nothing
+--       24 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each; where a schedule opens it: version
 --       of the account decided on, its new version, its record, its name in due:schedule, how long until the next look, ms
 -- Returns { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each delivery that was handed over, … }
 local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
@@ -37,12 +40,25 @@ end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[11]) or 0)
 
-if opening or ARGV[5] ~= '' then
-  local account = redis.call('HMGET', KEYS[14], 'funding', 'status', 'fault')
-  if ARGV[5] ~= '' and account[3] then return { 'frozen' } end
-  if opening and ARGV[23] ~= '0' then
+local seen, needed, day, record = string.match(ARGV[23], '^(%d+) (%-?%d+) ?(%S*) ?(.*)$')
+if opening or seen or ARGV[5] ~= '' then
+  local account = redis.call('HMGET', KEYS[14], 'funding', 'status', 'fault', 'v', 'day')
+  if not opening and account[3] then return { 'frozen' } end
+  if seen and account[4] ~= seen then return { 'changed' } end
+  if seen and not opening then
+    -- Told, so that whoever decides again need not ask: on a busy account that would take too long each time.
+    local available = redis.call('HGET', KEYS[6], 'available') or '0'
+    if available ~= needed then return { 'moved', available } end
+  end
+  if opening and seen and account[5] then
+    -- One payout of a balance on a day, unless the one before has ended without being paid.
+    local taken, by = string.match(account[5], '^(%S+) (%S+)$')
+    local is = taken == day and redis.call('HGET', prefix .. 'po:' .. by, 'st')
+    if is and is ~= 'canceled' and is ~= 'rejected' and is ~= 'failed' then return { 'taken' } end
+  end
+  if opening and (seen or ARGV[24] ~= '0') then
     local refusal = account[2] == 'disabled' and 'account_disabled'
-    if account[1] == 'balance' and tonumber(redis.call('HGET', KEYS[6], 'available') or 0) < tonumber(ARGV[26]) then
+    if account[1] == 'balance' and tonumber(redis.call('HGET', KEYS[6], 'available') or 0) < tonumber(needed or ARGV[27]) then
       refusal = refusal or 'insufficient_funds'
     end
     if refusal then
@@ -97,8 +113,17 @@ field('fp', ARGV[8])
 field('sec', ARGV[9])
 field('req', ARGV[10])
 field('meta', ARGV[22])
+if opening and seen then
+  redis.call('HSET', KEYS[14], 'day', day .. ' ' .. id)
+  if record ~= '' then
+    redis.call('HSET', KEYS[14], 'v', seen + 1, 'rec', record)
+    -- Its schedule has ended, for that is what changes.
+    local account = string.match(KEYS[14], 'account:(.+)$')
+    for _, index in ipairs({ 'schedules', 'due:schedule', 'overdue' }) do redis.call('ZREM', prefix .. index, account) end
+  end
+end
 
-local at = 23
+local at = 24
 local entries = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, entries do

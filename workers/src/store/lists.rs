@@ -44,7 +44,28 @@ const LOOKED_AT_MAX: usize = 1_000;
 /// Places that are asked for at a time.
 const CHUNK: usize = 100;
 
+/// How many payouts of one millisecond a list steps over when it looks back.
+const TIES_MAX: usize = 1_000;
+
 impl Store {
+    /// The place `count` payouts before `place` in the party's list, or the first one if there are fewer; `None` if there are none before it.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn newer(&self, party: &PartyId, mode: Mode, place: Position, count: usize) -> Result<Option<Position>, StoreError> {
+        let key = self.shared.names.party(self.shared.shards.of(party, mode), "list", party, mode);
+        let mut command = redis::cmd("ZRANGEBYSCORE");
+        command.arg(&key).arg(place.at_ms).arg("+inf").arg("WITHSCORES").arg("LIMIT").arg(0).arg(count + TIES_MAX);
+        let listed: Vec<(String, f64)> = from_value(self.query(command).await?)?;
+        let mut newer = Vec::new();
+        for (id, at) in listed {
+            let at = position("list", &id, at)?;
+            newer.extend((at > place).then_some(at));
+        }
+        newer.truncate(count);
+        Ok(newer.pop())
+    }
+
     /// The page of the list `what` of a party, of what `load` finds and `keep` keeps.
     pub(super) async fn page<I, T, F>(
         &self,
@@ -71,9 +92,7 @@ impl Store {
             looked_at += got;
             let mut places = Vec::with_capacity(got);
             for (id, at) in chunk {
-                let id = id.parse().map_err(|_| StoreError::Corrupt(format!("an id in `{what}`")))?;
-                #[expect(clippy::cast_possible_truncation, reason = "scores are whole milliseconds, far below 2^53")]
-                let place = Position { at_ms: at as i64, id };
+                let place = position(what, &id, at)?;
                 if after.is_none_or(|after| place < after) {
                     places.push(place);
                 }
@@ -92,4 +111,12 @@ impl Store {
         }
         Ok(Page { items, next: last })
     }
+}
+
+/// An entry of a list, as the server tells it.
+fn position<I: FromStr>(what: &str, id: &str, at: f64) -> Result<Position<I>, StoreError> {
+    let id = id.parse().map_err(|_| StoreError::Corrupt(format!("an id in `{what}`")))?;
+    #[expect(clippy::cast_possible_truncation, reason = "scores are whole milliseconds, far below 2^53")]
+    let at_ms = at as i64;
+    Ok(Position { at_ms, id })
 }

@@ -1,5 +1,6 @@
 //! Payouts in the store: the commit, and the ways to read them.
 
+use domain::account::BalanceAccount;
 use domain::delivery::Delivery;
 use domain::destination::Beneficiary;
 use domain::event::Event;
@@ -9,6 +10,7 @@ use domain::metadata::Metadata;
 use domain::payout::{Observation, Payout, Step};
 use domain::work::Next;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use redis::Value;
 
 use super::circuits;
@@ -36,9 +38,43 @@ pub enum Opened {
     Refused(Reason),
     /// The party is inactive. Nothing was written, and the key is free.
     Inactive,
-    /// For a schedule only: somebody else has written the account first. Nothing was written.
+}
+
+/// What the opening of a payout from a balance for a business day does to its account.
+#[derive(Clone, Copy, Debug)]
+pub struct Drawing<'a> {
+    /// As it was when this was decided.
+    pub account: &'a BalanceAccount,
+    /// As it is to be from then on, if it is to change: one version further.
+    pub next: Option<&'a BalanceAccount>,
+    pub day: Date,
+    /// What must be available at least, in minor units.
+    pub needed: i64,
+}
+
+/// How the opening of a payout from a balance went.
+#[derive(Debug)]
+pub enum Drawn {
+    Opened(Opened),
+    /// There is a payout of that balance for that day already. Nothing was written.
+    Taken,
+    /// The account is not as it was any more: load, decide again. Nothing was written.
+    Changed,
+}
+
+/// How fixing the amount of a payout went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fixed {
+    Done,
+    /// So much is available by now, in minor units: decide again.
+    Moved {
+        available: i64,
+    },
+    /// The account is not as it was any more: load, decide again.
+    Changed,
+    /// The payout has moved on.
     Stale,
-    /// For a schedule only: dispatch is frozen. Nothing was written.
+    /// The account's ledger does not add up: nothing of it is paid.
     Frozen,
 }
 
@@ -121,13 +157,17 @@ pub struct ListedDelivery {
     pub delivery: Option<Delivery>,
 }
 
-/// What the step that opens a payout has beside it; nothing for any other.
+/// What a commit has beside its step; for most of them nothing.
 #[derive(Clone, Copy, Default)]
-struct Opens<'a> {
-    fingerprint: &'a str,
-    sealed: &'a [u8],
+pub(super) struct Beside<'a> {
+    /// Of the request that opens the payout.
+    pub(super) fingerprint: &'a str,
+    /// The beneficiary of the payout that is opened.
+    pub(super) sealed: &'a [u8],
     /// How far the schedule comes that opens it, if one does.
-    advance: Option<&'a Advance>,
+    pub(super) advance: Option<&'a Advance>,
+    /// What is asked of the account beside the entries, as the script reads it.
+    pub(super) asked: &'a str,
 }
 
 impl Store {
@@ -136,39 +176,56 @@ impl Store {
     /// # Errors
     /// As every call. A repeat is safe.
     pub async fn open_payout(&self, step: &Step, beneficiary: &Beneficiary, fingerprint: &str) -> Result<Opened, StoreError> {
-        self.open_with(step, beneficiary, fingerprint, None).await
+        let sealed = self.seal_beneficiary(step.payout.id, beneficiary);
+        opened(self.commit_step(step, None, Beside { fingerprint, sealed: &sealed, ..Beside::default() }, &[]).await?)
     }
 
-    pub(super) async fn open_with(
-        &self,
-        step: &Step,
-        beneficiary: &Beneficiary,
-        fingerprint: &str,
-        advance: Option<&Advance>,
-    ) -> Result<Opened, StoreError> {
-        let owner = beneficiary_owner(step.payout.id);
-        let sealed = self.shared.vault.seal(&owner, to_json(beneficiary).as_bytes());
-        let answer = self.commit_step(step, None, Opens { fingerprint, sealed: &sealed, advance }, &[]).await?;
+    pub(super) fn seal_beneficiary(&self, id: PayoutId, beneficiary: &Beneficiary) -> Vec<u8> {
+        self.shared.vault.seal(&beneficiary_owner(id), to_json(beneficiary).as_bytes())
+    }
+
+    /// As [`Store::open_payout`], for a business day, of an account that is as it was seen and has no other payout for that day.
+    ///
+    /// # Errors
+    /// As every call. A repeat is safe.
+    pub async fn draw(&self, step: &Step, beneficiary: &Beneficiary, fingerprint: &str, of: Drawing<'_>) -> Result<Drawn, StoreError> {
+        let sealed = self.seal_beneficiary(step.payout.id, beneficiary);
+        let next = of.next.map(to_json).unwrap_or_default();
+        let asked = format!("{} {} {} {next}", of.account.version, of.needed, of.day);
+        let answer = self.commit_step(step, None, Beside { fingerprint, sealed: &sealed, asked: &asked, ..Beside::default() }, &[]).await?;
         match answer_of(&answer)? {
-            "committed" | "done" => Ok(Opened::New),
-            "conflict" => Ok(Opened::Conflict),
-            "inactive" => Ok(Opened::Inactive),
-            "stale" => Ok(Opened::Stale),
-            "frozen" => Ok(Opened::Frozen),
-            "exists" => {
-                let (_, record, metadata): (String, Vec<u8>, String) = from_value(answer)?;
-                if record.is_empty() {
-                    return Ok(Opened::Archived);
-                }
-                Ok(payout(&record, metadata).map_or_else(Opened::Unreadable, |payout| Opened::Exists(Box::new(payout))))
+            "taken" => Ok(Drawn::Taken),
+            "changed" => Ok(Drawn::Changed),
+            _ => opened(answer).map(Drawn::Opened),
+        }
+    }
+
+    /// Commits the step that fixes the amount of a payout of a whole balance: only while the account, and what is available in it, are as they were seen.
+    ///
+    /// # Errors
+    /// As every call. A repeat of the same call is safe.
+    pub async fn fix(&self, step: &Step, account: &BalanceAccount, available: i64) -> Result<Fixed, StoreError> {
+        let asked = format!("{} {available}", account.version);
+        let answer = self.commit_step(step, None, Beside { asked: &asked, ..Beside::default() }, &[]).await?;
+        match answer_of(&answer)? {
+            "committed" | "done" => Ok(Fixed::Done),
+            "moved" => {
+                let (_, available): (String, i64) = from_value(answer)?;
+                Ok(Fixed::Moved { available })
             }
-            "refused" => {
-                let (_, reason): (String, String) = from_value(answer)?;
-                Ok(Opened::Refused(Reason::new(&reason)))
-            }
-            "undecided" => Err(StoreError::Restored),
+            "changed" => Ok(Fixed::Changed),
+            "stale" | "missing" => Ok(Fixed::Stale),
+            "frozen" => Ok(Fixed::Frozen),
             other => Err(unknown_answer(other)),
         }
+    }
+
+    /// The fingerprint of the request that has used the key of a payout, however long ago.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn claimed_by(&self, id: PayoutId) -> Result<Option<String>, StoreError> {
+        self.field(id, "fp").await
     }
 
     /// Commits a step on the version that it was decided on.
@@ -176,7 +233,7 @@ impl Store {
     /// # Errors
     /// As every call. A repeat of the same call is safe: an applied commit answers [`Committed::Done`] again.
     pub async fn commit(&self, step: &Step) -> Result<Committed, StoreError> {
-        let answer = self.commit_step(step, None, Opens::default(), &[]).await?;
+        let answer = self.commit_step(step, None, Beside::default(), &[]).await?;
         match answer_of(&answer)? {
             "committed" | "done" => Ok(Committed::Done),
             "stale" => Ok(Committed::Stale),
@@ -192,7 +249,7 @@ impl Store {
     /// As every call. **After an error nothing must be sent**: the lease ends, and whoever comes next sees what was written.
     pub async fn commit_intent(&self, step: &Step, lease: Permit, request: Option<&[u8]>) -> Result<Permitted, StoreError> {
         let sealed = request.map(|request| self.shared.vault.seal(&request_owner(step.payout.id), request)).unwrap_or_default();
-        let answer = self.commit_step(step, Some(lease), Opens::default(), &sealed).await?;
+        let answer = self.commit_step(step, Some(lease), Beside::default(), &sealed).await?;
         match answer_of(&answer)? {
             "committed" => {
                 let Value::Array(parts) = answer else { return Err(unknown_answer("committed")) };
@@ -216,12 +273,12 @@ impl Store {
         }
     }
 
-    async fn commit_step(&self, step: &Step, permit: Option<Permit>, opens: Opens<'_>, request: &[u8]) -> Result<Value, StoreError> {
-        let Opens { fingerprint, sealed, advance } = opens;
+    pub(super) async fn commit_step(&self, step: &Step, permit: Option<Permit>, beside: Beside<'_>, request: &[u8]) -> Result<Value, StoreError> {
+        let Beside { fingerprint, sealed, advance, asked } = beside;
         let payout = &step.payout;
         let names = &self.shared.names;
         let shard = payout.id.shard();
-        let currency = payout.money.currency();
+        let currency = payout.amount.currency();
         let keys = [
             names.payout(payout.id),
             names.of(shard, "due:execute"),
@@ -268,7 +325,7 @@ impl Store {
                 let to = permit.and(payout.attempt()).map(|attempt| circuits::name(attempt.provider, payout.mode));
                 command.arg(to.unwrap_or_default());
                 command.arg(payout.state.name().as_str()).arg(payout.requested_at().as_millisecond());
-                command.arg(if payout.version == 1 { payout.metadata.json() } else { "" }).arg(step.entries.len());
+                command.arg(if payout.version == 1 { payout.metadata.json() } else { "" }).arg(asked).arg(step.entries.len());
                 for entry in &step.entries {
                     command.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
                 }
@@ -313,7 +370,7 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn is_claimed(&self, id: PayoutId) -> Result<bool, StoreError> {
-        Ok(self.field::<Option<String>>(id, "fp").await?.is_some())
+        Ok(self.claimed_by(id).await?.is_some())
     }
 
     /// The record of a payout, if there is one.
@@ -466,6 +523,28 @@ fn stored(event: &Event, payout: &Payout) -> String {
     let at = event.at.as_millisecond().to_string();
     let (space, trace) = payout.trace.as_deref().map_or(("", ""), |trace| (" ", trace));
     [event.kind.name(), " ", &at, space, trace, "\n", event.stem(&payout.metadata)].concat()
+}
+
+/// How an opening went, by the script's answer.
+pub(super) fn opened(answer: Value) -> Result<Opened, StoreError> {
+    match answer_of(&answer)? {
+        "committed" | "done" => Ok(Opened::New),
+        "conflict" => Ok(Opened::Conflict),
+        "inactive" => Ok(Opened::Inactive),
+        "exists" => {
+            let (_, record, metadata): (String, Vec<u8>, String) = from_value(answer)?;
+            if record.is_empty() {
+                return Ok(Opened::Archived);
+            }
+            Ok(payout(&record, metadata).map_or_else(Opened::Unreadable, |payout| Opened::Exists(Box::new(payout))))
+        }
+        "refused" => {
+            let (_, reason): (String, String) = from_value(answer)?;
+            Ok(Opened::Refused(Reason::new(&reason)))
+        }
+        "undecided" => Err(StoreError::Restored),
+        other => Err(unknown_answer(other)),
+    }
 }
 
 /// The fields that make up a payout.

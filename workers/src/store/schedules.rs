@@ -12,7 +12,7 @@ use domain::money::Currency;
 use domain::payout::Step;
 
 use super::lanes::{Lane, Ticket, millis, readable};
-use super::payouts::{Opened, answer_of, unknown_answer};
+use super::payouts::{Beside, Opened, answer_of, opened, unknown_answer};
 use super::{Store, StoreError, from_value, to_json};
 use crate::queue::{Batch, Source};
 
@@ -44,6 +44,16 @@ pub struct Advance {
     pub look_again: Duration,
 }
 
+/// How the opening of a payout for a due date went.
+#[derive(Debug)]
+pub enum OpenedDue {
+    Opened(Opened),
+    /// Somebody else has written the account first. Nothing was written.
+    Stale,
+    /// Dispatch is frozen. Nothing was written.
+    Frozen,
+}
+
 /// How an advance without a payout went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advanced {
@@ -70,8 +80,21 @@ impl Store {
     ///
     /// # Errors
     /// As every call. A repeat is safe.
-    pub async fn open_scheduled(&self, step: &Step, beneficiary: &Beneficiary, fingerprint: &str, advance: &Advance) -> Result<Opened, StoreError> {
-        self.open_with(step, beneficiary, fingerprint, Some(advance)).await
+    pub async fn open_scheduled(
+        &self,
+        step: &Step,
+        beneficiary: &Beneficiary,
+        fingerprint: &str,
+        advance: &Advance,
+    ) -> Result<OpenedDue, StoreError> {
+        let sealed = self.seal_beneficiary(step.payout.id, beneficiary);
+        let beside = Beside { fingerprint, sealed: &sealed, advance: Some(advance), ..Beside::default() };
+        let answer = self.commit_step(step, None, beside, &[]).await?;
+        match answer_of(&answer)? {
+            "stale" => Ok(OpenedDue::Stale),
+            "frozen" => Ok(OpenedDue::Frozen),
+            _ => opened(answer).map(OpenedDue::Opened),
+        }
     }
 
     /// Writes how far a schedule has come without a payout. `certain`: only where the store cannot have forgotten one.

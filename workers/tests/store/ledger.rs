@@ -6,25 +6,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::account::{BALANCE_MAX, BalanceAccount, Funding, Holder, Status, TopUp};
+use domain::amount::Amount;
 use domain::fact::{Reason, Report, Source, Status as Word};
 use domain::id::{Mode, PayoutId, Shard, TopUpId};
 use domain::ledger::{Account, Balances};
 use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
-use domain::payout::{Fact, Order, Payout, What};
+use domain::payout::{Fact, Observation, Order, Payout, What};
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use workers::queue::Source as _;
 use workers::store::accounts::{Audited, SetUp, ToppedUp};
 use workers::store::freeze::Freeze;
 use workers::store::lanes::ExecuteLane;
-use workers::store::payouts::{Committed, Opened, Permit, Permitted};
+use workers::store::payouts::{Committed, Fixed, Opened, Permit, Permitted};
 use workers::store::{Store, StoreError};
 
 use super::{Installation, beneficiary, installation, lane, party, plan};
 
 fn order(store: &Store, key: &str, minor: i64) -> Order {
-    Order { money: Money::new(minor, Currency::GBP).unwrap(), ..super::order_for(store, key) }
+    Order { amount: Money::new(minor, Currency::GBP).unwrap().into(), ..super::order_for(store, key) }
 }
 
 /// As the workers do: again while the store does not answer.
@@ -65,6 +66,31 @@ async fn top_up(store: &Store, key: &str, minor: i64) -> ToppedUp {
         recorded_at: store.clock().now(),
     };
     insist(|| store.top_up(&top_up)).await
+}
+
+/// Fixes the amount of a payout of the whole balance, if it is one and there is something.
+async fn fix(store: &Store, id: PayoutId) {
+    let Some(payout) = insist(|| store.load(id)).await else { return };
+    let party = party();
+    let standing = insist(|| store.account(&party, Mode::Test, Currency::GBP)).await;
+    let Ok(money) = standing.account.whole(&standing.balances) else { return };
+    let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &plan(), store.clock().now());
+    let Some(step) = verdict.step() else { return };
+    insist(|| store.fix(step, &standing.account, standing.balances.of(Account::Available))).await;
+}
+
+/// How often the amount of a payout was fixed, and to what.
+async fn fixed(store: &Store, id: PayoutId) -> Vec<Money> {
+    let observations = store.timeline(id).await.unwrap().unwrap().observations;
+    let money = |seen: &Observation| if let Some(What::Fix { money }) = seen.fact.as_ref().map(|fact| &fact.what) { Some(*money) } else { None };
+    observations.iter().filter_map(money).collect()
+}
+
+/// Asks for a payout of the whole balance.
+async fn ask_for_all(store: &Store, key: &str) {
+    let order = Order { amount: Amount::Whole(Currency::GBP), ..super::order_for(store, key) };
+    let (step, beneficiary) = (Payout::open(order, store.clock().now()), beneficiary());
+    insist(|| store.open_payout(&step, &beneficiary, "f")).await;
 }
 
 /// Asks for a payout: what its account says.
@@ -129,10 +155,11 @@ fn anything(random: &mut Draw, now: Timestamp) -> What {
     }
 }
 
-/// Tasks at the same time top up, ask for payouts, and let anything happen to them, while the server is killed. Afterwards each account of the ledger is
+/// Tasks at the same time top up, ask for payouts and for all that is there, and let anything happen to them, while the server is killed. Afterwards each account of the ledger is
 /// exactly what the payouts and the top-ups say, and no payout was accepted that the money did not cover.
 #[tokio::test]
 async fn whatever_happens_the_ledger_tells_where_the_money_is() {
+    let mut taken = 0;
     for seed in 0..6 {
         let Installation { store, mut server, _folder } = installation().await;
         funded(&store, 5_000).await;
@@ -143,7 +170,9 @@ async fn whatever_happens_the_ledger_tells_where_the_money_is() {
                 let mut random = Draw(seed * 100 + task);
                 for n in 0..40 {
                     let key = format!("k{}", random.below(60));
-                    match random.below(10) {
+                    match random.below(13) {
+                        10 => ask_for_all(store, &key).await,
+                        11 | 12 => fix(store, PayoutId::derive(&party(), Mode::Test, &key, store.shards())).await,
                         0 => {
                             let minor = 1 + random.below(899);
                             assert_eq!(top_up(store, &format!("t{task}-{n}"), minor).await, ToppedUp::New);
@@ -175,8 +204,12 @@ async fn whatever_happens_the_ledger_tells_where_the_money_is() {
         for n in 0..60 {
             let Some(payout) = store.load(PayoutId::derive(&party(), Mode::Test, &format!("k{n}"), store.shards())).await.unwrap() else { continue };
             accepted += 1;
+            let fixed = fixed(&store, payout.id).await;
+            assert!(fixed.len() <= 1, "seed {seed}: an amount is fixed once: {fixed:?}");
+            assert!(fixed.first().is_none_or(|money| payout.amount == Amount::Exact(*money)), "seed {seed}: {fixed:?} of {payout:?}");
+            taken += fixed.len();
             contradicted |= payout.state.name() == StateName::InReview;
-            *held.entry(payout.state.holds_funds_in()).or_default() += payout.money.minor();
+            *held.entry(payout.holds_funds_in()).or_default() += payout.amount.exact().map_or(0, Money::minor);
         }
         let balances = balances(&store).await;
         let of = |account| held.get(&account).copied().unwrap_or(0);
@@ -190,6 +223,49 @@ async fn whatever_happens_the_ledger_tells_where_the_money_is() {
         let overdrawn = store.audit(Shard::new(0)).await.unwrap().overdrawn;
         assert!(balances.of(Account::Available) >= 0 || contradicted, "seed {seed}: {balances:?}");
         assert_eq!(overdrawn, u64::from(balances.of(Account::Available) < 0), "seed {seed}");
+    }
+    assert!(taken > 5, "{taken} whole balances were taken");
+}
+
+/// Ten workers that fix the amount of one payout, while others take from its balance and add to it: one of them does, and it is what was there then.
+#[tokio::test]
+async fn the_amount_of_a_whole_balance_is_fixed_once_to_what_is_there() {
+    for round in 0..10 {
+        let Installation { store, server: _server, .. } = &installation().await;
+        funded(store, 10_000).await;
+        set_up(store, |account| account.reserve = 100).await;
+        ask_for_all(store, "whole").await;
+        let id = state(store, "whole").await.id;
+        let takes = join_all((0..20).map(|n| async move { ask(store, &format!("k{n}"), 50).await.map_or(0, |()| 50) }));
+        let gives = join_all((0..10).map(|n| async move { top_up(store, &format!("t{n}"), 7).await }));
+        let fixes = join_all((0..10).map(|_| fix(store, id)));
+        let (took, ..) = tokio::join!(takes, gives, fixes);
+        // Whoever came too late for the balance that it had seen decides again.
+        while fixed(store, id).await.is_empty() {
+            fix(store, id).await;
+        }
+        let fixed = fixed(store, id).await;
+        assert_eq!(fixed.len(), 1, "round {round}");
+        let balances = balances(store).await;
+        assert_eq!(balances.of(Account::Reserved), fixed[0].minor() + took.iter().sum::<i64>(), "round {round}");
+        assert_eq!(balances.current(), 10_070);
+        assert!(balances.of(Account::Available) >= 0 && balances.imbalance() == 0, "{balances:?}");
+        // Decided on a version that is gone, on a balance that is gone, on an account that is gone.
+        ask_for_all(store, "again").await;
+        top_up(store, "more", 1_000).await;
+        let standing = store.account(&party(), Mode::Test, Currency::GBP).await.unwrap();
+        let money = standing.account.whole(&standing.balances).unwrap();
+        let payout = state(store, "again").await;
+        let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &plan(), store.clock().now());
+        let step = verdict.step().unwrap();
+        let available = standing.balances.of(Account::Available);
+        top_up(store, "yet more", 5).await;
+        assert_eq!(store.fix(step, &standing.account, available).await.unwrap(), Fixed::Moved { available: available + 5 });
+        set_up(store, |account| account.reserve = 101).await;
+        assert_eq!(store.fix(step, &standing.account, available + 5).await.unwrap(), Fixed::Changed);
+        happens(store, payout.id, &What::Cancel { reason: Reason::new("why") }).await;
+        assert_eq!(store.fix(step, &standing.account, available + 5).await.unwrap(), Fixed::Stale);
+        assert_eq!(state(store, "again").await.amount, Amount::Whole(Currency::GBP));
     }
 }
 
@@ -337,6 +413,9 @@ async fn a_ledger_that_is_off_stops_its_account() {
         store.commit_intent(verdict.step().unwrap(), Permit::Execute(ticket.token), Some(b"request")).await.unwrap()
     };
     assert_eq!(initiated().await, Permitted::Frozen);
+    ask_for_all(store, "whole").await;
+    fix(store, state(store, "whole").await.id).await;
+    assert_eq!(state(store, "whole").await.amount, Amount::Whole(Currency::GBP), "nobody knows what is there");
     off_by(-3).await;
     assert_eq!(store.audit(Shard::new(0)).await.unwrap(), Audited::default());
     assert!(matches!(initiated().await, Permitted::Yes { .. }));

@@ -75,6 +75,16 @@ const WALKS: &str = "
     failed/rejected          at-once   2          Initiate Rejected +1m Initiate Failed
     rejected/refused         at-once   2          Initiate Refused +1m Initiate Refused
     settled/decided-2        at-once   2          Initiate Rejected +1m Initiate NoAnswer AtBound ResolveSettled
+
+    scheduled/whole-day      whole     1
+    scheduled/whole          whole     1          +25h
+    scheduled/whole-1of2     whole     2          +25h
+    scheduled/fixed-1of2     whole     2          +25h Fix
+    scheduled/fixed          whole     1          +25h Fix
+    initiated/fixed          whole     1          +25h Fix Initiate
+    canceled/whole           whole     1          Cancel
+    rejected/whole           whole     1          +25h Decline
+    in_review/whole          whole     1          Stuck
 ";
 
 /// What people and our own workers do. A payout that may be with a provider cannot be taken back (the provider may be asked to, where it has accepted
@@ -241,7 +251,22 @@ const CLOSED: &str = "
     initiated/passed-over  .          .           .          review        review       review     .           .         review      .           review
 ";
 
-const TABLES: [&str; 5] = [COMMANDS, SENDS, STATUSES, ROUTE, CLOSED];
+/// The balance of an account is to be paid out whole: when it is due its amount is fixed, once, and before that nothing is sent.
+const WHOLE: &str = "
+    state                Fix  Cancel    Decline   Hold  Initiate   Join       Stuck      ResolveFailed  NotSent    Authorised
+    scheduled/due        -    canceled  rejected  -     initiated  initiated  in_review  -              review     review
+    scheduled/whole-day  -    canceled  rejected  -     -          -          in_review  -              review     review
+    scheduled/whole      .    canceled  rejected  -     -          -          in_review  -              review     review
+    scheduled/whole-1of2 .    canceled  rejected  -     -          -          in_review  -              review     review
+    scheduled/fixed-1of2 -    canceled  .         -     initiated  initiated  in_review  -              review     review
+    scheduled/fixed      -    canceled  rejected  -     initiated  initiated  in_review  -              review     review
+    initiated/fixed      -    -         -         -     -          -          in_review  -              scheduled  authorised
+    canceled/whole       -    -         -         -     -          -          .          -              review     review
+    rejected/whole       -    -         -         -     -          -          .          -              review     review
+    in_review/whole      -    -         -         -     -          -          .          failed         review     review
+";
+
+const TABLES: [&str; 6] = [COMMANDS, SENDS, STATUSES, ROUTE, CLOSED, WHOLE];
 
 /// One row of [`WALKS`], walked.
 fn walked(row: &str) -> Bench {

@@ -12,7 +12,7 @@ use super::*;
 const SENDS: u32 = 3;
 
 /// Every fact there is, as words.
-const WORDS: [&str; 34] = [
+const WORDS: [&str; 36] = [
     "Approve",
     "ApproveOwn",
     "Cancel",
@@ -20,6 +20,8 @@ const WORDS: [&str; 34] = [
     "NotCanceled",
     "Decline",
     "Hold",
+    "Fix",
+    "Fix",
     "Initiate",
     "Initiate",
     "Initiate",
@@ -172,7 +174,7 @@ fn walks() -> impl Strategy<Value = Walk> {
     let word = prop::sample::select(WORDS.to_vec());
     let time = prop::sample::select(vec!["0s", "0s", "1s", "20s", "2m", "2m", "2h", "25h", "73h"]);
     let step = (word, 0_u8..4, 0_u32..4, prop::option::weighted(0.3, source()), time);
-    let how = prop::sample::select(vec!["at-once", "at-once", "at-once", "approval", "day"]);
+    let how = prop::sample::select(vec!["at-once", "at-once", "at-once", "approval", "day", "whole"]);
     (how, 1_usize..=3, prop::collection::vec(step, 0..25)).prop_map(|(how, providers, steps)| Walk { how, providers, steps })
 }
 
@@ -216,6 +218,7 @@ fn drudge(bench: &mut Bench, moods: &[u8]) -> usize {
             (Next::Execute(_), StateName::Initiated) => bench.lead(ends[usize::from(mood() % 4)]),
             // Nobody has approved it in time.
             (Next::Execute(_), StateName::AwaitingApproval) => bench.lead("Cancel"),
+            (Next::Execute(_), _) if bench.payout.amount.exact().is_none() => bench.lead("Fix Initiate"),
             (Next::Execute(_), _) => bench.lead("Initiate"),
             (_, StateName::Inconclusive) if mood() % 2 == 0 => {
                 // With the others that it was sent with, or alone.

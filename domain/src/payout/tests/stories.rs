@@ -27,7 +27,7 @@ fn tell(how: &str, providers: usize, story: &str) -> Bench {
             Next::Nothing => "nothing",
         });
         let state = &bench.payout.state;
-        let found = [line[0], outcome, state.name().as_str(), event, state.holds_funds_in().name(), next];
+        let found = [line[0], outcome, state.name().as_str(), event, bench.payout.holds_funds_in().name(), next];
         assert_eq!(*line, found, "line {} of the story", number + 1);
     }
     bench
@@ -39,6 +39,53 @@ fn reason(bench: &Bench) -> &str {
 
 fn last_body(bench: &Bench) -> serde_json::Value {
     serde_json::from_str(&bench.events.last().expect("an event").body).expect("is JSON")
+}
+
+/// A whole balance is fixed once, when it is due, and from then on it is as any other payout.
+#[test]
+fn a_whole_balance_is_reserved_when_it_is_fixed() {
+    let bench = tell(
+        "whole",
+        1,
+        "fact      outcome   state      event      money      next
+         Fix       declined  scheduled  -          available  -
+         Initiate  declined  scheduled  -          available  -
+         +24h
+         Initiate  declined  scheduled  -          available  -
+         Fix       known     scheduled  -          reserved   keep
+         Fix       declined  scheduled  -          reserved   -
+         Initiate  moved     initiated  initiated  reserved   keep
+         Settled   moved     settled    completed  settled    nothing",
+    );
+    let amounts = bench.events.iter().map(|event| serde_json::from_str::<serde_json::Value>(&event.body).expect("is JSON"));
+    let amounts: Vec<_> = amounts.map(|body| body["data"]["amount_in_minor"].as_i64()).collect();
+    assert_eq!(amounts, [None, None, Some(10_000), Some(10_000)], "what is not known is not told");
+    tell(
+        "whole",
+        1,
+        "fact      outcome   state      event      money      next
+         Cancel    moved     canceled   canceled   available  nothing
+         Fix       declined  canceled   -          available  -",
+    );
+    tell(
+        "whole",
+        1,
+        "fact      outcome   state      event      money      next
+         +24h
+         Fix       known     scheduled  -          reserved   keep
+         Cancel    moved     canceled   canceled   available  nothing",
+    );
+    tell(
+        "whole",
+        1,
+        "fact      outcome   state      event      money      next
+         +24h
+         Decline   moved     rejected   failed     available  nothing
+         Fix       declined  rejected   -          available  -",
+    );
+    let mut euros = Bench::led("whole", 1, "+24h");
+    let money = Money::new(1, Currency::EUR).expect("an amount");
+    assert_eq!(euros.hears(&Fact::new(Source::Worker, What::Fix { money })), Verdict::Declined(Declined::AmountFixed), "in its own currency");
 }
 
 /// What its account does not allow has ended with its opening; only a provider that knows it all the same brings it up again.
@@ -445,7 +492,7 @@ fn amount_differs_goes_to_review() {
         let mut bench = Bench::led("at-once", 1, walk);
         let verdict = bench.meets("OtherAmount");
         assert!(matches!(verdict, Verdict::Refused(Clash::AmountDiffers, _)), "{walk}: {verdict:?}");
-        let funds = bench.payout.state.holds_funds_in();
+        let funds = bench.payout.holds_funds_in();
         assert_eq!(funds, Account::Reserved);
     }
 }

@@ -1,0 +1,169 @@
+//! Payouts of a whole balance: what they take, and when.
+
+use futures_util::{StreamExt as _, stream};
+use workers::store::freeze::Freeze;
+
+use super::*;
+
+#[tokio::test]
+async fn a_whole_balance_is_what_is_there_when_its_day_opens() {
+    let shop = Shop::with(1_000).await;
+    shop.change(json!({ "reserve_in_minor": 150 })).await;
+    let payout = shop.asked(None).await;
+    assert_eq!((&payout["amount"], &payout["status"]), (&Value::Null, &json!("requested")));
+    assert_eq!(shop.funds().await, (1_000, 0), "nothing is taken yet");
+    shop.top_up(500).await;
+    let single = json!({ "transaction_id": transaction(), "amount_in_minor": 100, "currency": "EUR", "context_code": "withdrawal",
+        "beneficiary_name": "John Smith", "beneficiary_reference": "x", "beneficiary_iban": "NL91ABNA0417164300" });
+    assert_eq!(shop.acme.post("/v1/payouts", &single).await.json["result"]["status"], "requested");
+    shop.change(json!({ "reserve_in_minor": 200 })).await;
+    let listed = shop.acme.get("/v1/payouts").await.json["results"].clone();
+    assert!(listed[1].get("amount_in_minor").is_none() && listed[1]["currency"] == "EUR", "{listed}");
+    shop.next_day().await;
+    shop.installation.execute().await;
+    let shown = shop.read(&payout).await;
+    assert_eq!((&shown["amount"], &shown["status"]), (&json!({ "currency": "EUR", "value": "12.00" }), &json!("initiated")));
+    assert_eq!(shop.funds().await, (200, 1_300));
+    // What comes in later is not in it, however often it is tried.
+    shop.top_up(5_000).await;
+    shop.installation.store.move_clock(Duration::from_secs(120)).await.unwrap();
+    shop.installation.execute().await;
+    assert_eq!(shop.read(&payout).await["amount"]["value"], "12.00");
+    shop.reported(&payout, Status::Settled).await;
+    assert_eq!(shop.funds().await, (5_200, 100));
+    let events = shop.installation.store.timeline(id(&payout)).await.unwrap().unwrap().events;
+    let amounts: Vec<_> =
+        events.iter().map(|event| serde_json::from_str::<Value>(&event.body).unwrap()["data"]["amount_in_minor"].as_i64()).collect();
+    assert_eq!(amounts[..3], [None, None, Some(1_200)]);
+    assert_eq!(shop.platform.get("/v2/balances/primary?party_id=acme").await.json["reserve"]["value"], "2.00");
+}
+
+#[tokio::test]
+async fn a_balance_that_has_nothing_when_its_day_opens_is_told_as_failed() {
+    let shop = Shop::with(1_000).await;
+    let payout = shop.asked(None).await;
+    shop.change(json!({ "reserve_in_minor": 1_000 })).await;
+    shop.next_day().await;
+    shop.installation.execute().await;
+    let shown = shop.read(&payout).await;
+    assert_eq!((shown["status"].as_str(), shown["statusReason"]["code"].as_str()), (Some("failed"), Some("insufficient_funds")), "{shown}");
+    let listed = shop.acme.get("/v1/payouts").await.json["results"][0].clone();
+    assert_eq!((&listed["status"], &listed["reason"]), (&json!("rejected"), &json!("nothing_available")));
+    assert_eq!(shop.funds().await, (1_000, 0));
+    // With nothing beyond the reserve there is nothing to ask for.
+    assert_eq!(refusal(&shop.ask(None).await).1, "insufficient_funds");
+    assert_eq!(shop.ask(Some("10.00")).await.status, 201, "the reserve is kept from whole balances only");
+}
+
+/// A balance that turns out to be its provider's is not paid out whole.
+#[tokio::test]
+async fn a_balance_that_its_provider_funds_by_then_is_not_paid_out_whole() {
+    let shop = Shop::with(1_000).await;
+    let payout = shop.asked(None).await;
+    shop.change(json!({ "funding": "provider" })).await;
+    shop.next_day().await;
+    shop.installation.execute().await;
+    let listed = shop.acme.get("/v1/payouts").await.json["results"][0].clone();
+    assert_eq!((&listed["status"], &listed["reason"]), (&json!("rejected"), &json!("provider_funded")));
+    assert_eq!(shop.read(&payout).await["status"], "failed");
+}
+
+/// A hundred payouts and a payout of the whole balance at the same time: every minor unit is in one of them, and no minor unit in two.
+#[tokio::test]
+async fn a_whole_balance_and_a_hundred_payouts_share_what_is_there() {
+    let mut shared = 0;
+    for round in 0..4 {
+        let shop = Shop::with(10_000).await;
+        let payout = shop.asked(None).await;
+        shop.next_day().await;
+        let single = || {
+            json!({ "transaction_id": transaction(), "amount_in_minor": 25, "currency": "EUR", "context_code": "withdrawal",
+            "beneficiary_name": "John Smith", "beneficiary_reference": "x", "beneficiary_iban": "NL91ABNA0417164300" })
+        };
+        let bodies: Vec<Value> = (0..100).map(|_| single()).collect();
+        let singles = stream::iter(&bodies).map(|body| shop.acme.post("/v1/payouts", body)).buffer_unordered(8).collect::<Vec<Reply>>();
+        let whole = async {
+            for _ in 0..=round {
+                shop.read(&payout).await;
+            }
+            // Two workers that race for it.
+            tokio::join!(shop.installation.execute(), shop.installation.execute());
+        };
+        let (singles, ()) = tokio::join!(singles, whole);
+        let accepted = singles.iter().filter(|reply| reply.json["result"]["status"] != "rejected").count();
+        // It may have met a balance that moved all the time, and have been put off.
+        shop.installation.store.move_clock(Duration::from_secs(60)).await.unwrap();
+        shop.installation.execute().await;
+        let held = shop.installation.store.load(id(&payout)).await.unwrap().unwrap();
+        let taken = held.amount.exact().map_or(0, |money| money.minor());
+        assert_eq!(taken + 25 * i64::try_from(accepted).unwrap(), 10_000, "round {round}: {accepted} accepted and {taken} taken");
+        assert_eq!(shop.funds().await, (0, 10_000));
+        let audited = shop.installation.store.audit(held.id.shard()).await.unwrap();
+        assert_eq!((audited.imbalance, audited.overdrawn), (0, 0));
+        shared += usize::from((1..100).contains(&accepted));
+    }
+    assert!(shared > 0, "they never met");
+}
+
+/// A hundred requests for payouts of one balance for one day: one of them is accepted.
+#[tokio::test]
+async fn a_hundred_requests_for_one_day_make_one_payout() {
+    let shop = Shop::with(10_000).await;
+    let replies = join_all((0..100).map(|n| {
+        let value = if n % 2 == 0 { None } else { Some("1.00") };
+        shop.ask(value)
+    }))
+    .await;
+    let accepted = replies.iter().filter(|reply| reply.status == 201).count();
+    assert_eq!(accepted, 1, "{replies:?}");
+    assert!(replies.iter().filter(|reply| reply.status != 201).all(|reply| refusal(reply).1 == "already_scheduled"), "{replies:?}");
+    assert_eq!(shop.acme.get(PAYOUTS).await.json["count"], 1);
+    // The next day is another one.
+    shop.next_day().await;
+    assert_eq!(shop.ask(Some("1.00")).await.status, 201);
+}
+
+/// While dispatch is frozen nobody says that there is nothing, and what is fixed is sent when it is thawed.
+#[tokio::test]
+async fn a_frozen_store_refuses_nothing_for_lack_of_funds() {
+    let shop = Shop::with(1_000).await;
+    let payout = shop.asked(None).await;
+    let shard = id(&payout).shard();
+    let store = &shop.installation.store;
+    shop.change(json!({ "reserve_in_minor": 1_000 })).await;
+    shop.next_day().await;
+    let freeze = Freeze { reason: "restored".to_owned(), at_ms: store.clock().now().as_millisecond(), epoch_seen: 7 };
+    store.freeze(shard, &freeze).await.unwrap();
+    shop.installation.execute().await;
+    assert_eq!(shop.read(&payout).await["status"], "requested");
+    let reply = shop.ask(None).await;
+    assert_eq!(refusal(&reply), (503, "store_unavailable".to_owned(), None));
+    assert!(reply.header("retry-after").is_some());
+    shop.change(json!({ "reserve_in_minor": 0 })).await;
+    store.move_clock(Duration::from_secs(60)).await.unwrap();
+    shop.installation.execute().await;
+    let shown = shop.read(&payout).await;
+    assert_eq!((shown["status"].as_str(), shown["amount"]["value"].as_str()), (Some("requested"), Some("10.00")), "{shown}");
+    assert_eq!(shop.cancel(&payout).await.status, 409, "it may have been sent before what was lost");
+    assert_eq!(shop.funds().await, (0, 1_000));
+}
+
+/// How much a whole balance will be, nobody knows when it is asked for: a rule by amount fits it.
+#[tokio::test]
+async fn a_whole_balance_is_approved_by_every_rule_that_some_amount_fits() {
+    let approvals = json!([{ "currencies": ["EUR"], "amount_from": 10_000 }, { "parties": ["somebody-else"] }]);
+    let shop = Shop::at(Plan { ingress: json!({ "approvals": approvals }), ..Plan::default() }, 5_000).await;
+    let exact = shop.asked(Some("50.00")).await;
+    assert_eq!(shop.installation.store.load(id(&exact)).await.unwrap().unwrap().state.name().as_str(), "scheduled");
+    shop.cancel(&exact).await;
+    let whole = shop.asked(None).await;
+    let held = shop.installation.store.load(id(&whole)).await.unwrap().unwrap();
+    assert_eq!((held.state.name().as_str(), whole["status"].as_str()), ("awaiting_approval", Some("requested")));
+    let checker =
+        shop.installation.caller_with(|key| (key.owner, key.reach) = ("bob".to_owned(), Reach::Party(PartyId::parse("acme").unwrap()))).await;
+    let approved = checker.post(&format!("/v1/payouts/{}/approve", held.transaction_id), &json!({})).await;
+    assert_eq!((approved.status, &approved.json["result"]["status"]), (200, &json!("scheduled")), "{approved:?}");
+    shop.next_day().await;
+    shop.installation.execute().await;
+    assert_eq!(shop.read(&whole).await["amount"]["value"], "50.00");
+}
