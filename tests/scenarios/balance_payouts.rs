@@ -244,6 +244,48 @@ async fn a_payout_by_request_ends_the_schedule_of_its_balance() {
     assert_eq!(shop.platform.get(&account).await.json["version"], 4);
 }
 
+/// The schedule that was ended opens nothing, and is not looked at; one that was begun again leaves the reserve.
+#[tokio::test]
+async fn a_schedule_that_was_ended_opens_nothing() {
+    let shop = Shop::with(1_000).await;
+    let payout = shop.asked(Some("1.00")).await;
+    shop.next_day().await;
+    assert_eq!(shop.installation.look_at_schedules().await, 0);
+    let listed = async || shop.acme.get(PAYOUTS).await.json["_embedded"]["payouts"].clone();
+    assert_eq!(listed().await.as_array().unwrap().len(), 1);
+    shop.cancel(&payout).await;
+    shop.change(json!({ "reserve_in_minor": 300 })).await;
+    let account = format!("/parties/acme/balanceAccount/{}", shop.balance);
+    assert_eq!(shop.platform.put(&account, &json!({ "version": 3, "frequency": "daily" })).await.status, 200);
+    shop.next_day().await;
+    assert!(shop.installation.look_at_schedules().await > 0);
+    let opened = listed().await[0].clone();
+    assert_eq!((&opened["amount"]["value"], &opened["status"]), (&json!("7.00"), &json!("requested")), "{opened}");
+    assert_eq!(shop.funds().await, (300, 700));
+}
+
+/// A schedule that opens its payout and a request that ends it, at the same time: one decides on what the other has written.
+#[tokio::test]
+async fn a_request_and_a_schedule_do_not_take_the_same_money() {
+    for delay in 0..6 {
+        let shop = Shop::with(1_000).await;
+        shop.next_day().await;
+        let request = async {
+            for _ in 0..delay {
+                shop.funds().await;
+            }
+            shop.ask(Some("10.00")).await
+        };
+        let (reply, _) = tokio::join!(request, shop.installation.look_at_schedules());
+        let opened = shop.acme.get(PAYOUTS).await.json["count"].as_u64().unwrap();
+        match reply.status {
+            201 => assert!(shop.acme.get("/v2/balances/primary").await.json["transferFrequency"] == "never"),
+            _ => assert_eq!(refusal(&reply).1, "insufficient_funds"),
+        }
+        assert_eq!((opened, shop.funds().await), (1, (0, 1_000)), "{reply:?}");
+    }
+}
+
 /// One key, one payout, whatever has become of the balance since; what was refused leaves its key free.
 #[tokio::test]
 async fn a_key_is_for_one_payout() {
