@@ -206,5 +206,4 @@ const fn told(status: &Status) -> Standing {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
