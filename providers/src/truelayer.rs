@@ -237,8 +237,8 @@ impl std::fmt::Debug for Client {
 const PAYOUTS: &str = "/v1/payouts";
 /// Questions for one statement, at most.
 const STATEMENT_CALLS_MAX: u32 = 256;
-/// A period that is not halved.
-const SHORTEST_PERIOD: SignedDuration = SignedDuration::from_secs(1);
+/// The half of a period that is not halved again.
+const SHORTEST_PERIOD: SignedDuration = SignedDuration::from_millis(1);
 
 impl Client {
     /// Checks the settings and parses the key, once. In live mode every address must be https.

@@ -170,8 +170,6 @@ async fn statements() {
     let world = World::start(|_| {}).await;
     for number in 1..=6 {
         world.pay(number, 500 + i64::from(number), "x").await;
-        // The halves are told apart by seconds: so far apart were they made.
-        tokio::time::sleep(Duration::from_millis(700)).await;
     }
     let of = |bytes| Client::new(Settings { response_limit_bytes: bytes, ..super::settings(&world.url) }, Mode::Test).expect("a client");
     let (from, to) = (clock::now() - SignedDuration::from_hours(1), clock::now() + SignedDuration::from_hours(1));
