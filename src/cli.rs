@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod healthcheck;
 pub mod keys;
 pub mod providers;
+pub mod reconcile;
 pub mod sandbox;
 pub mod schedule;
 
@@ -76,6 +77,8 @@ pub enum Command {
     /// Show whether payouts go to the providers; pause one, and resume it.
     #[command(subcommand)]
     Providers(providers::Command),
+    /// Compare the payouts of a day with what the provider lists. Ends with 0 if nothing differs, 3 if something does, 4 if a side could not be read whole.
+    Reconcile(reconcile::Arguments),
     /// List what subscribers did not get.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
@@ -114,6 +117,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Freeze(arguments) => brief(dispatch::freeze(file, arguments)),
         Command::Thaw(arguments) => brief(dispatch::thaw(file, arguments)),
         Command::Providers(command) => brief(providers::run(file, command)),
+        Command::Reconcile(arguments) => brief(reconcile::run(file, arguments)),
         Command::Deliveries(command) => brief(deliveries::run(file, command)),
         Command::Schedule(command) => schedule::run(file, command),
         Command::Doctor(arguments) => brief(doctor::run(file, arguments)),

@@ -45,6 +45,7 @@ pub struct Config {
     pub relay: workers::relay::RelaySettings,
     pub egress: workers::egress::Settings,
     pub calendars: calendars::Settings,
+    pub reconciliation: workers::reconcile::Settings,
     #[serde(default)]
     pub providers: providers::Settings,
     pub telemetry: telemetry::Settings,

@@ -10,7 +10,9 @@ use http::{HeaderMap, HeaderName, Method};
 use jiff::Timestamp;
 
 use crate::profile::Profile;
-use crate::{BatchAnswer, Canceling, FieldProblem, Inquiry, Notice, Order, Settings, mollie, of, truelayer, truelayer_v3, worldpay};
+use crate::{
+    BatchAnswer, Canceling, FieldProblem, Inquiry, NoStatement, Notice, Order, Settings, Statement, mollie, of, truelayer, truelayer_v3, worldpay,
+};
 
 /// The client and the inbox of an account.
 #[derive(Debug)]
@@ -172,6 +174,16 @@ impl Account {
             Self::Truelayer(_) | Self::TruelayerV3(_) | Self::WorldpayAccount(_) | Self::WorldpayCard(_) => {
                 Canceling::Nothing { why: Reason::new("cannot_cancel") }
             }
+        }
+    }
+
+    /// Only where the profile says `lists_payouts`.
+    pub(crate) async fn statement(&self, from: Timestamp, to: Timestamp, lines_max: usize) -> Result<Statement, NoStatement> {
+        match self {
+            Self::Truelayer(account) => Ok(account.0.statement(from, to, lines_max).await?),
+            Self::WorldpayAccount(account) => Ok(account.0.statement(from, to, lines_max).await?),
+            Self::Mollie(account) => Ok(account.0.statement(from, to, lines_max).await?),
+            Self::TruelayerV3(_) | Self::WorldpayCard(_) => Err(NoStatement::NotListed),
         }
     }
 

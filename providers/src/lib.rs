@@ -14,6 +14,7 @@ mod order;
 pub mod profile;
 mod reading;
 pub mod sandbox;
+mod statement;
 pub mod truelayer;
 pub mod truelayer_v3;
 pub mod worldpay;
@@ -25,6 +26,7 @@ pub use account::NoticeError;
 pub use notice::Notice;
 pub use order::{Canceling, Inquiry, Order};
 pub use reading::{NotAnAccount, ReadError};
+pub use statement::{Line, NoStatement, Statement};
 pub use worldpay::account::BatchAnswer;
 
 use std::collections::BTreeMap;
@@ -247,6 +249,23 @@ impl Providers {
             Some(account) => account.cancel(inquiry).await,
             None => Canceling::Nothing { why: Reason::new(NOT_CONFIGURED) },
         }
+    }
+
+    /// The payouts that the provider lists for the time from `from` to `to`, by its own idea of when a payout was made. Changes nothing there. Ends after `lines_max`
+    /// lines or the pages that the account's settings allow, whichever is first, and says so.
+    ///
+    /// # Errors
+    ///
+    /// [`NoStatement`].
+    pub async fn statement(
+        &self,
+        provider: Provider,
+        mode: Mode,
+        from: Timestamp,
+        to: Timestamp,
+        lines_max: usize,
+    ) -> Result<Statement, NoStatement> {
+        self.account(provider, mode).ok_or(NoStatement::NotConfigured)?.statement(from, to, lines_max).await
     }
 
     /// Whether a webhook with these headers is worth reading at all: an account is there, and one of the headers that its proof is in.

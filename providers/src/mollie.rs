@@ -22,7 +22,7 @@ pub mod inbox;
 pub mod sandbox;
 pub mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,7 +41,7 @@ use crate::http as net;
 use crate::http::{Call, Failure, Limits, Response};
 use crate::profile::{self, AmountFormat, KeyFormat, NoticeProof, Profile};
 use crate::reading::{NotAnAccount, ReadError, check_accounts, is_plain_id, no_answer, not_sent, remaining, sanitised, unprocessed, usable};
-use crate::{Canceling, FieldProblem, Inquiry, Order, clock};
+use crate::{Canceling, FieldProblem, Inquiry, Line, Order, Statement, clock};
 
 /// The provider's address, one for test and live (H).
 pub const HOST: &str = "https://api.mollie.com";
@@ -74,6 +74,7 @@ pub fn profile(provider: Provider) -> Profile {
         destinations: &["own_account"],
         notices: NoticeProof::SharedSecret,
         told_by_reference: true,
+        lists_payouts: true,
         unavailable_means_unprocessed: false,
         side_effects: &["sets the balance's transferFrequency to never, which only the provider's dashboard can undo"],
         cut_offs: &[],
@@ -454,6 +455,53 @@ impl Client {
             }
         }
         if ours.len() > 1 { Err(ReadError::new("several_payouts")) } else { Ok(ours.pop()) }
+    }
+
+    /// The payouts of the configured balances that were made in a period, those included that Mollie makes by itself. A line has no key where the list leaves the
+    /// description out (H).
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub async fn statement(&self, from: Timestamp, to: Timestamp, lines_max: usize) -> Result<Statement, ReadError> {
+        let mut statement = Statement { lines: Vec::new(), whole: true };
+        let balances: BTreeSet<_> = self.settings.balances.values().collect();
+        for balance in balances {
+            statement.whole &= self.read_balance(balance, (from, to), lines_max, &mut statement.lines).await?;
+        }
+        Ok(statement)
+    }
+
+    /// Reads one balance's payouts, newest first, back to before the period. Answers whether that was all of them.
+    async fn read_balance(
+        &self,
+        balance_id: &str,
+        (from, to): (Timestamp, Timestamp),
+        lines_max: usize,
+        lines: &mut Vec<Line>,
+    ) -> Result<bool, ReadError> {
+        let mut next = None;
+        for _ in 0..self.settings.pages_max {
+            let page = self.page(balance_id, next.as_deref(), self.read_deadline()).await?;
+            let payouts = page.embedded.payouts;
+            // As in a search: only an order that is seen is relied on.
+            let sorted = payouts.is_sorted_by_key(|payout| std::cmp::Reverse(payout.created_at));
+            let passed = sorted && payouts.last().is_some_and(|payout| payout.created_at.0 < from);
+            for payout in payouts.iter().filter(|payout| (from..=to).contains(&payout.created_at.0)) {
+                if lines.len() == lines_max {
+                    return Ok(false);
+                }
+                let key = payout.description.as_deref().and_then(wire::described_key);
+                lines.push(Line { key, at: Some(payout.created_at.0), report: self.report(payout)? });
+            }
+            match page.links.next_from() {
+                _ if passed => return Ok(true),
+                Some(None) => return Ok(true),
+                Some(Some(from)) => next = Some(from),
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     async fn page(&self, balance_id: &str, from: Option<&str>, deadline: Instant) -> Result<wire::Payouts, ReadError> {

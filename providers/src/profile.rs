@@ -43,6 +43,8 @@ pub struct Profile {
     pub notices: NoticeProof,
     /// Whether a webhook may name a payout by the provider's own id only. Then those ids are kept in a directory.
     pub told_by_reference: bool,
+    /// Whether the provider lists the payouts of a period, so that a day can be reconciled.
+    pub lists_payouts: bool,
     /// Whether a 503 means that nothing was processed. If not, it is as ambiguous as any other answer without content.
     pub unavailable_means_unprocessed: bool,
     /// What a payout does beyond moving its amount, for people.

@@ -21,6 +21,7 @@ pub mod sandbox;
 pub(crate) mod token;
 pub mod wire;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,14 +37,14 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use self::token::{Credentials, Tokens};
-use crate::FieldProblem;
 use crate::clock;
 use crate::http as net;
-use crate::http::{Call, Failure, Limits, Response};
+use crate::http::{Call, Failure, Limits, Response, Unread};
 use crate::jws::{KeyError, SigningKey};
 use crate::profile::{self, AmountFormat, KeyFormat, NoticeProof, Profile};
 pub use crate::reading::ReadError;
 use crate::reading::{NotAnAccount, no_answer, not_sent, remaining, sanitised, unprocessed, usable};
+use crate::{FieldProblem, Line, Statement};
 
 /// The header of body-only signatures (H).
 pub const BODY_SIGNATURE: HeaderName = HeaderName::from_static("x-tl-signature");
@@ -99,6 +100,7 @@ pub fn profile() -> Profile {
         destinations: &["iban"],
         notices: NoticeProof::Signature,
         told_by_reference: false,
+        lists_payouts: true,
         unavailable_means_unprocessed: false,
         side_effects: &[],
         cut_offs: &[],
@@ -233,6 +235,10 @@ impl std::fmt::Debug for Client {
 }
 
 const PAYOUTS: &str = "/v1/payouts";
+/// Questions for one statement, at most.
+const STATEMENT_CALLS_MAX: u32 = 256;
+/// The half of a period that is not halved again.
+const SHORTEST_PERIOD: SignedDuration = SignedDuration::from_millis(1);
 
 impl Client {
     /// Checks the settings and parses the key, once. In live mode every address must be https.
@@ -380,7 +386,44 @@ impl Client {
         kind: Option<TransactionKind>,
         currency: Option<Currency>,
     ) -> Result<Vec<wire::Transaction>, ReadError> {
-        let deadline = self.read_deadline();
+        let response = self.list(from, to, kind, currency).await?;
+        usable::<wire::Many<wire::Transaction>>(&response).map(|many| many.results)
+    }
+
+    /// The payouts of a period. What is too much for one answer is asked for in halves.
+    ///
+    /// That the period is about when payouts were made is ASSUMED.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub async fn statement(&self, from: Timestamp, to: Timestamp, lines_max: usize) -> Result<Statement, ReadError> {
+        let mut found: BTreeMap<uuid::Uuid, Line> = BTreeMap::new();
+        let (mut periods, mut calls) = (vec![(from, to)], 0);
+        while let Some((from, to)) = periods.pop() {
+            if calls == STATEMENT_CALLS_MAX || found.len() >= lines_max {
+                return Ok(Statement { lines: found.into_values().collect(), whole: false });
+            }
+            calls += 1;
+            let response = self.list(from, to, Some(TransactionKind::Payout), None).await?;
+            let half = to.duration_since(from) / 2;
+            if matches!(response.body, Err(Unread::TooLarge)) && half >= SHORTEST_PERIOD {
+                let between = from.saturating_add(half).unwrap_or(to);
+                // Both ends belong to a period (ASSUMED): what is told twice is one payout, because its id is.
+                periods.extend([(between, to), (from, between)]);
+                continue;
+            }
+            for transaction in usable::<wire::Many<wire::Transaction>>(&response)?.results {
+                if let wire::Transaction::Payout(payout) = transaction {
+                    found.insert(payout.transaction_id, line(&payout));
+                }
+            }
+        }
+        let whole = found.len() <= lines_max;
+        Ok(Statement { lines: found.into_values().take(lines_max).collect(), whole })
+    }
+
+    async fn list(&self, from: Timestamp, to: Timestamp, kind: Option<TransactionKind>, currency: Option<Currency>) -> Result<Response, ReadError> {
         let call = |within| {
             let mut call = Call::new(Method::GET, "/v1/transactions", within)
                 .query("from", wire::Moment(from).to_string())
@@ -393,8 +436,7 @@ impl Client {
             }
             call
         };
-        let response = self.tokens.read(&self.api, call, deadline).await?;
-        usable::<wire::Many<wire::Transaction>>(&response).map(|many| many.results)
+        Ok(self.tokens.read(&self.api, call, self.read_deadline()).await?)
     }
 
     /// The accounts at the provider, one per currency.
@@ -507,6 +549,12 @@ fn report(payout: &wire::Payout) -> Report {
         reference: None,
         amount: currency.and_then(|currency| Money::new(payout.amount_in_minor, currency).ok()),
     }
+}
+
+fn line(payout: &wire::Payout) -> Line {
+    let told = [payout.authorised_at, payout.submitted_at, payout.settled_at, payout.failed_at, payout.rejected_at];
+    let at = told.into_iter().flatten().map(|moment| moment.0).min();
+    Line { key: Some(ProviderKey::from_uuid(payout.transaction_id)), at, report: report(payout) }
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ pub fn profile(provider: Provider) -> Profile {
         destinations: &["iban", "sort_code_account_number"],
         notices: NoticeProof::Signature,
         told_by_reference: true,
+        lists_payouts: false,
         unavailable_means_unprocessed: false,
         side_effects: &[],
         cut_offs: &[],

@@ -100,6 +100,6 @@ fn why(circuit: &Circuit, now: Timestamp) -> String {
     [paused, tripped].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-fn provider(text: &str) -> Result<Provider, String> {
+pub(super) fn provider(text: &str) -> Result<Provider, String> {
     Provider::named(text).ok_or_else(|| format!("expected one of {}", Provider::ALL.map(Provider::name).join(", ")))
 }

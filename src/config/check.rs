@@ -51,12 +51,23 @@ impl Config {
         self.check_routes(&mut found);
         self.check_workers(&mut found);
         self.check_providers(&mut found);
+        self.check_reconciliation(&mut found);
         found.0.extend(self.calendars.read().err().unwrap_or_default());
         self.check_telemetry(&mut found);
         if self.server.live {
             self.check_live(&mut found);
         }
         found.0
+    }
+
+    fn check_reconciliation(&self, found: &mut Findings) {
+        let of = &self.reconciliation;
+        // Worldpay searches in at most 31 days (H), both margins, a send that was repeated days later, and the day itself.
+        found.between("reconciliation.margin_ms", of.margin_ms, 0, 12 * 3_600_000);
+        found.between("reconciliation.requested_days", of.requested_days.into(), 1, 400);
+        found.between("reconciliation.payouts_max", of.payouts_max as u64, 1, 10_000_000);
+        found.between("reconciliation.lines_max", of.lines_max as u64, 1, 10_000_000);
+        found.between("reconciliation.kept_days", of.kept_days.into(), 1, 400);
     }
 
     fn check_store(&self, found: &mut Findings) {

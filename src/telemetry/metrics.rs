@@ -110,6 +110,13 @@ pub const METRICS: &[Metric] = &[
         "1 for the state of a provider's circuit: `closed`, `half_open`, `open`, `paused`.",
     ),
     gauge("payrelay_held_payouts", "", &["provider", "mode"], "Payouts that are due and wait for their provider's circuit."),
+    gauge(
+        "payrelay_reconciliation_breaks",
+        "",
+        &["provider", "mode", "kind"],
+        "Differences between our payouts and the provider's list, over the days whose results are kept.",
+    ),
+    gauge("payrelay_reconciliation_age_seconds", "s", &["provider", "mode"], "How long ago `payrelay reconcile` last read both sides whole."),
     gauge("payrelay_store_memory_bytes", "By", &[], "Memory in use at the store's server."),
     counter(
         "payrelay_work_repaired_total",

@@ -15,8 +15,10 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use tokio::net::TcpListener;
+use workers::reconcile::Kind;
 use workers::store::accounts::Audited;
 use workers::store::circuits::{Circuit, Order};
+use workers::store::reconciliations::Reconciled;
 use workers::store::schedules::LookedOverSchedules;
 use workers::store::vitals::{LaneVitals, LookedOver};
 use workers::sweep::Swept;
@@ -146,6 +148,7 @@ fn swept(shard: u8, next: usize, states: &[(StateName, u64, u64)], due_ms: u64) 
         lanes: vec![LaneVitals { lane: "poll", entries: 4, oldest_due_ms: due_ms }],
         abandoned: 1,
         circuits: vec![circuit(shard == 1)],
+        reconciled: vec![reconciled(1, 9), reconciled(2, 4)],
         memory_bytes: 1 << 20,
         ..Default::default()
     };
@@ -158,6 +161,13 @@ fn swept(shard: u8, next: usize, states: &[(StateName, u64, u64)], due_ms: u64) 
         batch_age_ms: 0,
         batches_repaired: 0,
     }
+}
+
+/// A day in January, compared so many seconds before the sweep.
+fn reconciled(day: i8, ago_s: i64) -> Reconciled {
+    let at = jiff::Timestamp::UNIX_EPOCH - jiff::SignedDuration::from_secs(ago_s);
+    let (provider, mode, day) = (Provider::Mollie, Mode::Test, jiff::civil::date(1970, 1, day));
+    Reconciled { provider, mode, day, at, matched: 5, breaks: vec![(Kind::MissingHere, 3)] }
 }
 
 fn circuit(paused: bool) -> Circuit {
@@ -183,6 +193,10 @@ fn what_a_sweep_found_becomes_metrics() {
         "payrelay_held_payouts{mode=\"test\",provider=\"mollie\"} 14",
         "payrelay_abandoned_deliveries 2",
         "payrelay_ledger_imbalance 10",
+        // Of both days, and not of both shards.
+        "payrelay_reconciliation_breaks{kind=\"missing_here\",mode=\"test\",provider=\"mollie\"} 6",
+        "payrelay_reconciliation_breaks{kind=\"twice_there\",mode=\"test\",provider=\"mollie\"} 0",
+        "payrelay_reconciliation_age_seconds{mode=\"test\",provider=\"mollie\"} 4",
         "payrelay_ledger_overdrawn_accounts 2",
         "payrelay_frozen_shards 0",
         "payrelay_store_memory_bytes 1048576",

@@ -8,8 +8,10 @@ use domain::payout::state::StateName;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Meter};
 use workers::lanes::LaneHealth;
+use workers::reconcile::Kind;
 use workers::store::accounts::Audited;
 use workers::store::circuits::{Circuit, CircuitState};
+use workers::store::reconciliations::Reconciled;
 use workers::sweep::Swept;
 
 use super::metrics;
@@ -74,6 +76,8 @@ impl Vitals {
         observe!(f64_observable_gauge("payrelay_frozen_shards"), |state| sum(state, |seen| u64::from(seen.vitals.frozen)));
         observe!(f64_observable_gauge("payrelay_provider_circuit"), circuits);
         observe!(f64_observable_gauge("payrelay_held_payouts"), held);
+        observe!(f64_observable_gauge("payrelay_reconciliation_breaks"), breaks);
+        observe!(f64_observable_gauge("payrelay_reconciliation_age_seconds"), reconciled_ages);
         // One server, asked once per shard.
         observe!(f64_observable_gauge("payrelay_store_memory_bytes"), |state| {
             state.shards.values().next_back().map(|seen| (number(seen.vitals.memory_bytes), Vec::new())).into_iter().collect()
@@ -189,6 +193,35 @@ fn held(state: &State) -> Values {
         *held.entry((circuit.provider.name(), circuit.mode.as_str())).or_insert(0) += circuit.held;
     }
     held.into_iter().map(|((provider, mode), held)| (number(held), of_circuit(provider, mode).collect())).collect()
+}
+
+/// The breaks of all days that are kept, by kind; 0 where an account was reconciled without any.
+fn breaks(state: &State) -> Values {
+    let mut sums = BTreeMap::new();
+    for (_, day) in reconciled(state) {
+        let account = (day.provider.name(), day.mode.as_str());
+        for kind in Kind::ALL {
+            let found = day.breaks.iter().filter(|(of, _)| *of == kind).map(|(_, count)| count).sum::<u64>();
+            *sums.entry((account, kind.name())).or_insert(0) += found;
+        }
+    }
+    let labels = |((provider, mode), kind)| of_circuit(provider, mode).chain([KeyValue::new("kind", kind)]).collect();
+    sums.into_iter().map(|(of, count)| (number(count), labels(of))).collect()
+}
+
+fn reconciled_ages(state: &State) -> Values {
+    let mut ages = BTreeMap::new();
+    for (seen, day) in reconciled(state) {
+        let age_ms = u64::try_from(seen.vitals.at.duration_since(day.at).as_millis()).unwrap_or(0);
+        ages.entry((day.provider.name(), day.mode.as_str())).and_modify(|least: &mut u64| *least = age_ms.min(*least)).or_insert(age_ms);
+    }
+    in_seconds(ages.into_iter().map(|((provider, mode), age_ms)| (number(age_ms), of_circuit(provider, mode).collect())).collect())
+}
+
+/// Every shard tells the same days: what was read last counts.
+fn reconciled(state: &State) -> impl Iterator<Item = (&Seen, &Reconciled)> {
+    let newest = state.shards.values().max_by_key(|seen| seen.at);
+    newest.into_iter().flat_map(|seen| seen.vitals.reconciled.iter().map(move |day| (seen, day)))
 }
 
 fn seen_circuits(state: &State) -> impl Iterator<Item = (&Seen, &Circuit)> {

@@ -3,6 +3,7 @@
 mod hints;
 mod outcomes;
 mod page;
+mod reconciliation;
 mod refusals;
 mod stranded;
 

@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use axum::extract::{self, State};
 use axum::http::StatusCode;
 use axum::routing::post;
+use domain::fact::Provider;
 use domain::signature::Secret;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -23,6 +24,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use workers::store::private_server::Fsync;
+use workers::store::reconciliations::Reconciled;
 
 use crate::support::{Reply, payout, transaction};
 
@@ -183,6 +185,10 @@ async fn a_collector_sees_one_trace_every_metric_and_no_secret() {
     })
     .await;
     let events = timeline["events"].as_array().unwrap().len();
+    // Somebody has compared a day.
+    let (provider, mode, day) = (Provider::TruelayerV3, domain::id::Mode::Test, jiff::civil::date(2026, 1, 2));
+    let compared = Reconciled { provider, mode, day, at: local.store.clock().now(), matched: 0, breaks: Vec::new() };
+    local.store.keep_reconciled(&compared, day).await.unwrap();
     // The same payout in a batch is a replay, which nobody is told about.
     let batch = json!({ "batch_id": crate::support::transaction(), "items": [order] });
     caller.expect(Method::POST, "/v1/payouts/batches", Some(&batch)).await.unwrap();
@@ -190,7 +196,7 @@ async fn a_collector_sees_one_trace_every_metric_and_no_secret() {
         let text = get("/metrics").await?;
         let seen = total(&text, "payrelay_subscriptions_disabled_total") > 0.0 && total(&text, "payrelay_deliveries_abandoned_total") > 0.0;
         let opened = total(&text, "payrelay_batch_items_total") > 0.0;
-        (seen && opened && text.contains("payrelay_lane_entries")).then_some(text)
+        (seen && opened && text.contains("payrelay_lane_entries") && text.contains("payrelay_reconciliation_breaks")).then_some(text)
     })
     .await;
     process.signal(Signal::TERM).unwrap();

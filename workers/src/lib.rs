@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod open;
 pub mod poll;
 pub mod queue;
+pub mod reconcile;
 pub mod record;
 pub mod relay;
 pub mod routing;

@@ -21,6 +21,7 @@ pub mod notices;
 pub mod parties;
 pub mod payouts;
 pub mod private_server;
+pub mod reconciliations;
 pub mod references;
 pub mod schedules;
 pub mod subscriptions;

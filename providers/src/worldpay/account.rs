@@ -37,10 +37,13 @@ use super::{SetupError, access, key_of, key_text, no_answer, not_accepted, not_s
 use crate::ReadError;
 use crate::http::{Call, Response};
 use crate::profile::{self, AmountFormat, KeyFormat, NoticeProof, Profile};
-use crate::{FieldProblem, Inquiry, Order, clock};
+use crate::{FieldProblem, Inquiry, Line, Order, Statement, clock};
 
 /// The header by which the current generation recognises a repeat: 1 to 35 characters (H).
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Pages of one statement, at most: 499 payouts each.
+const STATEMENT_PAGES_MAX: u32 = 400;
 
 /// Which generation of the API is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
@@ -181,6 +184,7 @@ pub fn profile(provider: Provider) -> Profile {
         destinations: &["iban", "sort_code_account_number", "routing_number_account_number"],
         notices: NoticeProof::None,
         told_by_reference: true,
+        lists_payouts: true,
         unavailable_means_unprocessed: false,
         side_effects: &[],
         cut_offs: &[],
@@ -295,6 +299,33 @@ impl Client {
     /// [`ReadError`].
     pub async fn search(&self, search: &Search) -> Result<wire::Page, ReadError> {
         self.search_in(self.settings.generation, search, None, self.access.read_deadline()).await
+    }
+
+    /// The payouts that were submitted in a period, by the days that it touches.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub async fn statement(&self, from: Timestamp, to: Timestamp, lines_max: usize) -> Result<Statement, ReadError> {
+        let day = |at: Timestamp| at.to_zoned(jiff::tz::TimeZone::UTC).date();
+        // Whether the last day is a part of the window is not documented.
+        let last = day(to).tomorrow().unwrap_or(day(to));
+        let mut search = Search { from: Some(day(from)), to: Some(last), page_number: 1, ..Search::default() };
+        let mut lines = Vec::new();
+        loop {
+            let page = self.search(&search).await?;
+            let read = page.items.len();
+            lines.extend(page.items.iter().map(line).filter(|line| line.at.is_none_or(|at| (from..=to).contains(&at))));
+            if search.page_number >= page.pagination.page_count || read == 0 {
+                // A page that says nothing of others may be one of several.
+                let whole = page.pagination.page_count > 0 || read == 0;
+                return Ok(cut(lines, whole, lines_max));
+            }
+            if lines.len() >= lines_max || search.page_number == STATEMENT_PAGES_MAX {
+                return Ok(cut(lines, false, lines_max));
+            }
+            search.page_number += 1;
+        }
     }
 
     /// The answer to a create, or what it means that there is none.
@@ -485,6 +516,17 @@ fn report(item: &wire::Item) -> Report {
         amount: amount(item),
         status,
     }
+}
+
+fn line(item: &wire::Item) -> Line {
+    let key = item.transaction_reference.as_deref().and_then(key_of);
+    Line { key, at: item.payment_datetime.as_deref().and_then(time_of), report: report(item) }
+}
+
+fn cut(mut lines: Vec<Line>, whole: bool, lines_max: usize) -> Statement {
+    let whole = whole && lines.len() <= lines_max;
+    lines.truncate(lines_max);
+    Statement { lines, whole }
 }
 
 fn amount(item: &wire::Item) -> Option<Money> {

@@ -177,6 +177,7 @@ pub fn profile_of(provider: Provider, version: ApiVersion) -> Profile {
         destinations: &["card", "card_token", "network_token", "apple_pay"],
         notices: NoticeProof::SharedSecret,
         told_by_reference: false,
+        lists_payouts: false,
         unavailable_means_unprocessed: false,
         side_effects: &[],
         cut_offs: &[],

@@ -5,6 +5,7 @@ use domain::payout::state::StateName;
 use jiff::Timestamp;
 
 use super::circuits::Circuit;
+use super::reconciliations::Reconciled;
 use super::{Store, StoreError, from_value};
 
 /// Open payouts that one round of [`Store::look_over`] reads, at most.
@@ -25,6 +26,8 @@ pub struct Vitals {
     pub frozen: bool,
     /// Every provider's.
     pub circuits: Vec<Circuit>,
+    /// The days that were reconciled lately; of all shards.
+    pub reconciled: Vec<Reconciled>,
     /// Server memory in use, bytes.
     pub memory_bytes: u64,
 }
@@ -83,6 +86,7 @@ impl Store {
         vitals.orphans = self.cardinality(&names.of(shard, "orphans")).await?;
         vitals.frozen = self.frozen(shard).await?.is_some();
         vitals.circuits = self.circuits(shard).await?;
+        vitals.reconciled = self.reconciled().await?;
         let info: String = from_value(self.query(redis::cmd("INFO").arg("memory").to_owned()).await?)?;
         vitals.memory_bytes =
             info.lines().find_map(|line| line.strip_prefix("used_memory:")).and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0);

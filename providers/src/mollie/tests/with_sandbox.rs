@@ -337,6 +337,31 @@ async fn after_an_hour_a_repeat_pays_twice() {
     assert!(!world.client.profile().may_resend(clock::now() - SignedDuration::from_mins(48), clock::now()));
 }
 
+/// A period is read over as many pages as it has, and what is not read is said to be missing.
+#[tokio::test]
+async fn statements() {
+    for undescribed in [false, true] {
+        let world = World::start(|settings| settings.list_undescribed = undescribed).await;
+        for number in 1..=5 {
+            accepted(world.pay(number, 500 + i64::from(number), "x").await);
+        }
+        let of = |pages_max| Client::new(Settings { page_size: 2, pages_max, ..settings(&world.url) }, Mode::Test, NAME).expect("a client");
+        let hour = SignedDuration::from_hours(1);
+        let (from, to) = (clock::now() - hour, clock::now() + hour);
+        let statement = of(3).statement(from, to, 5).await.expect("a statement");
+        let keys: Vec<_> = statement.lines.iter().map(|line| line.key).collect();
+        let expected: Vec<_> = (1..=5).rev().map(|number| (!undescribed).then(|| key(number))).collect();
+        assert_eq!((keys, statement.whole), (expected, true));
+        assert!(statement.lines.iter().all(|line| line.at.is_some() && line.reference().is_some() && line.report.amount.is_some()));
+        let cut = of(2).statement(from, to, 5).await.expect("a statement");
+        assert_eq!((cut.lines.len(), cut.whole), (4, false), "by pages");
+        let cut = of(3).statement(from, to, 4).await.expect("a statement");
+        assert_eq!((cut.lines.len(), cut.whole), (4, false), "by lines");
+        let later = of(1).statement(to, to + hour, 5).await.expect("a statement");
+        assert_eq!((later.lines.len(), later.whole), (0, true), "the first page leads back to before it");
+    }
+}
+
 /// Our payout is found among many others, on later pages, and in a list that shows no descriptions.
 #[tokio::test]
 async fn a_long_list() {

@@ -164,6 +164,25 @@ async fn a_payout_settles() {
     }
 }
 
+/// A period that is too much for one answer is read in halves, each payout once, and what is not read is said to be missing.
+#[tokio::test]
+async fn statements() {
+    let world = World::start(|_| {}).await;
+    for number in 1..=6 {
+        world.pay(number, 500 + i64::from(number), "x").await;
+    }
+    let of = |bytes| Client::new(Settings { response_limit_bytes: bytes, ..super::settings(&world.url) }, Mode::Test).expect("a client");
+    let (from, to) = (clock::now() - SignedDuration::from_hours(1), clock::now() + SignedDuration::from_hours(1));
+    let whole = of(256 * 1024).statement(from, to, 10).await.expect("a statement");
+    assert_eq!((whole.lines.len(), whole.whole), (6, true));
+    assert!(whole.lines.iter().all(|line| line.at.is_some() && (1..=6).any(|number| line.key == Some(key(number)))));
+    let halves = of(1_800).statement(from, to, 10).await.expect("a statement");
+    assert_eq!(halves, whole);
+    let cut = of(256 * 1024).statement(from, to, 5).await.expect("a statement");
+    assert_eq!((cut.lines.len(), cut.whole), (5, false));
+    assert!(of(300).statement(from, to, 10).await.is_err(), "one payout is too much already");
+}
+
 /// Every mood, seen from the client: what the first create comes to, what a second under the same key comes to, and where the payout ends.
 #[tokio::test]
 async fn moods() {

@@ -79,6 +79,12 @@ async fn a_payout_completes() {
         let tomorrow = "2199-01-01".parse().ok();
         assert_eq!(client.search(&Search { from: tomorrow, ..Search::default() }).await.expect("a page").items, []);
 
+        let hour = SignedDuration::from_hours(1);
+        let statement = client.statement(clock::now() - hour, clock::now() + hour, 10).await.expect("a statement");
+        let [line] = &statement.lines[..] else { panic!("one line: {statement:?}") };
+        assert_eq!((line.key, line.report.amount, &line.report.status, statement.whole), (Some(key(1)), report.amount, &Status::Settled, true));
+        assert_eq!(client.statement(clock::now() + hour, clock::now() + hour + hour, 10).await.expect("a statement").lines, []);
+
         let ledger = world.sandbox.ledger();
         let [movement] = &ledger.movements[..] else { panic!("one movement") };
         let attempt = movement.payout_and_attempt().map(|(_, attempt)| attempt);
