@@ -436,7 +436,7 @@ impl Client {
             }
             call
         };
-        Ok(self.tokens.read(&self.api, call, self.read_deadline()).await?)
+        self.tokens.read(&self.api, call, self.read_deadline()).await
     }
 
     /// The accounts at the provider, one per currency.
