@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use workers::failpoints;
 use workers::store::private_server::PrivateServer;
@@ -20,6 +21,8 @@ pub(super) const WORKERS: [&str; 2] = ["worker-1", "worker-2"];
 
 /// What a process that was aborted ends with.
 const SIGABRT: i32 = 6;
+/// A process that was started so long ago listens for signals. Before it does, they end it.
+const BEGINS: Duration = Duration::from_secs(3);
 /// How long a worker may take to end when it is asked to.
 const GOODBYE: Duration = Duration::from_secs(10);
 /// The pause before a worker that could not be started, because the store was away, is started again.
@@ -197,10 +200,11 @@ impl Worker {
     /// Runs until `end`, and then ends in good order.
     async fn live_in_peace(&mut self, end: &CancellationToken) -> anyhow::Result<()> {
         loop {
-            let mut child = self.program.start(self.name, "")?;
+            let (mut child, begun) = (self.program.start(self.name, "")?, Instant::now());
             let ended = tokio::select! {
                 ended = child.ended(Duration::MAX) => ended?,
                 () = end.cancelled() => {
+                    tokio::time::sleep_until(begun + BEGINS).await;
                     child.signal(Signal::TERM)?;
                     let status = child.ended(GOODBYE).await?.with_context(|| format!("{} does not end when it is asked to", self.name))?;
                     if !status.success() {
