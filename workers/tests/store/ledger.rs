@@ -14,12 +14,13 @@ use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Observation, Order, Payout, What};
 use futures_util::future::join_all;
+use jiff::civil::{Date, date};
 use jiff::{SignedDuration, Timestamp};
 use workers::queue::Source as _;
 use workers::store::accounts::{Audited, SetUp, ToppedUp};
 use workers::store::freeze::Freeze;
 use workers::store::lanes::ExecuteLane;
-use workers::store::payouts::{Committed, Fixed, Opened, Permit, Permitted};
+use workers::store::payouts::{Committed, Drawing, Drawn, Fixed, Opened, Permit, Permitted};
 use workers::store::{Store, StoreError};
 
 use super::{Installation, beneficiary, installation, lane, party, plan};
@@ -171,8 +172,9 @@ async fn whatever_happens_the_ledger_tells_where_the_money_is() {
                 for n in 0..40 {
                     let key = format!("k{}", random.below(60));
                     match random.below(13) {
-                        10 => ask_for_all(store, &key).await,
-                        11 | 12 => fix(store, PayoutId::derive(&party(), Mode::Test, &key, store.shards())).await,
+                        // A few keys, so that what is asked for is found again.
+                        10 => ask_for_all(store, &format!("k{}", random.below(10))).await,
+                        11 | 12 => fix(store, PayoutId::derive(&party(), Mode::Test, &format!("k{}", random.below(10)), store.shards())).await,
                         0 => {
                             let minor = 1 + random.below(899);
                             assert_eq!(top_up(store, &format!("t{task}-{n}"), minor).await, ToppedUp::New);
@@ -268,6 +270,43 @@ async fn the_amount_of_a_whole_balance_is_fixed_once_to_what_is_there() {
         assert_eq!(store.fix(step, &standing.account, available + 5).await.unwrap(), Fixed::Stale);
         assert_eq!(state(store, "again").await.amount, Amount::Whole(Currency::GBP));
     }
+}
+
+/// What the platform has said of an account holds to the instant in which a payout of its balance is opened, and one of a day is enough.
+#[tokio::test]
+async fn a_payout_of_a_balance_is_opened_on_the_account_that_was_seen() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    funded(store, 1_000).await;
+    let seen = async || store.account(&party(), Mode::Test, Currency::GBP).await.unwrap().account;
+    let draw = async |key: &str, account: &BalanceAccount, next: Option<&BalanceAccount>, day: Date| {
+        let of = Drawing { account, next, day, needed: 100 };
+        store.draw(&Payout::open(order(store, key, 100), store.clock().now()), &beneficiary(), "f", of).await.unwrap()
+    };
+    let before = seen().await;
+    set_up(store, |account| account.queued_refunds = 5).await;
+    assert!(matches!(draw("k1", &before, None, date(2026, 11, 23)).await, Drawn::Changed));
+    assert!(!store.is_claimed(PayoutId::derive(&party(), Mode::Test, "k1", store.shards())).await.unwrap(), "nothing was written");
+    assert_eq!(balances(store).await.of(Account::Reserved), 0);
+
+    let account = seen().await;
+    let next = BalanceAccount { version: account.version + 1, reserve: 7, ..account.clone() };
+    assert!(matches!(draw("k1", &account, Some(&next), date(2026, 11, 23)).await, Drawn::Opened(Opened::New)));
+    assert_eq!(seen().await, next, "with its payout, and not after it");
+    assert!(
+        matches!(draw("k1", &account, Some(&next), date(2026, 11, 23)).await, Drawn::Opened(Opened::Exists(_))),
+        "whatever has become of the account"
+    );
+    assert!(matches!(draw("k2", &next, None, date(2026, 11, 23)).await, Drawn::Taken));
+    assert!(matches!(draw("k2", &next, None, date(2026, 11, 24)).await, Drawn::Opened(Opened::New)), "another day");
+    assert!(matches!(draw("k3", &next, None, date(2026, 11, 24)).await, Drawn::Taken));
+    happens(store, state(store, "k2").await.id, &What::Cancel { reason: Reason::new("why") }).await;
+    assert!(matches!(draw("k3", &next, None, date(2026, 11, 24)).await, Drawn::Opened(Opened::New)), "it was taken back");
+    assert_eq!(balances(store).await.of(Account::Reserved), 200);
+    top_up(store, "t1", 1).await;
+    let of = Drawing { account: &next, next: None, day: date(2026, 11, 25), needed: 802 };
+    let step = Payout::open(order(store, "k4", 802), store.clock().now());
+    let refused = store.draw(&step, &beneficiary(), "f", of).await.unwrap();
+    assert!(matches!(refused, Drawn::Opened(Opened::Refused(reason)) if reason.as_str() == "insufficient_funds"));
 }
 
 #[tokio::test]
