@@ -9,12 +9,16 @@
 //! is claimed once. A clock that is far behind the last opening is the exception: it goes on from its own day, and may come upon a due date that was borne
 //! while the clock was ahead. Its key is claimed, so nothing is opened, and the next due date has its turn: **no due date is borne twice.**
 
-use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{DueDate, Schedule};
 use crate::calendar::BankingDays;
+
+/// How far the clocks of two workers may be apart. With more than that, a due date of the day before would be passed over because of an opening by a clock
+/// that was a day ahead.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
 
 /// How far a schedule has come. It is kept with the schedule, and replaced by the commit that opens the payout, or finds that there is nothing to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,11 +62,15 @@ impl Progress {
 
     /// The day whose due date, and those before it, are paid.
     ///
-    /// A clock that is more than a day behind the last opening was ahead then, or is behind now. What is later than the due date that this opening bears, and
-    /// today, is then not taken as paid: it has payouts of its own in its own time. Within a day it is taken as two clocks that differ.
-    fn paid(self, today: Date) -> Date {
-        let behind = today.tomorrow().is_ok_and(|tomorrow| tomorrow < self.through);
-        if behind { self.last.min(today.yesterday().unwrap_or(today)) } else { self.through }
+    /// A clock for which the last opening is still to come was ahead then, or is behind now. What is later than the due date that this opening bears, and
+    /// today, is then not taken as paid: it has payouts of its own in its own time. Up to an hour it is taken as two clocks that differ.
+    fn paid(self, days: &BankingDays, now: Timestamp) -> Date {
+        let soon = now.saturating_add(CLOCKS_DIFFER).unwrap_or(now);
+        if days.date(soon) >= self.through {
+            return self.through;
+        }
+        let today = days.date(now);
+        self.last.min(today.yesterday().unwrap_or(today))
     }
 }
 
@@ -87,7 +95,7 @@ impl Schedule {
     #[must_use]
     pub fn plan(self, days: &BankingDays, progress: Progress, now: Timestamp) -> Plan {
         let today = days.date(now);
-        let Some(DueDate { date: due, .. }) = self.next(days.calendar(), progress.paid(today)) else {
+        let Some(DueDate { date: due, .. }) = self.next(days.calendar(), progress.paid(days, now)) else {
             return Plan::Wait { on: Date::MAX, until: Timestamp::MAX };
         };
         // Today if it can be used, else the next day that can.

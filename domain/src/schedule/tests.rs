@@ -267,7 +267,9 @@ fn a_clock_that_was_ahead_does_not_stop_a_schedule() {
     assert_eq!(daily.next_payout_date(&euro(), twice, at("2026-11-18T18:00:00Z")), date(2026, 11, 19));
     // Two clocks around midnight are no such case: what one has made up for is not made up for by the other.
     let made_up = Opening { due: date(2026, 11, 16), through: date(2026, 11, 19) }.progress();
-    assert_eq!(daily.plan(&euro(), made_up, at("2026-11-18T12:00:00Z")), wait(date(2026, 11, 20), "2026-11-20T05:00:00Z"));
+    assert_eq!(daily.plan(&euro(), made_up, at("2026-11-18T22:30:00Z")), wait(date(2026, 11, 20), "2026-11-20T05:00:00Z"));
+    // Half a day is: Thursday has its own payout, not only what a clock ahead called Thursday.
+    assert_eq!(daily.plan(&euro(), made_up, at("2026-11-18T12:00:00Z")), open(date(2026, 11, 17), date(2026, 11, 18)));
 }
 
 #[test]
