@@ -80,8 +80,9 @@ async fn a_whole_balance_and_a_hundred_payouts_share_what_is_there() {
             "beneficiary_name": "John Smith", "beneficiary_reference": "x", "beneficiary_iban": "NL91ABNA0417164300" })
         };
         let accepted = async |number| {
-            let replies = stream::iter((0..number).map(single)).map(async |body| shop.acme.post("/v1/payouts", &body).await).buffer_unordered(8);
-            replies.filter(async |reply| reply.json["result"]["status"] != "rejected").count().await
+            let bodies: Vec<Value> = (0..number).map(single).collect();
+            let replies = stream::iter(&bodies).map(|body| shop.acme.post("/v1/payouts", body)).buffer_unordered(8).collect::<Vec<Reply>>().await;
+            replies.iter().filter(|reply| reply.json["result"]["status"] != "rejected").count()
         };
         // Two workers that race for it. Where it meets a balance that moves all the time, it is put off for a while.
         let fixed = async || {
