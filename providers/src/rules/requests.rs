@@ -5,21 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use domain::fact::{Answer, Provider};
+use domain::fact::{Answer, Provider, ProviderReference};
 use domain::id::Mode;
 use http::{HeaderValue, Method};
 use proptest::prelude::*;
+use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::orders::{CURRENCIES, Draft, drafts};
-use super::tables::{self, Api, Batch, Header, Kind, Rule};
+use super::tables::{self, Api, Batch, Cancel, Header, Kind, Rule};
 use super::{connectors, leaves, property, runtime};
 use crate::http::scripted::{Received, Reply, Scripted};
 use crate::jws::{self, Algorithm, SigningKey, VerifyingKey};
-use crate::{Providers, Unprepared, clock, mollie, truelayer, truelayer_v3, worldpay};
+use crate::{Canceling, Inquiry, Providers, Unprepared, clock, mollie, truelayer, truelayer_v3, worldpay};
 
 const CASES: u32 = 160;
 pub(super) const WITHIN: Duration = Duration::from_secs(20);
@@ -261,17 +262,44 @@ async fn sandbox(api: &Api) -> (String, CancellationToken) {
     (url, stopped)
 }
 
+/// The connectors of one API, once to a server that keeps what arrives and answers none of it, and once to the provider's sandbox.
+struct Ends {
+    runtime: tokio::runtime::Runtime,
+    arrived: Arc<Mutex<Vec<Received>>>,
+    keeping: Providers,
+    to_sandbox: Providers,
+    _server: Scripted,
+    _sandbox: DropGuard,
+}
+
+impl Ends {
+    fn of(api: &Api) -> Self {
+        let runtime = runtime();
+        let arrived = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&arrived);
+        let keep = with_tokens(move |request| {
+            seen.lock().expect("no panic").push(request.clone());
+            Reply::status(503)
+        });
+        let (server, (url, stopped)) = runtime.block_on(async { (Scripted::start(keep).await, sandbox(api).await) });
+        let to = |url: &str| connectors(api.provider, &(api.section)(url));
+        Self { runtime, arrived, keeping: to(&server.url), to_sandbox: to(&url), _server: server, _sandbox: stopped.drop_guard() }
+    }
+
+    /// What has arrived since it was asked last.
+    fn arrived(&self) -> Vec<Received> {
+        std::mem::take(&mut self.arrived.lock().expect("no panic"))
+    }
+
+    /// The only request that has arrived.
+    fn only(&self) -> Result<Received, TestCaseError> {
+        <[Received; 1]>::try_from(self.arrived()).map(|[received]| received).map_err(|all| broken(format!("{} requests arrived", all.len())))
+    }
+}
+
 /// Refused with the name of a field, or sent as documented and taken by the sandbox; and which of the two, the documents say.
 fn orders_become_documented_requests(api: &Api) {
-    let runtime = runtime();
-    let last = Arc::new(Mutex::new(None));
-    let arrived = Arc::clone(&last);
-    let keep = with_tokens(move |request| {
-        *arrived.lock().expect("no panic") = Some(request.clone());
-        Reply::status(503)
-    });
-    let (recording, (url, stopped)) = runtime.block_on(async { (Scripted::start(keep).await, sandbox(api).await) });
-    let (providers, to_sandbox) = (connectors(api.provider, &(api.section)(&recording.url)), connectors(api.provider, &(api.section)(&url)));
+    let ends = Ends::of(api);
     let accepted = Mutex::new(BTreeMap::<String, u32>::new());
     let number = AtomicU64::new(0);
     property(CASES, &drafts(api.takes.destinations), |draft| {
@@ -280,7 +308,7 @@ fn orders_become_documented_requests(api: &Api) {
         // What the domain does not let in has no way here.
         let Some(beneficiary) = draft.beneficiary() else { return Ok(()) };
         let order = draft.order(&beneficiary);
-        let prepared = match providers.prepare(api.provider, Mode::Test, &order) {
+        let prepared = match ends.keeping.prepare(api.provider, Mode::Test, &order) {
             Ok(prepared) => prepared,
             Err(Unprepared::Field(problem)) => {
                 prop_assert!(!api.takes(&draft), "refused although within the documents: {problem}");
@@ -290,20 +318,18 @@ fn orders_become_documented_requests(api: &Api) {
             Err(Unprepared::NotConfigured) => return Err(broken("not configured".to_owned())),
         };
         prop_assert!(api.takes(&draft), "taken although not within the documents");
-        prop_assert_eq!(&prepared, &providers.prepare(api.provider, Mode::Test, &order).expect("prepares"), "not the same bytes");
-        runtime.block_on(async {
-            last.lock().expect("no panic").take();
-            sent(&providers, api, &prepared).await;
-            let received = last.lock().expect("no panic").take().ok_or_else(|| broken("nothing arrived".to_owned()))?;
-            api.check(&draft, &received)?;
-            let answer = sent(&to_sandbox, api, &prepared).await;
+        prop_assert_eq!(&prepared, &ends.keeping.prepare(api.provider, Mode::Test, &order).expect("prepares"), "not the same bytes");
+        ends.runtime.block_on(async {
+            ends.arrived();
+            sent(&ends.keeping, api, &prepared).await;
+            api.check(&draft, &ends.only()?)?;
+            let answer = sent(&ends.to_sandbox, api, &prepared).await;
             prop_assert!(matches!(answer, Answer::Says(_)), "the sandbox: {answer:?}");
             Ok(())
         })?;
         *accepted.lock().expect("no panic").entry(draft.kind().to_owned()).or_default() += 1;
         Ok(())
     });
-    stopped.cancel();
     // Three in four orders are to these, and about half of them are within the limits of texts and amounts.
     let floor = CASES / (api.takes.destinations.len() as u32) / 8;
     for kind in api.takes.destinations {
@@ -314,15 +340,7 @@ fn orders_become_documented_requests(api: &Api) {
 
 /// A batch is refused with the name of a field if one of its orders is, or sent as documented and taken by the sandbox, under the keys of its orders.
 fn orders_become_a_documented_batch(batch: &Batch) {
-    let (api, runtime) = (batch.single, runtime());
-    let last = Arc::new(Mutex::new(None));
-    let arrived = Arc::clone(&last);
-    let keep = with_tokens(move |request| {
-        *arrived.lock().expect("no panic") = Some(request.clone());
-        Reply::status(503)
-    });
-    let (recording, (url, stopped)) = runtime.block_on(async { (Scripted::start(keep).await, sandbox(api).await) });
-    let (providers, to_sandbox) = (connectors(api.provider, &(api.section)(&recording.url)), connectors(api.provider, &(api.section)(&url)));
+    let (api, ends) = (batch.single, Ends::of(batch.single));
     let (taken, refused, number) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let generated = (drafts(api.takes.destinations), proptest::collection::vec(drafts(api.takes.destinations), 1..12), any::<bool>());
     property(CASES, &generated, |(head, drafts, mixed)| {
@@ -334,7 +352,7 @@ fn orders_become_a_documented_batch(batch: &Batch) {
         let beneficiaries: Vec<_> = drafts.iter().filter_map(Draft::beneficiary).collect();
         let orders: Vec<_> = drafts.iter().zip(&beneficiaries).map(|(draft, beneficiary)| draft.order(beneficiary)).collect();
         let within = !orders.is_empty() && drafts.iter().all(|draft| api.takes(draft));
-        let prepared = match providers.prepare_batch(api.provider, Mode::Test, head.key(), &orders) {
+        let prepared = match ends.keeping.prepare_batch(api.provider, Mode::Test, head.key(), &orders) {
             Ok(prepared) => prepared,
             Err(Unprepared::Field(problem)) => {
                 prop_assert!(!within, "refused although within the documents: {problem}");
@@ -346,15 +364,14 @@ fn orders_become_a_documented_batch(batch: &Batch) {
         };
         prop_assert!(within, "taken although not within the documents");
         let twice: Vec<_> = [&orders[..], &orders[..1]].concat();
-        prop_assert!(providers.prepare_batch(api.provider, Mode::Test, head.key(), &twice).is_err(), "one payout twice");
-        let again = providers.prepare_batch(api.provider, Mode::Test, head.key(), &orders);
+        prop_assert!(ends.keeping.prepare_batch(api.provider, Mode::Test, head.key(), &twice).is_err(), "one payout twice");
+        let again = ends.keeping.prepare_batch(api.provider, Mode::Test, head.key(), &orders);
         prop_assert_eq!(&prepared, &again.expect("prepares"), "not the same bytes");
-        runtime.block_on(async {
-            last.lock().expect("no panic").take();
-            providers.submit_batch(api.provider, Mode::Test, &prepared, soon(), WITHIN).await;
-            let received = last.lock().expect("no panic").take().ok_or_else(|| broken("nothing arrived".to_owned()))?;
-            batch.check(&head, &drafts, &received)?;
-            let answer = to_sandbox.submit_batch(api.provider, Mode::Test, &prepared, soon(), WITHIN).await;
+        ends.runtime.block_on(async {
+            ends.arrived();
+            ends.keeping.submit_batch(api.provider, Mode::Test, &prepared, soon(), WITHIN).await;
+            batch.check(&head, &drafts, &ends.only()?)?;
+            let answer = ends.to_sandbox.submit_batch(api.provider, Mode::Test, &prepared, soon(), WITHIN).await;
             prop_assert!(matches!(answer.answer, Answer::Says(_)), "the sandbox: {answer:?}");
             let told: BTreeSet<_> = answer.references.iter().map(|(key, _)| *key).collect();
             prop_assert_eq!(told, drafts.iter().map(Draft::key).collect::<BTreeSet<_>>());
@@ -363,9 +380,49 @@ fn orders_become_a_documented_batch(batch: &Batch) {
         taken.fetch_add(1, Ordering::Relaxed);
         Ok(())
     });
-    stopped.cancel();
     let (taken, refused) = (taken.into_inner(), refused.into_inner());
     assert!(taken >= u64::from(CASES) / 4 && refused >= u64::from(CASES) / 8, "{}: {taken} taken, {refused} refused", batch.name);
+}
+
+/// A payout is canceled by the id that the provider gave it, in one documented request; an id that is none leads to no request. The sandbox cancels it,
+/// by its id or without knowing that, and tells the same when it is asked again.
+fn cancels_are_documented(cancel: &Cancel) {
+    let (api, ends) = (cancel.of, Ends::of(cancel.of));
+    let (number, plain, hostile) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let ids = prop_oneof![3 => "payout_[A-Za-z0-9]{1,40}", 1 => "[!-~ ]{0,60}", 1 => select(&["..", "payout_1/../x", "payout_1?a=b", "payout_%2e", "pé"][..]).prop_map(str::to_owned)];
+    property(CASES, &(drafts(api.takes.destinations), ids, any::<bool>()), |(draft, id, known)| {
+        let draft = Draft { number: number.fetch_add(1, Ordering::Relaxed), ..draft };
+        let Some(beneficiary) = draft.beneficiary() else { return Ok(()) };
+        let Ok(prepared) = ends.keeping.prepare(api.provider, Mode::Test, &draft.order(&beneficiary)) else { return Ok(()) };
+        let told = ProviderReference(id.clone());
+        let inquiry = Inquiry { key: draft.key(), reference: None, request: &prepared, first_sent: clock::now() };
+        ends.runtime.block_on(async {
+            ends.arrived();
+            ends.keeping.cancel(api.provider, Mode::Test, &Inquiry { reference: Some(&told), ..inquiry }).await;
+            if id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) && !id.is_empty() {
+                let received = ends.only()?;
+                prop_assert_eq!(&received.line, &cancel.line.replace("{id}", &id));
+                for (name, header) in cancel.headers {
+                    check_header(&draft, &received, name, *header).map_err(|why| broken(format!("{name}: {why}")))?;
+                }
+                prop_assert!(received.body.is_empty());
+                plain.fetch_add(1, Ordering::Relaxed);
+            } else {
+                let lines: Vec<String> = ends.arrived().into_iter().map(|received| received.line).collect();
+                prop_assert!(lines.is_empty(), "{lines:?}");
+                hostile.fetch_add(1, Ordering::Relaxed);
+            }
+            let Answer::Says(report) = sent(&ends.to_sandbox, api, &prepared).await else { return Err(broken("not created".to_owned())) };
+            let reference = report.reference.as_ref().filter(|_| known);
+            for _ in 0..2 {
+                let canceled = ends.to_sandbox.cancel(api.provider, Mode::Test, &Inquiry { reference, ..inquiry }).await;
+                prop_assert!(matches!(canceled, Canceling::Canceled(_)), "{canceled:?}");
+            }
+            Ok(())
+        })
+    });
+    let (plain, hostile) = (plain.into_inner(), hostile.into_inner());
+    assert!(plain >= u64::from(CASES) / 8 && hostile >= u64::from(CASES) / 16, "{}: {plain} ids and {hostile} that are none", api.name);
 }
 
 async fn sent(providers: &Providers, api: &Api, prepared: &[u8]) -> Answer {
@@ -400,4 +457,9 @@ fn worldpay_cards_get_what_is_documented() {
 #[test]
 fn mollie_gets_what_it_documents() {
     [tables::MOLLIE, tables::MOLLIE_TOKEN].iter().for_each(orders_become_documented_requests);
+}
+
+#[test]
+fn mollie_is_asked_to_cancel_as_it_documents() {
+    [tables::MOLLIE_CANCEL, tables::MOLLIE_TOKEN_CANCEL].iter().for_each(cancels_are_documented);
 }

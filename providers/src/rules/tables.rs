@@ -34,6 +34,14 @@ pub(super) struct Batch {
     pub(super) once: &'static str,
 }
 
+/// A request that cancels a payout. It has no body.
+pub(super) struct Cancel {
+    pub(super) of: &'static Api,
+    /// With `{id}` for the provider's id of the payout.
+    pub(super) line: &'static str,
+    pub(super) headers: &'static [(&'static str, Header)],
+}
+
 pub(super) struct Takes {
     pub(super) destinations: &'static [&'static str],
     /// Empty: any.
@@ -646,4 +654,17 @@ pub(super) const MOLLIE_TOKEN: Api = Api {
     // Only then, and in the body.
     body: &[MOLLIE_BODY, &[required("/testmode", True)]],
     ..MOLLIE
+};
+
+pub(super) const MOLLIE_CANCEL: Cancel = Cancel {
+    of: &MOLLIE,
+    line: "DELETE /v2/payouts/{id}",
+    headers: &[("authorization", Header::Is("Bearer test_hunter2")), ("content-type", Header::Absent)],
+};
+
+pub(super) const MOLLIE_TOKEN_CANCEL: Cancel = Cancel {
+    of: &MOLLIE_TOKEN,
+    // Only then, and in the query.
+    line: "DELETE /v2/payouts/{id}?testmode=true",
+    headers: &[("authorization", Header::Is("Bearer access_hunter2")), ("content-type", Header::Absent)],
 };
