@@ -191,6 +191,12 @@ impl Site {
         }
     }
 
+    /// Whoever is dead has lost its leases: nobody has to wait for that.
+    async fn leases_end(&self) {
+        let lease = Duration::from_millis(self.local.config.workers.lease_ms);
+        self.local.store.move_clock(lease).await.unwrap();
+    }
+
     fn server(&mut self) -> &mut PrivateServer {
         self.local.server.as_mut().unwrap()
     }
@@ -240,6 +246,7 @@ async fn survives(armed: &str, mood: Mood, then: impl AsyncFnOnce(&Site, &Sent))
     let sent = site.post_in(mood).await;
     aborted(site.worker("first", armed)).await;
     then(&site, &sent).await;
+    site.leases_end().await;
     let _second = site.worker("second", "");
     site.is_well(&[sent]).await;
 }
@@ -337,6 +344,7 @@ async fn a_crash_between_a_delivery_and_its_mark() {
     aborted(site.worker("first", "delivered-not-marked=abort")).await;
     let first = told.recv().await.unwrap();
     assert_eq!((first.sequence, site.local.subscriber.verified()), (1, 1));
+    site.leases_end().await;
     let _second = site.worker("second", "");
     let again = tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
     assert_eq!((again.sequence, again.id), (1, first.id));

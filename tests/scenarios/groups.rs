@@ -352,6 +352,8 @@ async fn survives(armed: &str, references: &[&str], then: impl AsyncFnOnce(&Work
     let (batch, paid) = works.post(references).await;
     aborted(works.worker("first", armed)).await;
     then(&works, &paid).await;
+    // Whoever is dead has lost its leases: nobody has to wait for that.
+    works.local.store.move_clock(Duration::from_millis(works.local.config.workers.lease_ms)).await.unwrap();
     let _second = works.worker("second", "");
     works.stands(batch, &json!({ "settled": references.len() })).await;
     assert_eq!(works.movements(&paid), vec![1; references.len()]);

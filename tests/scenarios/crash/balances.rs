@@ -67,6 +67,7 @@ async fn a_crash_between_the_amount_and_the_intent() {
     assert_eq!((held.state.name(), held.amount.exact().map(Money::minor)), (StateName::Requested, Some(THERE)));
     assert_eq!((site.funds().await, site.calls(&sent).creates), ([0, THERE, 0], 0));
     site.top_up("second", 100).await;
+    site.leases_end().await;
     let _second = site.worker("second", "");
     eventually("it is settled", PATIENCE, async || site.state(&sent).await == StateName::Settled).await;
     let fixes = site.local.store.timeline(sent.id).await.unwrap().unwrap().observations;

@@ -48,6 +48,7 @@ async fn survives(armed: &str, opened: std::ops::Range<usize>) {
         there += usize::from(site.local.store.load(sent.id).await.unwrap().is_some());
     }
     assert!(opened.contains(&there), "{there} of {opened:?}");
+    site.leases_end().await;
     let _second = site.worker("second", "");
     let path = format!("/v1/payouts/batches/{id}");
     eventually("the batch is opened", PATIENCE, async || {

@@ -32,6 +32,7 @@ async fn survives(armed: &str, opened: bool) {
     assert_eq!(store.load(id).await.unwrap().is_some(), opened);
     let standing = store.account(&party, Mode::Test, Currency::GBP).await.unwrap();
     assert_eq!(standing.account.version, 1 + u64::from(opened), "how far the schedule has come is told with the payout");
+    site.leases_end().await;
     let _second = site.worker("second", "");
     eventually("the payout is opened", PATIENCE, async || store.load(id).await.unwrap().is_some()).await;
     site.is_well(&[Sent { transaction, id, provider: Provider::Truelayer, accepted: true, canceled: None }]).await;
