@@ -99,6 +99,14 @@ impl Child {
         self.process.kill().await.context("killing a process")
     }
 
+    /// Whether it does something about a signal, and does not just end by it.
+    #[must_use]
+    pub fn heeds(&self, signal: Signal) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        caught.is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
+    }
+
     /// Whether it stands still, by `STOP` or a failpoint.
     #[must_use]
     pub fn is_stopped(&self) -> bool {

@@ -35,6 +35,8 @@ use crate::config::Config;
 use crate::run::{self, Listening, Role, Watch};
 use crate::subscriber::Subscriber;
 
+/// How long whoever looks on waits for the store at least, in ms.
+const ONLOOKER_MS: u64 = 2_000;
 const CALLER_KID: &str = "5f0ee2a3-3c55-4f6c-9a0e-6f6c1b0d6a02";
 
 /// What a local installation is made of.
@@ -69,6 +71,7 @@ pub struct Local {
     pub config_file: PathBuf,
     /// Where this process listens, if it has a role.
     pub listening: Option<Listening>,
+    /// For whoever looks on. It waits longer for an answer than the processes of an impatient installation do.
     pub store: Store,
     pub subscriber: Subscriber,
     pub subscriber_url: String,
@@ -137,7 +140,8 @@ impl Local {
         let (serving, ends) = (subscriber.clone(), stop_last.clone());
         running.spawn(async move { Ok(serving.serve(subscriber_listener, ends).await?) });
 
-        let store = Store::open(&config.redis, config.vault()?).await?;
+        let patient = workers::store::Settings { deadline_ms: config.redis.deadline_ms.max(ONLOOKER_MS), ..config.redis.clone() };
+        let store = Store::open(&patient, config.vault()?).await?;
         let signing = Arc::new(SigningKey::generate(CALLER_KID, Algorithm::Es512)?);
         let caller = Caller::new(&base, make_key(&config, &store, Some(&signing)).await?, Some(signing));
         let unsigned = caller.unsigned(make_key(&config, &store, None).await?);

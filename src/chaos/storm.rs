@@ -21,8 +21,10 @@ pub(super) const WORKERS: [&str; 2] = ["worker-1", "worker-2"];
 
 /// What a process that was aborted ends with.
 const SIGABRT: i32 = 6;
-/// A process that was started so long ago listens for signals. Before it does, they end it.
-const BEGINS: Duration = Duration::from_secs(3);
+/// How long a worker may take until it listens for signals. Before it does, they end it.
+const BEGINS: Duration = Duration::from_secs(20);
+/// The pause before it is looked at again whether it does.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long a worker may take to end when it is asked to.
 const GOODBYE: Duration = Duration::from_secs(10);
 /// The pause before a worker that could not be started, because the store was away, is started again.
@@ -204,7 +206,9 @@ impl Worker {
             let ended = tokio::select! {
                 ended = child.ended(Duration::MAX) => ended?,
                 () = end.cancelled() => {
-                    tokio::time::sleep_until(begun + BEGINS).await;
+                    while !child.heeds(Signal::TERM) && begun.elapsed() < BEGINS {
+                        tokio::time::sleep(LOOK).await;
+                    }
                     child.signal(Signal::TERM)?;
                     let status = child.ended(GOODBYE).await?.with_context(|| format!("{} does not end when it is asked to", self.name))?;
                     if !status.success() {
