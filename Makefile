@@ -11,6 +11,8 @@ SEED ?= 1
 # Finds or installs a Redis or Valkey server, and tells the tests and `payrelay dev` where it is.
 redis = PAYRELAY_REDIS_SERVER="$$(tools/setup.sh redis)" && export PAYRELAY_REDIS_SERVER
 tool = PATH="$(CURDIR)/target/tools/bin:$$PATH"
+# Most tests wait for others more than they compute.
+threads = $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 minute = $$(command -v timeout >/dev/null && echo timeout 60)
 
 help: ## list the targets
@@ -28,7 +30,7 @@ demo: ## payouts from request to verified webhook, on this machine (STAY=1 keeps
 test: ## every test, against a real Redis (cargo-nextest where installed)
 	@tools/setup.sh build
 	cargo test --locked --workspace --no-fail-fast --doc
-	@$(redis) && if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --locked --workspace --no-fail-fast $(ARGS); \
+	@$(redis) && if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --locked --workspace --no-fail-fast --test-threads $(threads) $(ARGS); \
 	  else set -x; cargo test --locked --workspace --no-fail-fast --tests $(ARGS); fi
 	@$(MAKE) --no-print-directory interop
 

@@ -124,13 +124,14 @@ build() {
     have cc || die "no C compiler: install one (Debian, Ubuntu: apt install gcc libc6-dev; Fedora: dnf install gcc; macOS: xcode-select --install)"
 }
 
-# A cargo subcommand of one exact version. It is run a few times on a small tree, so it is compiled for a short build, not for speed.
+# A cargo subcommand of one exact version. It is run a few times on a small tree, so it is compiled for a short build, not for speed: half the time of
+# even a little optimisation.
 cargo_tool() {
     if "$tools/bin/$1" --version 2>/dev/null | grep -qwF "$2"; then
         return
     fi
     say "installing $1 $2 from crates.io (a minute or two)"
-    CARGO_TARGET_DIR=$tools/build CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=256 \
+    CARGO_TARGET_DIR=$tools/build CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=256 \
         CARGO_PROFILE_RELEASE_DEBUG=0 cargo install --quiet --locked --force --root "$tools" --version "$2" "$1" >&2
     rm -rf "$tools/build"
 }
