@@ -10,7 +10,6 @@ pub mod batches;
 pub mod caller;
 mod commands;
 pub mod edge;
-mod fingerprint;
 mod hal;
 mod hal_balances;
 mod hal_payout;
@@ -52,6 +51,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use workers::egress::Egress;
+use workers::gate;
 use workers::record::Recorder;
 use workers::routing;
 
@@ -90,6 +90,18 @@ pub struct Settings {
     /// How long an approval is waited for, in hours. Then the payout is canceled.
     #[serde(default = "defaults::approval_hours")]
     pub approval_hours: u16,
+    /// How much may go within a time.
+    #[serde(default)]
+    pub limits: Vec<gate::Limit>,
+    /// How long a beneficiary's account is known after the last send to it.
+    #[serde(default = "defaults::known_days")]
+    pub known_days: u16,
+    /// The most accounts that a party can have that are known.
+    #[serde(default = "defaults::known_max")]
+    pub known_max: u32,
+    /// Whether a payout is refused while an equal one is inconclusive or in review.
+    #[serde(default = "defaults::refuse_twins")]
+    pub refuse_twins: bool,
     /// The secret that API keys and requests are hashed with, at least 16 bytes. With another one, all keys have to be made again and no repeat of an
     /// earlier request is recognised as one (it is refused, not paid).
     pub key_pepper: SecretString,
@@ -137,6 +149,22 @@ pub struct Settings {
     pub drain_ms: u64,
 }
 
+impl Settings {
+    /// What payouts have to pass when they are opened, whoever opens them.
+    #[must_use]
+    pub fn gate(&self) -> gate::Gate {
+        let rules = gate::Rules {
+            approvals: self.approvals.clone(),
+            approval_hours: self.approval_hours,
+            limits: self.limits.clone(),
+            known_days: self.known_days,
+            known_max: self.known_max,
+            refuse_twins: self.refuse_twins,
+        };
+        gate::Gate::new(self.key_pepper.expose_secret().as_bytes(), rules)
+    }
+}
+
 mod defaults {
     use domain::id::PartyId;
 
@@ -151,6 +179,15 @@ mod defaults {
     }
     pub(super) const fn approval_hours() -> u16 {
         72
+    }
+    pub(super) const fn known_days() -> u16 {
+        400
+    }
+    pub(super) const fn known_max() -> u32 {
+        10_000
+    }
+    pub(super) const fn refuse_twins() -> bool {
+        true
     }
     pub(super) const fn key_cache_ms() -> u64 {
         5_000

@@ -82,7 +82,7 @@ pub async fn open(config: &Config, meter: &Meter) -> anyhow::Result<Parts> {
         }
     }
     let providers = Arc::new(Providers::new(&config.providers).context("setting up the providers")?);
-    let recorder = Recorder::new(store.clone(), providers, Metrics::new(meter), &config.rules);
+    let recorder = Recorder::new(store.clone(), providers, Metrics::new(meter), config.ingress.gate(), &config.rules);
     Ok(Parts { store, recorder, egress: Egress::new(&config.egress) })
 }
 
@@ -102,8 +102,6 @@ pub fn lanes(config: &Config, parts: &Parts) -> anyhow::Result<Lanes> {
                 settings: config.schedules,
                 calendars: config.calendars.read().map_err(|problems| BadConfig { problems })?,
                 routes: config.ingress.routes.clone(),
-                approvals: config.ingress.approvals.clone(),
-                approval_hours: config.ingress.approval_hours,
             },
         }),
         relay: Arc::new(RelayContext::new(parts.store.clone(), parts.egress.clone(), &config.relay)),

@@ -244,6 +244,23 @@ impl Destination {
         }
     }
 
+    /// The account behind it, in one spelling for each: a British IBAN is its sort code and account number, and a card stays the same with another expiry.
+    /// Personal data, for keyed hashes only.
+    #[must_use]
+    pub fn account(&self) -> String {
+        match self {
+            Self::Iban(iban) => match iban.as_str().strip_prefix("GB").and_then(|rest| rest.get(6..)) {
+                Some(account) => format!("GB {account}"),
+                None => format!("iban {}", iban.as_str()),
+            },
+            Self::UkAccount { sort_code, account_number } => format!("GB {}{}", sort_code.as_str(), account_number.as_str()),
+            Self::UsAccount { routing_number, account_number, .. } => format!("US {} {}", routing_number.as_str(), account_number.as_str()),
+            Self::Card { number, .. } | Self::NetworkToken { number, .. } | Self::ApplePay { number, .. } => format!("card {}", number.as_str()),
+            Self::CardToken(token) => format!("token {}", token.as_str()),
+            Self::OwnAccount => "own account".to_owned(),
+        }
+    }
+
     /// Enough for a person to recognise an account they know, and no more: `GB29…6819` for an IBAN, `…5678` for the number of an account or a card,
     /// `own account` for the balance's own.
     #[must_use]

@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod destination;
 pub mod event;
 pub mod fact;
+pub mod fingerprint;
 pub mod id;
 pub mod instrument;
 pub mod ledger;

@@ -47,6 +47,9 @@ pub struct Payout {
     /// The caller's key of the batch that asked for it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_id: Option<String>,
+    /// The key of the payout that it stands for, which has ended without arriving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
     /// The due date that it bears, if the schedule of its balance account opened it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_date: Option<Date>,
@@ -135,6 +138,7 @@ pub struct Order {
     pub mode: Mode,
     pub transaction_id: String,
     pub batch_id: Option<String>,
+    pub replaces: Option<String>,
     pub due_date: Option<Date>,
     #[serde(rename = "money")]
     pub amount: Amount,
@@ -363,6 +367,7 @@ impl Payout {
             mode: order.mode,
             transaction_id: order.transaction_id,
             batch_id: order.batch_id,
+            replaces: order.replaces,
             due_date: order.due_date,
             amount: order.amount,
             context_code: order.context_code,

@@ -205,6 +205,11 @@ impl Config {
         for (index, rule) in self.ingress.approvals.iter().enumerate() {
             found.0.extend(rule.problems_of_approval().into_iter().map(|(key, why)| Problem::new(format!("ingress.approvals[{index}].{key}"), why)));
         }
+        for (index, limit) in self.ingress.limits.iter().enumerate() {
+            found.0.extend(limit.problems().into_iter().map(|(key, why)| Problem::new(format!("ingress.limits[{index}].{key}"), why)));
+        }
+        found.between("ingress.known_days", self.ingress.known_days.into(), 1, 3_650);
+        found.between("ingress.known_max", self.ingress.known_max.into(), 1, 1_000_000);
         found.between("ingress.approval_hours", self.ingress.approval_hours.into(), 1, 24 * 30);
     }
 

@@ -12,6 +12,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use domain::account::BalanceAccount;
 use domain::credential::Scope;
+use domain::fingerprint::fingerprint;
 use domain::id::{BalanceAccountId, Mode, PartyId};
 use domain::instrument::InstrumentReference;
 use domain::money::Currency;
@@ -24,7 +25,6 @@ use workers::store::StoreError;
 use workers::store::accounts::{SetUp, Standing};
 
 use super::balances::{busy, platform};
-use super::fingerprint::fingerprint;
 use super::instruments::reference;
 use super::intake::Duty;
 use super::json::{self, Fields};

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
 use domain::credential::{Reach, Scope};
+use domain::fingerprint::fingerprint;
 use domain::id::{BatchId, Mode, PartyId, PayoutId};
 use domain::payout::state::StateName;
 use futures_util::future::try_join_all;
@@ -28,10 +29,9 @@ use workers::store::batches::{Accepted, Kept, Progress};
 
 use super::caller::Caller;
 use super::edge::TraceParent;
-use super::fingerprint::fingerprint;
 use super::intake::Duty;
 use super::json::{self, RawList};
-use super::opening::{Circumstances, archived, conflict, inactive};
+use super::opening::{Circumstances, archived, conflict, inactive, not_replaceable, twin};
 use super::payouts::{REPLAYED, party_in};
 use super::problem::{Errors, Kind, Problem};
 use super::query::Parameters;
@@ -433,6 +433,8 @@ impl ItemView {
             Outcome::Conflict => Some(conflict().value()),
             Outcome::Archived => Some(archived().value()),
             Outcome::Inactive => Some(inactive().value()),
+            Outcome::TwinUnresolved => Some(twin(None).value()),
+            Outcome::NotReplaceable => Some(not_replaceable(None).value()),
         };
         let ItemResult { transaction_id, outcome, payout_id, problem: _ } = result;
         Self { index: 0, transaction_id, result: outcome.as_str(), payout_id, status: None, problem }

@@ -14,6 +14,7 @@ use domain::account::{Funding, Status as AccountStatus};
 use domain::credential::Scope;
 use domain::destination::{Beneficiary, Description};
 use domain::fact::{Reason, Source};
+use domain::fingerprint::fingerprint;
 use domain::id::{BalanceAccountId, PartyId, PayoutId, transaction_of_key};
 use domain::instrument::Payee;
 use domain::metadata::Metadata;
@@ -31,7 +32,6 @@ use workers::store::payouts::Drawing;
 use super::caller::Caller;
 use super::commands::optional_body;
 use super::edge::TraceParent;
-use super::fingerprint::fingerprint;
 use super::hal::{self, answer, payout_id, read_payout_id, refuse_testmode};
 use super::hal_payout::{Status, View};
 use super::intake::{Duty, KEY};
@@ -153,6 +153,9 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
                 return Err(Problem::new(Kind::AlreadyScheduled, detail));
             }
             Err(Undrawn::Refused(reason)) if reason.as_str() == "account_disabled" => return Err(inactive()),
+            Err(Undrawn::Refused(reason)) if reason.as_str() == "limit_exceeded" => {
+                return Err(Problem::new(Kind::LimitExceeded, format!("The payout goes beyond a limit of the platform. {NOTHING_DONE}")));
+            }
             Err(Undrawn::Refused(_)) => {
                 return Err(Problem::new(Kind::InsufficientFunds, format!("The balance has insufficient funds. {NOTHING_DONE}")));
             }
@@ -189,6 +192,7 @@ impl Asked {
             metadata: Metadata::default(),
             scheduled_for: Some(opens),
             provider: None,
+            replaces: None,
             party: None,
             whole: self.money.is_none(),
         })
@@ -252,6 +256,12 @@ impl Ingress {
             Opening::Conflict => Err(conflict()),
             Opening::Archived => Err(archived()),
             Opening::Inactive => Err(blocked()),
+            Opening::Twin(key) => {
+                let detail = format!("An equal payout of the balance ({key}) is inconclusive or in review, and may arrive. {NOTHING_DONE}");
+                Err(Problem::new(Kind::TwinUnresolved, detail))
+            }
+            // It cannot name one.
+            Opening::NotReplaceable(_) => Err(Problem::new(Kind::Internal, "A payout of a balance replaces none.")),
             Opening::Objected(problem) => Err(unpayable(&problem)),
         }
     }

@@ -13,6 +13,7 @@ use axum::response::Response;
 use axum::routing::get;
 use domain::credential::Scope;
 use domain::destination::BeneficiaryName;
+use domain::fingerprint::fingerprint;
 use domain::id::{Mode, PartyId};
 use domain::instrument::{Instrument, InstrumentReference, Payee};
 use domain::money::Currency;
@@ -23,7 +24,6 @@ use workers::store::StoreError;
 use workers::store::parties::Written;
 
 use super::balances::platform;
-use super::fingerprint::fingerprint;
 use super::intake::Duty;
 use super::json::{self, Fields};
 use super::order::{checked, read_destination};

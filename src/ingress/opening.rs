@@ -5,7 +5,7 @@ use domain::id::{Mode, PartyId, PayoutId};
 use domain::payout::Order;
 use jiff::Timestamp;
 use workers::open::Wanted;
-use workers::routing;
+use workers::store::payouts::Irreplaceable;
 
 use super::Ingress;
 use super::order::Asked;
@@ -33,25 +33,22 @@ impl Ingress {
         let route = asked.route(providers, &self.settings.routes, party, mode, id);
         let objection = asked.check_now(providers, &route, mode, id, now).err();
         let fingerprint = asked.fingerprint(&self.pepper);
-        let destination = &asked.beneficiary.destination;
-        let needs_approval = self.settings.approvals.iter().any(|rule| {
-            // How much a whole balance will be, nobody knows yet.
-            if asked.whole { rule.fits_some_amount(party, asked.money.currency(), destination) } else { rule.fits(party, asked.money, destination) }
-        });
+        let amount = if asked.whole { Amount::Whole(asked.money.currency()) } else { Amount::Exact(asked.money) };
         let order = Order {
             id,
             party: party.clone(),
             mode,
             transaction_id: asked.transaction_id,
             batch_id: batch_id.map(str::to_owned),
+            replaces: asked.replaces,
             due_date: None,
-            amount: if asked.whole { Amount::Whole(asked.money.currency()) } else { Amount::Exact(asked.money) },
+            amount,
             context_code: asked.context_code.to_owned(),
             metadata: asked.metadata,
             scheduled_for: asked.scheduled_for,
             route,
             maker: maker.to_owned(),
-            approve_by: needs_approval.then(|| routing::approve_by(self.settings.approval_hours, now)),
+            approve_by: self.recorder.gate.approve_by(party, amount, &asked.beneficiary.destination, now),
             trace: trace.map(str::to_owned),
         };
         Wanted { order, beneficiary: asked.beneficiary, fingerprint, objection }
@@ -66,6 +63,29 @@ pub(super) fn conflict() -> Problem {
 /// Payouts of the party are not opened.
 pub(super) fn inactive() -> Problem {
     Problem::new(Kind::PartyInactive, "No payouts of it are opened until it is active again. Nothing was done, and the transaction_id is free.")
+}
+
+/// An equal payout may have been paid.
+pub(super) fn twin(of: Option<&str>) -> Problem {
+    let which = of.map_or_else(
+        || "An equal payout".to_owned(),
+        |key| format!("The payout {key}, to the same account, over the same amount and with the same reference,"),
+    );
+    let detail =
+        format!("{which} is inconclusive or in review: it may arrive. Wait for it, or resolve it. Nothing was done, and the transaction_id is free.");
+    Problem::new(Kind::TwinUnresolved, detail)
+}
+
+/// The payout that this one is to stand for may arrive itself.
+pub(super) fn not_replaceable(why: Option<Irreplaceable>) -> Problem {
+    let why = match why {
+        None => "It has not ended, was replaced before, or does not exist".to_owned(),
+        Some(Irreplaceable::Missing) => "There is no such payout of the party".to_owned(),
+        Some(Irreplaceable::Is(state)) => format!("It is `{}`", state.as_str()),
+        Some(Irreplaceable::Replaced) => "Another payout stands for it".to_owned(),
+    };
+    let what = "Only a payout that is failed, rejected, canceled or returned can be replaced, and once.";
+    Problem::new(Kind::NotReplaceable, format!("{why}. {what} Nothing was done, and the transaction_id is free."))
 }
 
 /// The key is that of a payout that is gone.

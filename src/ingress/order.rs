@@ -10,6 +10,7 @@ use domain::destination::{
     StatementReference, TextError, UsAccountNumber, UsAccountType,
 };
 use domain::fact::Provider;
+use domain::fingerprint::fingerprint;
 use domain::id::{Mode, PartyId, PayoutId, ProviderKey};
 use domain::metadata::Metadata;
 use domain::money::{Currency, CurrencyError, Money, MoneyError};
@@ -20,7 +21,6 @@ use serde::Serialize;
 use uuid::Uuid;
 use workers::routing::{self, Rule};
 
-use super::fingerprint::fingerprint;
 use super::json::{self, Fields, Value};
 use super::problem::{Errors, Problem};
 
@@ -46,6 +46,9 @@ pub struct Asked {
     pub metadata: Metadata,
     pub scheduled_for: Option<Timestamp>,
     pub provider: Option<Provider>,
+    /// The `transaction_id` of the payout that it stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
     /// Part of the payout's id, so not of the fingerprint.
     #[serde(skip)]
     pub party: Option<PartyId>,
@@ -77,6 +80,10 @@ pub fn read(body: &[u8]) -> Result<Asked, Problem> {
     let metadata = metadata(&mut fields, errs);
     let scheduled_for = fields.optional_text("scheduled_for", errs).and_then(|text| checked(errs, "/scheduled_for", instant(&text)));
     let provider = fields.optional_text("provider", errs).and_then(|text| checked(errs, "/provider", provider(&text)));
+    let replaces = fields.optional_text("replaces", errs).and_then(|text| checked(errs, "/replaces", canonical_uuid(&text)));
+    if replaces.is_some() && replaces == transaction_id {
+        errs.field("/replaces", "itself", "must be the transaction_id of another payout");
+    }
     let party = party_id(&mut fields, errs);
     fields.finish(errs);
 
@@ -90,6 +97,7 @@ pub fn read(body: &[u8]) -> Result<Asked, Problem> {
                 metadata,
                 scheduled_for,
                 provider,
+                replaces,
                 party,
                 whole: false,
             })
@@ -488,6 +496,8 @@ mod tests {
             (json!({"context_code": "gift"}), at("/context_code", "unknown_code")),
             (json!({"provider": "stripe"}), at("/provider", "unknown_provider")),
             (json!({"party_id": "a b"}), at("/party_id", "invalid")),
+            (json!({"replaces": "x"}), at("/replaces", "not_a_uuid")),
+            (json!({"replaces": "cc328607-e02e-49e2-81c9-5bd044c8f7d7"}), at("/replaces", "itself")),
             (json!({"scheduled_for": "2026-01-31"}), at("/scheduled_for", "not_an_instant")),
             (json!({"scheduled_for": "2026-01-31T09:00:00"}), at("/scheduled_for", "not_an_instant")),
             (json!({"scheduled_for": "2026-02-31T09:00:00Z"}), at("/scheduled_for", "not_an_instant")),
@@ -551,6 +561,7 @@ mod tests {
             json!({"transaction_id": "cc328607-e02e-49e2-81c9-5bd044c8f7d7"}),
             json!({"metadata": {}}),
             json!({"provider": null}),
+            json!({"replaces": null}),
             json!({"party_id": "shop"}),
         ] {
             assert_eq!(print(same.clone()), plain, "{same}");
@@ -564,6 +575,7 @@ mod tests {
             json!({"metadata": {"a": "b"}}),
             json!({"provider": "truelayer"}),
             json!({"scheduled_for": "2026-01-31T09:00:00Z"}),
+            json!({"replaces": "0c328607-e02e-49e2-81c9-5bd044c8f7d7"}),
         ] {
             assert_ne!(print(other.clone()), plain, "{other}");
         }

@@ -26,7 +26,7 @@ use workers::store::lists::{Position, Range};
 use super::caller::Caller;
 use super::edge::TraceParent;
 use super::intake::Duty;
-use super::opening::{Circumstances, archived, conflict, inactive};
+use super::opening::{Circumstances, archived, conflict, inactive, not_replaceable, twin};
 use super::problem::{Errors, Problem};
 use super::query::Parameters;
 use super::view::{PayoutView, answer, result, set};
@@ -72,6 +72,8 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
         Opening::Conflict => return Err(conflict()),
         Opening::Archived => return Err(archived()),
         Opening::Inactive => return Err(inactive()),
+        Opening::Twin(key) => return Err(twin(Some(&key))),
+        Opening::NotReplaceable(why) => return Err(not_replaceable(Some(why))),
         Opening::Objected(problem) => return Err(problem),
     };
     let mut response = result(StatusCode::ACCEPTED, &PayoutView::new(&payout, &wanted.beneficiary));

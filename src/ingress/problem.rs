@@ -45,6 +45,9 @@ pub enum Kind {
     ProviderFunded,
     TopUpConflict,
     PartyInactive,
+    TwinUnresolved,
+    NotReplaceable,
+    LimitExceeded,
     ReferenceConflict,
     AccountConflict,
     InstrumentsFull,
@@ -68,7 +71,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 53] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -100,6 +103,9 @@ impl Kind {
         Self::ProviderFunded,
         Self::TopUpConflict,
         Self::PartyInactive,
+        Self::TwinUnresolved,
+        Self::NotReplaceable,
+        Self::LimitExceeded,
         Self::ReferenceConflict,
         Self::AccountConflict,
         Self::InstrumentsFull,
@@ -156,6 +162,9 @@ impl Kind {
             Self::ProviderFunded => ("provider-funded", StatusCode::CONFLICT, "The provider funds the account"),
             Self::TopUpConflict => ("top-up-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The transaction_id was used for another top-up"),
             Self::PartyInactive => ("party-inactive", StatusCode::CONFLICT, "The party is inactive"),
+            Self::TwinUnresolved => ("twin-unresolved", StatusCode::CONFLICT, "An equal payout is not resolved"),
+            Self::NotReplaceable => ("not-replaceable", StatusCode::CONFLICT, "The payout cannot be replaced"),
+            Self::LimitExceeded => ("limit-exceeded", StatusCode::UNPROCESSABLE_ENTITY, "The payout goes beyond a limit"),
             Self::ReferenceConflict => ("reference-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The reference was used for another request"),
             Self::AccountConflict => ("account-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The party has another account in that currency"),
             Self::InstrumentsFull => ("instruments-full", StatusCode::CONFLICT, "The party has as many payout instruments as it can have"),
@@ -220,6 +229,9 @@ impl Kind {
             | Self::ProviderFunded
             | Self::TopUpConflict
             | Self::PartyInactive
+            | Self::TwinUnresolved
+            | Self::NotReplaceable
+            | Self::LimitExceeded
             | Self::ReferenceConflict
             | Self::AccountConflict
             | Self::InstrumentsFull

@@ -23,6 +23,9 @@ pub struct PayoutView<'a> {
     /// Of the batch that asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     batch_id: Option<&'a str>,
+    /// The key of the payout that it stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<&'a str>,
     /// `schedule`, if that of its balance account opened it.
     #[serde(skip_serializing_if = "Option::is_none")]
     initiated_by: Option<&'static str>,
@@ -104,6 +107,7 @@ impl<'a> PayoutView<'a> {
             transaction_id: &payout.transaction_id,
             payout_id: payout.id,
             batch_id: payout.batch_id.as_deref(),
+            replaces: payout.replaces.as_deref(),
             initiated_by: payout.initiated_by(),
             due_date: payout.due_date,
             party_id: &payout.party,

@@ -19,7 +19,8 @@ pub fn order(provider: Provider, transaction: Uuid, amount_in_minor: i64) -> Val
         "transaction_id": transaction,
         "provider": provider.name(),
         "beneficiary_name": "John Smith",
-        "beneficiary_reference": "Withdrawal 204",
+        // Of its own: an equal payout is refused while one is unresolved.
+        "beneficiary_reference": format!("Withdrawal {:.7}", transaction.simple().to_string()),
         field: destination,
         "currency": currency,
         "amount_in_minor": amount_in_minor,

@@ -104,7 +104,8 @@ async fn ten_thousand_items_are_accepted_and_all_opened() {
     assert_eq!((&done["status"], &done["items"]), (&json!("expanded"), &json!(10_000)));
     assert_eq!(
         done["results"],
-        json!({ "opened": 10_000, "replayed": 0, "conflict": 0, "archived": 0, "unreadable": 0, "inactive": 0, "invalid": 0, "pending": 0 })
+        json!({ "opened": 10_000, "replayed": 0, "conflict": 0, "archived": 0, "unreadable": 0, "inactive": 0, "twin_unresolved": 0, "not_replaceable": 0,
+                "invalid": 0, "pending": 0 })
     );
     assert_eq!(done["payouts"], json!({ "requested": 10_000 }));
     let listed = all_items(&shop, &id, "").await;
@@ -476,7 +477,8 @@ async fn a_batch_is_opened_page_by_page() {
     assert_eq!((&part["status"], part.get("expanded_at")), (&json!("expanding"), None));
     assert_eq!(
         part["results"],
-        json!({ "opened": 99, "replayed": 0, "conflict": 0, "archived": 0, "unreadable": 0, "inactive": 0, "invalid": 1, "pending": 150 })
+        json!({ "opened": 99, "replayed": 0, "conflict": 0, "archived": 0, "unreadable": 0, "inactive": 0, "twin_unresolved": 0, "not_replaceable": 0,
+                "invalid": 1, "pending": 150 })
     );
     let pending = all_items(&shop, &id, "&result=pending").await;
     assert_eq!(

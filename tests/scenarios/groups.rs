@@ -61,7 +61,7 @@ impl Works {
     async fn bounded(bound_ms: u64, hold_ms: u64, most: usize, sandbox: fn(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let more = format!(
-            "{}execute.group_hold_ms = {hold_ms}\nproviders.worldpay_account_test.profile.batch_max = {most}\n",
+            "ingress.refuse_twins = false\n{}execute.group_hold_ms = {hold_ms}\nproviders.worldpay_account_test.profile.batch_max = {most}\n",
             chaos::SHORT.replace("bound_ms = 6000", &format!("bound_ms = {bound_ms}"))
         );
         let plan = Plan {

@@ -11,6 +11,7 @@ mod crash;
 mod groups;
 mod ingress;
 mod interop;
+mod limits;
 mod openapi;
 mod parties;
 mod providers;

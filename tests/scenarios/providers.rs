@@ -47,6 +47,8 @@ impl House {
     async fn with(times: &str, keys: &str, sandbox: fn(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut more = times.to_owned();
+        // References choose moods here, and so are often the same.
+        more.push_str("ingress.refuse_twins = false\n");
         more.push_str("ingress.routes = [{ parties = ['routed'], providers = ['mollie', 'truelayer-v3', 'worldpay-account'] }]\n");
         more.push_str(keys);
         let plan = Plan {

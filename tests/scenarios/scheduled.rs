@@ -424,6 +424,7 @@ async fn what_was_decided_on_an_older_account_is_refused() {
             mode: Mode::Test,
             transaction_id,
             batch_id: None,
+            replaces: None,
             due_date: Some(opening.due),
             amount: Money::new(minor, Currency::GBP).unwrap().into(),
             context_code: "withdrawal".to_owned(),
@@ -644,6 +645,30 @@ async fn a_rule_of_approvals_fits_it_too() {
     let approve = format!("/v1/payouts/{}/approve", payouts[1].transaction_id);
     let approved = site.platform.post(&approve, &json!({ "party_id": "acme" })).await;
     assert_eq!((approved.status, &approved.json["result"]["status"]), (200, &json!("requested")), "{approved:?}");
+}
+
+/// A limit holds for it too: what goes beyond is opened as rejected, and its money stays for the next due date.
+#[tokio::test]
+async fn a_limit_holds_for_it_too() {
+    let limits = json!([
+        { "scope": "party", "currency": "GBP", "hours": 1, "amount_max": 10_000, "beyond": "reject" },
+        { "scope": "beneficiary", "currency": "GBP", "hours": 1, "amount_max": 5_000, "beyond": "approve" },
+    ]);
+    let site = Site::with(Plan { ingress: json!({ "limits": limits }), ..Plan::default() }).await;
+    site.account("GBP", Schedule::Daily).await;
+    site.top_up("GBP", 5_001).await;
+    site.at(date(2026, 11, 16), "12:00").await;
+    site.look().await;
+    site.top_up("GBP", 10_001).await;
+    site.at(date(2026, 11, 17), "12:00").await;
+    site.look().await;
+    let payouts = site.payouts().await;
+    let mut shown = Vec::new();
+    for payout in &payouts {
+        let view = site.show(payout).await;
+        shown.push((view["status"].clone(), view["reason"].clone()));
+    }
+    assert_eq!(shown, [(json!("awaiting_approval"), json!(null)), (json!("rejected"), json!("limit_exceeded"))]);
 }
 
 /// While dispatch is frozen nothing is opened, and nothing passes over. After a restore the same payout is opened, once the money is there again.

@@ -224,22 +224,19 @@ impl Installation {
             references_kept_days: 400,
             batches_kept_days: 30,
         };
-        let recorder = Recorder::new(store.clone(), providers, Metrics::new(&meter), &rules);
-
         let mut settings = json!({ "key_pepper": PEPPER, "key_cache_ms": 100 });
         for (name, value) in plan.ingress.as_object().into_iter().flatten() {
             settings[name] = value.clone();
         }
         let mut settings: ingress::Settings = serde_json::from_value(settings).expect("settings");
         settings.live = plan.live;
+        let recorder = Recorder::new(store.clone(), providers, Metrics::new(&meter), settings.gate(), &rules);
         let shutdown = CancellationToken::new();
         let calendars = payrelay::config::Config::read(None, []).expect("the defaults").calendars.read().expect("calendars");
         let schedules = schedule::Rules {
             settings: schedule::Settings { retry_ms: 600_000, look_again_ms: 86_400_000 },
             calendars: calendars.clone(),
             routes: settings.routes.clone(),
-            approvals: settings.approvals.clone(),
-            approval_hours: settings.approval_hours,
         };
         let ingress = Ingress::new(recorder.clone(), Egress::new(&plan.egress), calendars, settings, &meter, shutdown.clone()).expect("an ingress");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

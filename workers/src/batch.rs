@@ -80,6 +80,10 @@ pub enum Outcome {
     Unreadable,
     /// The party was inactive when its turn came.
     Inactive,
+    /// An equal payout was unresolved when its turn came.
+    TwinUnresolved,
+    /// The payout that it was to replace could not be replaced when its turn came.
+    NotReplaceable,
     /// It cannot be a payout.
     Invalid,
 }
@@ -117,7 +121,17 @@ impl Item {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 7] = [Self::Opened, Self::Replayed, Self::Conflict, Self::Archived, Self::Unreadable, Self::Inactive, Self::Invalid];
+    pub const ALL: [Self; 9] = [
+        Self::Opened,
+        Self::Replayed,
+        Self::Conflict,
+        Self::Archived,
+        Self::Unreadable,
+        Self::Inactive,
+        Self::TwinUnresolved,
+        Self::NotReplaceable,
+        Self::Invalid,
+    ];
 
     /// The word in the API, in the store and in metrics.
     #[must_use]
@@ -129,6 +143,8 @@ impl Outcome {
             Self::Archived => "archived",
             Self::Unreadable => "unreadable",
             Self::Inactive => "inactive",
+            Self::TwinUnresolved => "twin_unresolved",
+            Self::NotReplaceable => "not_replaceable",
             Self::Invalid => "invalid",
         }
     }
@@ -246,6 +262,8 @@ impl Recorder {
                     }
                     Opening::Conflict => (Outcome::Conflict, None, None),
                     Opening::Inactive => (Outcome::Inactive, None, None),
+                    Opening::Twin(_) => (Outcome::TwinUnresolved, None, None),
+                    Opening::NotReplaceable(_) => (Outcome::NotReplaceable, None, None),
                     Opening::Objected(problem) => (Outcome::Invalid, None, Some(problem)),
                 }
             }

@@ -99,7 +99,7 @@ impl Payouts {
             return self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("leased_too_often") })).await;
         }
         match payout.state.name() {
-            StateName::Requested | StateName::Scheduled => match self.fixed(payout).await? {
+            StateName::Requested | StateName::Scheduled => match self.fixed(payout, &work.beneficiary).await? {
                 Ok(payout) => self.dispatch(payout, &work.beneficiary, work.aside_until, lease).await,
                 Err(done) => Ok(done),
             },
@@ -131,7 +131,7 @@ impl Payouts {
 
     /// The payout with an exact amount. That of a whole balance is fixed here, to what is there now; what the payout has then is reserved, so whoever comes
     /// to it again, after a crash or a freeze, sends that and nothing else.
-    async fn fixed(&self, payout: Payout) -> Result<Result<Payout, Done>, StoreError> {
+    async fn fixed(&self, payout: Payout, beneficiary: &Beneficiary) -> Result<Result<Payout, Done>, StoreError> {
         let Amount::Whole(currency) = payout.amount else { return Ok(Ok(payout)) };
         let store = &self.recorder.store;
         let Standing { mut account, mut balances, .. } = store.account(&payout.party, payout.mode, currency).await?;
@@ -142,7 +142,8 @@ impl Payouts {
             };
             let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &self.recorder.plan(&payout), store.clock().now());
             let Verdict::Known(step) = verdict else { break };
-            match store.fix(&step, &account, balances.of(Account::Available)).await? {
+            let question = self.recorder.gate.question_of_amount((&payout.party, payout.mode), beneficiary, money);
+            match store.fix(&step, &account, balances.of(Account::Available), question.as_ref()).await? {
                 Fixed::Done => {
                     fail::fail_point!("fixed-before-intent");
                     return Ok(Ok(step.payout));
@@ -151,6 +152,7 @@ impl Payouts {
                 Fixed::Changed => Standing { account, balances, .. } = store.account(&payout.party, payout.mode, currency).await?,
                 Fixed::Stale => return Ok(Err(Done::Settled)),
                 Fixed::Frozen => return self.set_aside(&payout).await.map(Err),
+                Fixed::LimitExceeded => return self.decline(&payout, "limit_exceeded").await.map(Err),
             }
         }
         // The clock of this machine is behind, or the balance moves all the time. Neither is the payout's fault.

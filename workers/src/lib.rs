@@ -11,6 +11,7 @@ pub mod execute;
 pub mod failpoints;
 pub mod fence;
 mod forgotten;
+pub mod gate;
 pub mod group;
 pub mod lanes;
 pub mod metrics;

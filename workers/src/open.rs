@@ -8,9 +8,10 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::execute::later;
+use crate::gate::Question;
 use crate::record::Recorder;
 use crate::store::StoreError;
-use crate::store::payouts::{Drawing, Drawn, Opened};
+use crate::store::payouts::{Claim, Drawing, Drawn, Irreplaceable, Opened};
 
 /// A payout that is asked for: read, checked, and given its route.
 ///
@@ -40,6 +41,10 @@ pub enum Opening<P> {
     Conflict,
     /// The party is inactive. Nothing was opened, and the key is free.
     Inactive,
+    /// This equal payout, by its caller's key, is unresolved. Nothing was opened, and the key is free.
+    Twin(String),
+    /// The payout that it names cannot be replaced. Nothing was opened, and the key is free.
+    NotReplaceable(Irreplaceable),
     /// Nothing was opened.
     Objected(P),
 }
@@ -66,17 +71,29 @@ impl Recorder {
         {
             return Ok(Opening::Objected(objection.clone()));
         }
-        let mut step = Payout::open(wanted.order.clone(), self.store.clock().now());
-        if let Next::Execute(at) = step.next {
-            step.next = Next::Execute(later(at, hold));
+        let question = self.question(wanted);
+        let claim = Claim { fingerprint: &wanted.fingerprint, question: Some(&question) };
+        let open = |order: Order| {
+            let mut step = Payout::open(order, self.store.clock().now());
+            if let Next::Execute(at) = step.next {
+                step.next = Next::Execute(later(at, hold));
+            }
+            step
+        };
+        let mut step = open(wanted.order.clone());
+        let mut opened = self.store.open_payout(&step, &wanted.beneficiary, claim).await?;
+        if let Opened::NeedsApproval = opened {
+            step = open(self.to_be_approved(&wanted.order));
+            opened = self.store.open_payout(&step, &wanted.beneficiary, claim).await?;
         }
-        let mut opened = self.store.open_payout(&step, &wanted.beneficiary, &wanted.fingerprint).await?;
         if let Opened::Refused(reason) = opened {
             // Decided then, whatever comes in before this is written.
             step = Payout::open_refused(wanted.order.clone(), reason, self.store.clock().now());
-            opened = self.store.open_payout(&step, &wanted.beneficiary, &wanted.fingerprint).await?;
+            opened = self.store.open_payout(&step, &wanted.beneficiary, wanted.fingerprint.as_str()).await?;
         }
-        self.opening(step, opened).map_err(|reason| StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str())))
+        self.opening(step, opened)
+            .await?
+            .map_err(|reason| StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str())))
     }
 
     /// Opens a payout from a balance for a business day, once per key and per day. What the account does not allow is not opened at all.
@@ -89,17 +106,33 @@ impl Recorder {
         {
             return Ok(Ok(Opening::Objected(objection.clone())));
         }
-        let step = Payout::open(wanted.order.clone(), self.store.clock().now());
-        Ok(match self.store.draw(&step, &wanted.beneficiary, &wanted.fingerprint, of).await? {
-            Drawn::Opened(opened) => self.opening(step, opened).map_err(Undrawn::Refused),
+        let question = self.question(wanted);
+        let claim = Claim { fingerprint: &wanted.fingerprint, question: Some(&question) };
+        let mut step = Payout::open(wanted.order.clone(), self.store.clock().now());
+        let mut drawn = self.store.draw(&step, &wanted.beneficiary, claim, of).await?;
+        if let Drawn::Opened(Opened::NeedsApproval) = drawn {
+            step = Payout::open(self.to_be_approved(&wanted.order), self.store.clock().now());
+            drawn = self.store.draw(&step, &wanted.beneficiary, claim, of).await?;
+        }
+        Ok(match drawn {
+            Drawn::Opened(opened) => self.opening(step, opened).await?.map_err(Undrawn::Refused),
             Drawn::Taken => Err(Undrawn::Taken),
             Drawn::Changed => Err(Undrawn::Changed),
         })
     }
 
-    /// What came of an opening, unless its account has refused it.
-    fn opening<P>(&self, step: Step, opened: Opened) -> Result<Opening<P>, Reason> {
-        Ok(match opened {
+    fn question<P>(&self, wanted: &Wanted<P>) -> Question {
+        self.gate.question(&wanted.order, &wanted.beneficiary, self.store.shards())
+    }
+
+    /// The same, to be approved by a second person: the script has found that one must.
+    pub(crate) fn to_be_approved(&self, order: &Order) -> Order {
+        Order { approve_by: Some(self.gate.time_to_approve(self.store.clock().now())), ..order.clone() }
+    }
+
+    /// What came of an opening, unless its account or a limit has refused it.
+    async fn opening<P>(&self, step: Step, opened: Opened) -> Result<Result<Opening<P>, Reason>, StoreError> {
+        Ok(Ok(match opened {
             Opened::New => {
                 self.metrics.opened(&step);
                 Opening::Opened(Box::new(step.payout))
@@ -108,8 +141,14 @@ impl Recorder {
             Opened::Archived => Opening::Archived,
             Opened::Unreadable(error) => Opening::Unreadable(error),
             Opened::Conflict => Opening::Conflict,
-            Opened::Refused(reason) => return Err(reason),
+            Opened::Refused(reason) => return Ok(Err(reason)),
             Opened::Inactive => Opening::Inactive,
-        })
+            Opened::NotReplaceable(why) => Opening::NotReplaceable(why),
+            Opened::Twin(id) => {
+                let twin = self.store.load_readable(id).await?;
+                Opening::Twin(twin.map_or_else(|| id.to_string(), |twin| twin.transaction_id))
+            }
+            Opened::NeedsApproval => return Err(StoreError::Corrupt("a payout that waits for an approval needs one".to_owned())),
+        }))
     }
 }

@@ -9,6 +9,7 @@ use domain::wait::Backoff;
 use jiff::SignedDuration;
 use providers::Providers;
 
+use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::store::payouts::Committed;
 use crate::store::{Store, StoreError};
@@ -40,6 +41,7 @@ pub struct Recorder {
     pub store: Store,
     pub providers: Arc<Providers>,
     pub metrics: Arc<Metrics>,
+    pub gate: Gate,
     redispatch: Backoff,
     dispatch_bound: SignedDuration,
     /// The shortest time between two looks at one payout that somebody asks for.
@@ -62,11 +64,12 @@ pub enum Recorded {
 
 impl Recorder {
     #[must_use]
-    pub fn new(store: Store, providers: Arc<Providers>, metrics: Arc<Metrics>, rules: &Rules) -> Self {
+    pub fn new(store: Store, providers: Arc<Providers>, metrics: Arc<Metrics>, gate: Gate, rules: &Rules) -> Self {
         Self {
             store,
             providers,
             metrics,
+            gate,
             redispatch: Backoff { first: duration(rules.redispatch_first_ms), factor: 2, cap: duration(rules.redispatch_cap_ms) },
             dispatch_bound: duration(rules.dispatch_bound_ms),
             check_every: duration(rules.check_every_ms),

@@ -9,7 +9,6 @@ use domain::destination::{Destination, Iban};
 use domain::fact::Provider;
 use domain::id::{Mode, PartyId};
 use domain::money::{Currency, Money};
-use jiff::{SignedDuration, Timestamp};
 use providers::{Order, Providers};
 use serde::Deserialize;
 
@@ -28,6 +27,12 @@ pub struct Rule {
     pub countries: Vec<String>,
     #[serde(default)]
     pub parties: Vec<String>,
+    /// IBANs of accounts, however a payout names them.
+    #[serde(default)]
+    pub accounts: Vec<Account>,
+    /// Of an approval: only where the party has not sent to the account before.
+    #[serde(default)]
+    pub new_beneficiary: bool,
     /// In the currency's minor unit, inclusive.
     #[serde(default)]
     pub amount_from: Option<i64>,
@@ -39,6 +44,24 @@ pub struct Rule {
     pub providers: Vec<Provider>,
 }
 
+/// An account in a rule.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct Account(Option<String>);
+
+impl From<String> for Account {
+    /// A text that is no IBAN is an account that no payout goes to: the parser's own words would quote it, so it is found out later.
+    fn from(text: String) -> Self {
+        Self(Iban::parse(&text).ok().map(|iban| Destination::Iban(iban).account()))
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Account(redacted)")
+    }
+}
+
 impl Rule {
     /// What is wrong with it as a route.
     #[must_use]
@@ -48,6 +71,9 @@ impl Rule {
         // A second time it would be tried again under another key.
         if !once || self.providers.is_empty() {
             found.push(("providers", "must name at least one provider, and none twice".to_owned()));
+        }
+        if self.new_beneficiary {
+            found.push(("new_beneficiary", "belongs to `ingress.approvals`".to_owned()));
         }
         found
     }
@@ -85,6 +111,7 @@ impl Rule {
         let by_iban = self.destinations.is_empty() || self.destinations.iter().any(|kind| kind == "iban");
         unless(self.countries.is_empty() || by_iban, "countries", "are those of IBANs, and no `iban` is among the destinations");
         unless(self.parties.iter().all(|party| PartyId::parse(party).is_ok()), "parties", "must hold ids of parties");
+        unless(self.accounts.iter().all(|account| account.0.is_some()), "accounts", "must hold IBANs, in capitals and without spaces");
         let (from, below) = (self.amount_from, self.amount_below);
         let amounts = if from.is_some() { "amount_from" } else { "amount_below" };
         // 1000 are 10 pounds, or 1000 yen.
@@ -121,6 +148,7 @@ impl Rule {
             && any(&self.destinations, destination.kind())
             && any(&self.countries, country)
             && any(&self.parties, party.as_str())
+            && (self.accounts.is_empty() || self.accounts.contains(&Account(Some(destination.account()))))
     }
 }
 
@@ -140,12 +168,6 @@ pub fn route(providers: &Providers, rules: &[Rule], asked: Option<Provider>, (pa
     let (first, most) = (*first, if asked.is_none() && ruled.is_some() { usize::MAX } else { 1 });
     let able: Vec<_> = candidates.into_iter().filter(takes).take(most).collect();
     if able.is_empty() { vec![first] } else { able }
-}
-
-/// Until when a second person must have approved a payout that is opened now.
-#[must_use]
-pub fn approve_by(approval_hours: u16, now: Timestamp) -> Timestamp {
-    now.saturating_add(SignedDuration::from_hours(approval_hours.into())).unwrap_or(Timestamp::MAX)
 }
 
 /// The providers of the first route that fits; `None` if none does.

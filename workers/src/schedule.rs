@@ -26,7 +26,7 @@ use crate::routing::{self, Rule};
 use crate::store::StoreError;
 use crate::store::accounts::Standing;
 use crate::store::lanes::Ticket;
-use crate::store::payouts::Opened;
+use crate::store::payouts::{Claim, Opened};
 use crate::store::schedules::{Advance, Advanced, OpenedDue, ScheduleWork};
 
 /// How often a look begins anew. Each time somebody else has taken of the money since it was counted.
@@ -57,8 +57,6 @@ pub struct Rules {
     pub settings: Settings,
     pub calendars: Calendars,
     pub routes: Vec<Rule>,
-    pub approvals: Vec<Rule>,
-    pub approval_hours: u16,
 }
 
 /// What became of a due date.
@@ -253,7 +251,7 @@ impl Payouts {
         now: Timestamp,
     ) -> (Order, Result<(), Unprepared>) {
         let BalanceAccount { party, mode, .. } = account;
-        let Rules { routes, approvals, approval_hours, .. } = &self.schedules;
+        let routes = &self.schedules.routes;
         let providers = &self.recorder.providers;
         let transaction_id = account.id.scheduled(opening.due).to_string();
         let id = PayoutId::derive(party, *mode, &transaction_id, self.recorder.store.shards());
@@ -263,13 +261,13 @@ impl Payouts {
             Some(provider) => providers.prepare(*provider, *mode, &first).map(drop),
             None => Err(Unprepared::NotConfigured),
         };
-        let needs_approval = approvals.iter().any(|rule| rule.fits(party, money, &beneficiary.destination));
         let order = Order {
             id,
             party: party.clone(),
             mode: *mode,
             transaction_id,
             batch_id: None,
+            replaces: None,
             due_date: Some(opening.due),
             amount: money.into(),
             context_code: CONTEXT_CODE.to_owned(),
@@ -277,7 +275,7 @@ impl Payouts {
             scheduled_for: None,
             route,
             maker: SCHEDULE.to_owned(),
-            approve_by: needs_approval.then(|| routing::approve_by(*approval_hours, now)),
+            approve_by: self.recorder.gate.approve_by(party, money.into(), &beneficiary.destination, now),
             trace: None,
         };
         (order, takes)
@@ -294,6 +292,7 @@ impl Payouts {
     ) -> Result<Round, StoreError> {
         let store = &self.recorder.store;
         let (id, mode) = (order.id, account.mode);
+        let question = self.recorder.gate.question(&order, beneficiary, store.shards());
         let step = |refused: Option<Reason>| {
             let now = store.clock().now();
             match refused {
@@ -301,6 +300,8 @@ impl Payouts {
                 Some(reason) => Payout::open_refused(order.clone(), reason, now),
             }
         };
+        // What is refused has nothing to pass.
+        let claim = Claim { fingerprint: FINGERPRINT, question: refused.is_none().then_some(&question) };
         let mut outcome = match &refused {
             Some(_) => Outcome::Rejected,
             None if opening.due < opening.through => Outcome::Late,
@@ -308,7 +309,11 @@ impl Payouts {
         };
         let mut step_taken = step(refused);
         fail::fail_point!("schedule-not-opened");
-        let mut opened = store.open_scheduled(&step_taken, beneficiary, FINGERPRINT, advance).await?;
+        let mut opened = store.open_scheduled(&step_taken, beneficiary, claim, advance).await?;
+        if let OpenedDue::Opened(Opened::NeedsApproval) = opened {
+            step_taken = Payout::open(self.recorder.to_be_approved(&order), store.clock().now());
+            opened = store.open_scheduled(&step_taken, beneficiary, claim, advance).await?;
+        }
         if let OpenedDue::Opened(Opened::Refused(reason)) = opened {
             if reason.as_str() == INSUFFICIENT_FUNDS {
                 return Ok(Round::Again);
@@ -340,8 +345,9 @@ impl Payouts {
                 Round::Done
             }
             Opened::Inactive => Round::Blocked(Blocked::PartyInactive),
-            Opened::Refused(reason) => {
-                return Err(StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str())));
+            // Those that reserve nothing are refused by nobody, and no due date asks for an equal payout or replaces one.
+            Opened::Refused(_) | Opened::NeedsApproval | Opened::Twin(_) | Opened::NotReplaceable(_) => {
+                return Err(StoreError::Corrupt(format!("the opening of {id} was answered with {opened:?}")));
             }
         })
     }

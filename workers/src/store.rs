@@ -246,7 +246,11 @@ impl Store {
                 connections,
                 turn: AtomicUsize::new(0),
                 scripts: Scripts {
-                    commit: Script::new(concat!(include_str!("store/progress.lua"), include_str!("store/commit.lua"))),
+                    commit: Script::new(concat!(
+                        include_str!("store/progress.lua"),
+                        include_str!("store/gate.lua"),
+                        include_str!("store/commit.lua")
+                    )),
                     lease: Script::new(include_str!("store/lease.lua")),
                     give_back: Script::new(include_str!("store/give_back.lua")),
                     lease_relay: Script::new(include_str!("store/lease_relay.lua")),

@@ -102,6 +102,7 @@ impl Installation {
             route: vec![Provider::Truelayer],
             maker: "ops".to_owned(),
             batch_id: None,
+            replaces: None,
             due_date: None,
             approve_by: None,
             trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+#[path = "store/gate.rs"]
+mod gate;
 #[path = "store/ledger.rs"]
 mod ledger;
 #[path = "store/parties.rs"]
@@ -77,6 +79,7 @@ fn order_for(store: &Store, key: &str) -> Order {
         route: vec![Provider::Truelayer],
         maker: "ops".to_owned(),
         batch_id: None,
+        replaces: None,
         due_date: None,
         approve_by: None,
         trace: None,

@@ -80,6 +80,7 @@ impl Bench {
             route: vec![Provider::Truelayer; providers],
             maker: "maker".to_owned(),
             batch_id: None,
+            replaces: None,
             due_date: None,
             approve_by: (how == "approval").then(|| now + duration("72h")),
             trace: None,

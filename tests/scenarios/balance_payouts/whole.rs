@@ -173,3 +173,18 @@ async fn a_whole_balance_is_approved_by_every_rule_that_some_amount_fits() {
     shop.installation.execute().await;
     assert_eq!(shop.read(&whole).await["amount"]["value"], "50.00");
 }
+
+/// A limit holds for payouts of balances too: one that is too much is not opened, and a whole balance is counted when it is known how much it is.
+#[tokio::test]
+async fn limits_hold_for_balances() {
+    let limits = json!([{ "scope": "party", "currency": "EUR", "hours": 24, "amount_max": 6_000, "beyond": "reject" }]);
+    let shop = Shop::at(Plan { ingress: json!({ "limits": limits }), ..Plan::default() }, 10_000).await;
+    let refused = shop.ask(Some("60.01")).await;
+    assert_eq!((refused.status, &refused.json["code"]), (422, &json!("limit_exceeded")), "{refused:?}");
+    let whole = shop.asked(None).await;
+    shop.next_day().await;
+    shop.installation.execute().await;
+    let held = shop.installation.store.load(id(&whole)).await.unwrap().unwrap();
+    assert_eq!((held.state.name().as_str(), held.state.reason().map(Reason::as_str)), ("rejected", Some("limit_exceeded")));
+    assert_eq!(shop.funds().await, (10_000, 0));
+}

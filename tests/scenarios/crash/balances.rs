@@ -34,6 +34,7 @@ impl Site {
             route: vec![Provider::Truelayer],
             maker: "maker".to_owned(),
             batch_id: None,
+            replaces: None,
             due_date: None,
             approve_by: None,
             trace: None,

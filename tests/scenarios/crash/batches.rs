@@ -19,7 +19,7 @@ impl Site {
                 "transaction_id": transaction,
                 "beneficiary_name": "John Smith",
                 "beneficiary_iban": "GB33BUKB20201555555555",
-                "beneficiary_reference": "Withdrawal 204",
+                "beneficiary_reference": format!("Withdrawal {:.7}", transaction.simple().to_string()),
                 "currency": "GBP",
                 "amount_in_minor": Mood::FIRST_AMOUNT + place,
                 "context_code": "withdrawal",

@@ -33,6 +33,7 @@ async fn nothing_waits_for_ever_for_a_provider_that_cannot_take_it() {
             route,
             maker: "ops".to_owned(),
             batch_id: None,
+            replaces: None,
             due_date: None,
             approve_by: None,
             trace: None,

@@ -10,16 +10,18 @@
 --       16 deliveries that the caller would take at once  17 their lease, ms  18 widest window of a subscription
 --       19 name of the provider's circuit, or ''  20 name of the state
 --       21 when the payout was asked for, ms  22 metadata, or ''
---       23 '', or what is asked of the account beside the entries: the version that was seen of it, a space, and to fix the amount of a whole balance what
+--       23 what it passes when it is opened, or its amount fixed, as JSON (gate.lua), or ''
+--       24 '', or what is asked of the account beside the entries: the version that was seen of it, a space, and to fix the amount of a whole balance what
 --       must be available, exactly; to open a payout for a business day what must be available at least, a space, the day, a space, and the account's
 --       next record, or nothing
---       24 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each; where a schedule opens it: version
+--       25 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each; where a schedule opens it: version
 --       of the account decided on, its new version, its record, its name in due:schedule, how long until the next look, ms
 -- Returns { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each delivery that was handed over, … }
 local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
 local opening = ARGV[1] == '0'
-local held = redis.call('HMGET', key, 'v', 'token', 'fp', 'held')
-local version, token, fingerprint, held_at = unpack(held)
+local held = redis.call('HMGET', key, 'v', 'token', 'fp', 'held', 'st', 'to', 'lim')
+local version, token, fingerprint, held_at, was, to, shares = unpack(held, 1, 7)
+local gate, name = ARGV[23] ~= '' and cjson.decode(ARGV[23]), string.sub(KEYS[16], #prefix + 4)
 
 if token == ARGV[2] then return { 'done' } end
 if opening then
@@ -33,6 +35,8 @@ if opening then
     if redis.call('HGET', KEYS[14], 'v') ~= ARGV[#ARGV - 4] then return { 'stale' } end
     if redis.call('EXISTS', KEYS[9]) == 1 then return { 'frozen' } end
   end
+  local why = gate and stopped(gate, prefix)
+  if why then return why end
 else
   if not version then return { 'missing' } end
   if version ~= ARGV[1] then return { 'stale' } end
@@ -40,7 +44,7 @@ end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[11]) or 0)
 
-local seen, needed, day, record = string.match(ARGV[23], '^(%d+) (%-?%d+) ?(%S*) ?(.*)$')
+local seen, needed, day, record = string.match(ARGV[24], '^(%d+) (%-?%d+) ?(%S*) ?(.*)$')
 if opening or seen or ARGV[5] ~= '' then
   local account = redis.call('HMGET', KEYS[14], 'funding', 'status', 'fault', 'v', 'day')
   if not opening and account[3] then return { 'frozen' } end
@@ -49,6 +53,7 @@ if opening or seen or ARGV[5] ~= '' then
     -- Told, so that whoever decides again need not ask: on a busy account that would take too long each time.
     local available = redis.call('HGET', KEYS[6], 'available') or '0'
     if available ~= needed then return { 'moved', available } end
+    if gate and is_beyond(gate, 'reject', prefix, now) then return { 'refused', 'limit_exceeded' } end
   end
   if opening and seen and account[5] then
     -- One payout of a balance on a day, unless the one before has ended without being paid.
@@ -56,16 +61,19 @@ if opening or seen or ARGV[5] ~= '' then
     local is = taken == day and redis.call('HGET', prefix .. 'po:' .. by, 'st')
     if is and is ~= 'canceled' and is ~= 'rejected' and is ~= 'failed' then return { 'taken' } end
   end
-  if opening and (seen or ARGV[24] ~= '0') then
+  if opening and (seen or ARGV[25] ~= '0') then
     local refusal = account[2] == 'disabled' and 'account_disabled'
-    if account[1] == 'balance' and tonumber(redis.call('HGET', KEYS[6], 'available') or 0) < tonumber(needed or ARGV[27]) then
+    if account[1] == 'balance' and tonumber(redis.call('HGET', KEYS[6], 'available') or 0) < tonumber(needed or ARGV[28]) then
       refusal = refusal or 'insufficient_funds'
     end
+    if not refusal and gate and is_beyond(gate, 'reject', prefix, now) then refusal = 'limit_exceeded' end
     if refusal then
       -- What is missing may be what the store has lost, and then the payout may have been sent before: nobody may say that it was not.
       local suspect = redis.call('EXISTS', KEYS[9]) == 1 or tonumber(redis.call('GET', KEYS[13]) or 0) > now
       return suspect and { 'undecided' } or { 'refused', refusal }
     end
+    local free = gate and ARGV[20] ~= 'awaiting_approval'
+    if free and (gate.approve_new and is_new(gate, prefix, name, now) or is_beyond(gate, 'approve', prefix, now)) then return { 'approve' } end
   end
 end
 
@@ -100,6 +108,7 @@ if ARGV[5] ~= '' then
   end
   if tonumber(is[6] or 0) < lease then redis.call('HSET', circuit, 'last', lease) end
   epoch = redis.call('INCR', KEYS[10])
+  if to then redis.call('ZADD', prefix .. 'known:' .. name, now, string.match(to, '^%x+')) end
 end
 
 local fields = { 'v', ARGV[15], 'token', ARGV[2], 'rec', ARGV[3], 'o:' .. ARGV[15], ARGV[4], 'l', '0', 'st', ARGV[20] }
@@ -113,6 +122,12 @@ field('fp', ARGV[8])
 field('sec', ARGV[9])
 field('req', ARGV[10])
 field('meta', ARGV[22])
+if gate then
+  if opening then field('to', pass(gate, id, prefix, name, now)) end
+  field('lim', (shares or '') .. count(gate, prefix, now))
+elseif not opening and was ~= ARGV[20] then
+  follow(id, to, shares, was, ARGV[20], prefix)
+end
 if opening and seen then
   redis.call('HSET', KEYS[14], 'day', day .. ' ' .. id)
   if record ~= '' then
@@ -123,7 +138,7 @@ if opening and seen then
   end
 end
 
-local at = 24
+local at = 25
 local entries = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, entries do

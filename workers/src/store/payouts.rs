@@ -7,6 +7,7 @@ use domain::event::Event;
 use domain::fact::Reason;
 use domain::id::{EventId, PayoutId, SubscriptionId};
 use domain::metadata::Metadata;
+use domain::payout::state::StateName;
 use domain::payout::{Observation, Payout, Step};
 use domain::work::Next;
 use jiff::Timestamp;
@@ -21,6 +22,7 @@ use super::lists::{Page, Range};
 use super::schedules::Advance;
 use super::{Store, StoreError, from_json, from_value, to_json};
 use crate::circuit::Passed;
+use crate::gate::Question;
 
 /// How the opening of a payout went.
 #[derive(Debug)]
@@ -38,6 +40,39 @@ pub enum Opened {
     Refused(Reason),
     /// The party is inactive. Nothing was written, and the key is free.
     Inactive,
+    /// A second person must approve it. Nothing was written: open it so that it waits for that.
+    NeedsApproval,
+    /// This equal payout is unresolved. Nothing was written, and the key is free.
+    Twin(PayoutId),
+    /// What it is to replace has not ended, was replaced before, or is not there. Nothing was written, and the key is free.
+    NotReplaceable(Irreplaceable),
+}
+
+/// Why a payout cannot be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Irreplaceable {
+    /// There is none of that key, or only the memory of the key is left.
+    Missing,
+    /// It is in this state.
+    Is(StateName),
+    /// Another payout stands for it, and has not ended without arriving.
+    Replaced,
+}
+
+/// What comes with a payout that is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Of the request.
+    pub fingerprint: &'a str,
+    /// What it has to pass.
+    pub question: Option<&'a Question>,
+}
+
+impl<'a> From<&'a str> for Claim<'a> {
+    /// Of a payout that has nothing to pass.
+    fn from(fingerprint: &'a str) -> Self {
+        Self { fingerprint, question: None }
+    }
 }
 
 /// What the opening of a payout from a balance for a business day does to its account.
@@ -76,6 +111,8 @@ pub enum Fixed {
     Stale,
     /// The account's ledger does not add up: nothing of it is paid.
     Frozen,
+    /// The amount goes beyond a limit.
+    LimitExceeded,
 }
 
 /// How a commit went.
@@ -162,6 +199,8 @@ pub struct ListedDelivery {
 pub(super) struct Beside<'a> {
     /// Of the request that opens the payout.
     pub(super) fingerprint: &'a str,
+    /// What the payout has to pass that is opened, or whose amount is fixed.
+    pub(super) question: Option<&'a Question>,
     /// The beneficiary of the payout that is opened.
     pub(super) sealed: &'a [u8],
     /// How far the schedule comes that opens it, if one does.
@@ -175,9 +214,10 @@ impl Store {
     ///
     /// # Errors
     /// As every call. A repeat is safe.
-    pub async fn open_payout(&self, step: &Step, beneficiary: &Beneficiary, fingerprint: &str) -> Result<Opened, StoreError> {
+    pub async fn open_payout<'a>(&self, step: &Step, beneficiary: &Beneficiary, claim: impl Into<Claim<'a>>) -> Result<Opened, StoreError> {
         let sealed = self.seal_beneficiary(step.payout.id, beneficiary);
-        opened(self.commit_step(step, None, Beside { fingerprint, sealed: &sealed, ..Beside::default() }, &[]).await?)
+        let Claim { fingerprint, question } = claim.into();
+        opened(self.commit_step(step, None, Beside { fingerprint, question, sealed: &sealed, ..Beside::default() }, &[]).await?)
     }
 
     pub(super) fn seal_beneficiary(&self, id: PayoutId, beneficiary: &Beneficiary) -> Vec<u8> {
@@ -188,11 +228,13 @@ impl Store {
     ///
     /// # Errors
     /// As every call. A repeat is safe.
-    pub async fn draw(&self, step: &Step, beneficiary: &Beneficiary, fingerprint: &str, of: Drawing<'_>) -> Result<Drawn, StoreError> {
+    pub async fn draw<'a>(&self, step: &Step, beneficiary: &Beneficiary, claim: impl Into<Claim<'a>>, of: Drawing<'_>) -> Result<Drawn, StoreError> {
+        let Claim { fingerprint, question } = claim.into();
         let sealed = self.seal_beneficiary(step.payout.id, beneficiary);
         let next = of.next.map(to_json).unwrap_or_default();
         let asked = format!("{} {} {} {next}", of.account.version, of.needed, of.day);
-        let answer = self.commit_step(step, None, Beside { fingerprint, sealed: &sealed, asked: &asked, ..Beside::default() }, &[]).await?;
+        let beside = Beside { fingerprint, question, sealed: &sealed, asked: &asked, ..Beside::default() };
+        let answer = self.commit_step(step, None, beside, &[]).await?;
         match answer_of(&answer)? {
             "taken" => Ok(Drawn::Taken),
             "changed" => Ok(Drawn::Changed),
@@ -204,9 +246,9 @@ impl Store {
     ///
     /// # Errors
     /// As every call. A repeat of the same call is safe.
-    pub async fn fix(&self, step: &Step, account: &BalanceAccount, available: i64) -> Result<Fixed, StoreError> {
+    pub async fn fix(&self, step: &Step, account: &BalanceAccount, available: i64, question: Option<&Question>) -> Result<Fixed, StoreError> {
         let asked = format!("{} {available}", account.version);
-        let answer = self.commit_step(step, None, Beside { asked: &asked, ..Beside::default() }, &[]).await?;
+        let answer = self.commit_step(step, None, Beside { asked: &asked, question, ..Beside::default() }, &[]).await?;
         match answer_of(&answer)? {
             "committed" | "done" => Ok(Fixed::Done),
             "moved" => {
@@ -216,6 +258,7 @@ impl Store {
             "changed" => Ok(Fixed::Changed),
             "stale" | "missing" => Ok(Fixed::Stale),
             "frozen" => Ok(Fixed::Frozen),
+            "refused" => Ok(Fixed::LimitExceeded),
             other => Err(unknown_answer(other)),
         }
     }
@@ -274,7 +317,7 @@ impl Store {
     }
 
     pub(super) async fn commit_step(&self, step: &Step, permit: Option<Permit>, beside: Beside<'_>, request: &[u8]) -> Result<Value, StoreError> {
-        let Beside { fingerprint, sealed, advance, asked } = beside;
+        let Beside { fingerprint, question, sealed, advance, asked } = beside;
         let payout = &step.payout;
         let names = &self.shared.names;
         let shard = payout.id.shard();
@@ -325,7 +368,8 @@ impl Store {
                 let to = permit.and(payout.attempt()).map(|attempt| circuits::name(attempt.provider, payout.mode));
                 command.arg(to.unwrap_or_default());
                 command.arg(payout.state.name().as_str()).arg(payout.requested_at().as_millisecond());
-                command.arg(if payout.version == 1 { payout.metadata.json() } else { "" }).arg(asked).arg(step.entries.len());
+                command.arg(if payout.version == 1 { payout.metadata.json() } else { "" });
+                command.arg(question.map(to_json).unwrap_or_default()).arg(asked).arg(step.entries.len());
                 for entry in &step.entries {
                     command.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
                 }
@@ -531,6 +575,17 @@ pub(super) fn opened(answer: Value) -> Result<Opened, StoreError> {
         "committed" | "done" => Ok(Opened::New),
         "conflict" => Ok(Opened::Conflict),
         "inactive" => Ok(Opened::Inactive),
+        "approve" => Ok(Opened::NeedsApproval),
+        "twin" => {
+            let (_, twin): (String, String) = from_value(answer)?;
+            Ok(Opened::Twin(twin.parse().map_err(|_| unknown_answer("twin"))?))
+        }
+        "not-replaceable" => {
+            let (_, why): (String, String) = from_value(answer)?;
+            let why =
+                if why == "replaced" { Irreplaceable::Replaced } else { StateName::named(&why).map_or(Irreplaceable::Missing, Irreplaceable::Is) };
+            Ok(Opened::NotReplaceable(why))
+        }
         "exists" => {
             let (_, record, metadata): (String, Vec<u8>, String) = from_value(answer)?;
             if record.is_empty() {

@@ -12,7 +12,7 @@ use domain::money::Currency;
 use domain::payout::Step;
 
 use super::lanes::{Lane, Ticket, millis, readable};
-use super::payouts::{Beside, Opened, answer_of, opened, unknown_answer};
+use super::payouts::{Beside, Claim, Opened, answer_of, opened, unknown_answer};
 use super::{Store, StoreError, from_value, to_json};
 use crate::queue::{Batch, Source};
 
@@ -80,15 +80,16 @@ impl Store {
     ///
     /// # Errors
     /// As every call. A repeat is safe.
-    pub async fn open_scheduled(
+    pub async fn open_scheduled<'a>(
         &self,
         step: &Step,
         beneficiary: &Beneficiary,
-        fingerprint: &str,
+        claim: impl Into<Claim<'a>>,
         advance: &Advance,
     ) -> Result<OpenedDue, StoreError> {
+        let Claim { fingerprint, question } = claim.into();
         let sealed = self.seal_beneficiary(step.payout.id, beneficiary);
-        let beside = Beside { fingerprint, sealed: &sealed, advance: Some(advance), ..Beside::default() };
+        let beside = Beside { fingerprint, question, sealed: &sealed, advance: Some(advance), ..Beside::default() };
         let answer = self.commit_step(step, None, beside, &[]).await?;
         match answer_of(&answer)? {
             "stale" => Ok(OpenedDue::Stale),

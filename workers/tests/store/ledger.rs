@@ -41,7 +41,7 @@ async fn insist<T, F: Future<Output = Result<T, StoreError>>>(call: impl Fn() ->
     panic!("the store does not come back");
 }
 
-async fn funded(store: &Store, minor: i64) {
+pub(super) async fn funded(store: &Store, minor: i64) {
     assert_eq!(set_up(store, |_| {}).await, SetUp::Done);
     if minor > 0 {
         assert_eq!(top_up(store, "first", minor).await, ToppedUp::New);
@@ -57,7 +57,7 @@ async fn set_up(store: &Store, change: impl Fn(&mut BalanceAccount)) -> SetUp {
     store.set_up(&account, &Holder::default()).await.unwrap()
 }
 
-async fn top_up(store: &Store, key: &str, minor: i64) -> ToppedUp {
+pub(super) async fn top_up(store: &Store, key: &str, minor: i64) -> ToppedUp {
     let top_up = TopUp {
         id: TopUpId::derive(&party(), Mode::Test, key, store.shards()),
         party: party(),
@@ -77,7 +77,7 @@ async fn fix(store: &Store, id: PayoutId) {
     let Ok(money) = standing.account.whole(&standing.balances) else { return };
     let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &plan(), store.clock().now());
     let Some(step) = verdict.step() else { return };
-    insist(|| store.fix(step, &standing.account, standing.balances.of(Account::Available))).await;
+    insist(|| store.fix(step, &standing.account, standing.balances.of(Account::Available), None)).await;
 }
 
 /// How often the amount of a payout was fixed, and to what.
@@ -264,11 +264,11 @@ async fn the_amount_of_a_whole_balance_is_fixed_once_to_what_is_there() {
         let step = verdict.step().unwrap();
         let available = standing.balances.of(Account::Available);
         top_up(store, "yet more", 5).await;
-        assert_eq!(store.fix(step, &standing.account, available).await.unwrap(), Fixed::Moved { available: available + 5 });
+        assert_eq!(store.fix(step, &standing.account, available, None).await.unwrap(), Fixed::Moved { available: available + 5 });
         set_up(store, |account| account.reserve = 101).await;
-        assert_eq!(store.fix(step, &standing.account, available + 5).await.unwrap(), Fixed::Changed);
+        assert_eq!(store.fix(step, &standing.account, available + 5, None).await.unwrap(), Fixed::Changed);
         happens(store, payout.id, &What::Cancel { reason: Reason::new("why") }).await;
-        assert_eq!(store.fix(step, &standing.account, available + 5).await.unwrap(), Fixed::Stale);
+        assert_eq!(store.fix(step, &standing.account, available + 5, None).await.unwrap(), Fixed::Stale);
         assert_eq!(state(store, "again").await.amount, Amount::Whole(Currency::GBP));
     }
 }

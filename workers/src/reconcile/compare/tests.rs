@@ -36,6 +36,7 @@ fn payout(name: &str, state: State, sent: Timestamp) -> Payout {
         mode: Mode::Test,
         transaction_id: name.to_owned(),
         batch_id: None,
+        replaces: None,
         due_date: None,
         amount: pounds(500).into(),
         context_code: "withdrawal".to_owned(),

@@ -4,7 +4,11 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 /// The fingerprint of these bytes, in hex. `kind` keeps kinds of requests apart, and both are fixed for ever: a change would turn repeats into conflicts.
-pub(super) fn fingerprint<T: AsRef<[u8]>>(pepper: &[u8], kind: &str, parts: impl IntoIterator<Item = T>) -> String {
+///
+/// # Panics
+/// Never: HMAC takes keys of every length.
+#[must_use]
+pub fn fingerprint<T: AsRef<[u8]>>(pepper: &[u8], kind: &str, parts: impl IntoIterator<Item = T>) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(pepper).expect("HMAC takes keys of every length");
     mac.update(format!("payrelay {kind}\n").as_bytes());
     parts.into_iter().for_each(|part| mac.update(part.as_ref()));

@@ -1,0 +1,146 @@
+use domain::destination::{BeneficiaryName, Iban, StatementReference};
+use domain::metadata::Metadata;
+use serde_json::{Value, json};
+
+use super::*;
+
+const GERMAN: &str = "DE89370400440532013000";
+
+fn gate(approvals: Value, limits: Value) -> Gate {
+    let rules = Rules {
+        approvals: serde_json::from_value(approvals).unwrap(),
+        approval_hours: 24,
+        limits: serde_json::from_value(limits).unwrap(),
+        known_days: 400,
+        known_max: 100,
+        refuse_twins: true,
+    };
+    Gate::new(b"pepper", rules)
+}
+
+fn beneficiary(destination: Value) -> Beneficiary {
+    Beneficiary {
+        name: BeneficiaryName::parse("John Smith", 18).unwrap(),
+        reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
+        destination: serde_json::from_value(destination).unwrap(),
+        description: None,
+    }
+}
+
+fn order(party: &str, amount: Amount) -> Order {
+    let party = PartyId::parse(party).unwrap();
+    Order {
+        id: PayoutId::derive(&party, Mode::Test, "k", Shards::ONE),
+        party,
+        mode: Mode::Test,
+        transaction_id: "k".to_owned(),
+        batch_id: None,
+        replaces: None,
+        due_date: None,
+        amount,
+        context_code: "withdrawal".to_owned(),
+        metadata: Metadata::default(),
+        scheduled_for: None,
+        route: Vec::new(),
+        maker: "ann".to_owned(),
+        approve_by: None,
+        trace: None,
+    }
+}
+
+fn euros(minor: i64) -> Amount {
+    Money::new(minor, Currency::EUR).unwrap().into()
+}
+
+fn asked(gate: &Gate, order: &Order, destination: Value) -> Value {
+    serde_json::to_value(gate.question(order, &beneficiary(destination), Shards::ONE)).unwrap()
+}
+
+/// The same account is the same in each of its spellings, another party's is another one, and none can be read.
+#[test]
+fn an_account_is_known_by_a_hash_of_its_own() {
+    let gate = gate(json!([]), json!([]));
+    let of = |party: &str, destination: Value| asked(&gate, &order(party, euros(1)), destination)["account"].as_str().unwrap().to_owned();
+    let british = || json!({ "type": "iban", "iban": "GB33BUKB20201555555555" });
+    let by_sort_code = json!({ "type": "sort_code_account_number", "sort_code": "202015", "account_number": "55555555" });
+    assert_eq!(of("shop", british()), of("shop", by_sort_code));
+    assert_ne!(of("shop", british()), of("other", british()));
+    let card = |expiry: &str| json!({ "type": "card", "number": "4444333322221111", "expiry": expiry });
+    assert_eq!(of("shop", card("2031-05")), of("shop", card("2033-01")));
+    let text = asked(&gate, &order("shop", euros(1)), british()).to_string();
+    assert!(!text.contains("5555") && !text.contains("Smith") && !text.contains("Withdrawal"), "{text}");
+}
+
+/// Equal is who gets it, how much, and with which words; what is due by a calendar is paid once by its key.
+#[test]
+fn a_twin_is_equal_in_all_that_the_beneficiary_sees() {
+    let gate = gate(json!([]), json!([]));
+    let iban = || json!({ "type": "iban", "iban": GERMAN });
+    let twin = |order: &Order| asked(&gate, order, iban())["twin"].clone();
+    assert_eq!(twin(&order("shop", euros(5))), twin(&Order { transaction_id: "l".to_owned(), ..order("shop", euros(5)) }));
+    assert_ne!(twin(&order("shop", euros(5))), twin(&order("shop", euros(6))));
+    assert_ne!(twin(&order("shop", euros(5))), twin(&order("shop", Amount::Whole(Currency::EUR))));
+    assert_ne!(twin(&order("shop", euros(5))), twin(&order("shop", Money::new(5, Currency::GBP).unwrap().into())));
+    assert_eq!(twin(&Order { due_date: Some(jiff::civil::date(2026, 3, 2)), ..order("shop", euros(5)) }), Value::Null);
+}
+
+#[test]
+fn approvals_name_accounts_and_those_that_are_new() {
+    let gate = gate(json!([{ "accounts": [GERMAN] }, { "countries": ["NL"], "new_beneficiary": true }]), json!([]));
+    let iban = |text: &str| Destination::Iban(Iban::parse(text).unwrap());
+    let party = PartyId::parse("shop").unwrap();
+    let now = Timestamp::UNIX_EPOCH;
+    assert!(gate.approve_by(&party, euros(1), &iban(GERMAN), now).is_some());
+    assert!(gate.approve_by(&party, euros(1), &iban("NL91ABNA0417164300"), now).is_none(), "the store knows whether it is new");
+    let new = |text: &str| asked(&gate, &order("shop", euros(1)), json!({ "type": "iban", "iban": text }))["approve_new"].clone();
+    assert_eq!((new("NL91ABNA0417164300"), new(GERMAN)), (json!(true), json!(false)));
+}
+
+/// Limits of one scope and window share a counter, and the narrowest counts; what a whole balance will be may be more than any.
+#[test]
+fn limits_are_counted_together() {
+    let limits = json!([
+        { "scope": "party", "currency": "EUR", "hours": 24, "amount_max": 500, "count_max": 9, "beyond": "reject" },
+        { "scope": "party", "currency": "EUR", "hours": 24, "amount_max": 400, "beyond": "reject", "parties": ["shop"] },
+        { "scope": "party", "currency": "EUR", "hours": 24, "amount_max": 100, "beyond": "approve" },
+        { "scope": "beneficiary", "currency": "EUR", "hours": 48, "count_max": 2, "beyond": "reject" },
+        { "scope": "party", "currency": "GBP", "hours": 24, "amount_max": 1, "beyond": "reject" },
+    ]);
+    let gate = gate(json!([]), limits);
+    let asked = |order: &Order| asked(&gate, order, json!({ "type": "own_account" }));
+    let shop = asked(&order("shop", euros(7)));
+    let [of_party, of_beneficiary] = shop["counters"].as_array().unwrap().as_slice() else { panic!("{shop}") };
+    assert_eq!(
+        of_party,
+        &json!({ "key": "shop:test:EUR:24:", "part_ms": 3_600_000, "parts": 24, "minor": 7, "count": 1,
+                 "reject_minor": 400, "reject_count": 9, "approve_minor": 100 })
+    );
+    assert_eq!(of_beneficiary["key"], json!(format!("shop:test:EUR:48:{}", shop["account"].as_str().unwrap())));
+    assert_eq!((&of_beneficiary["reject_count"], &of_beneficiary["reject_minor"]), (&json!(2), &Value::Null));
+    let whole = asked(&order("other", Amount::Whole(Currency::EUR)));
+    let of_party = &whole["counters"][0];
+    assert_eq!((&of_party["minor"], &of_party["reject_minor"], &of_party["approve_minor"]), (&json!(0), &json!(500), &json!(-1)));
+    let party = PartyId::parse("shop").unwrap();
+    let pounds = Money::new(1, Currency::parse("USD").unwrap()).unwrap();
+    assert!(gate.question_of_amount((&party, Mode::Test), &beneficiary(json!({ "type": "own_account" })), pounds).is_none());
+}
+
+#[test]
+fn mistakes_in_limits_are_found() {
+    let keys = |change: Value| {
+        let mut limit = json!({ "scope": "party", "currency": "EUR", "hours": 24, "amount_max": 5, "beyond": "reject" });
+        limit.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        serde_json::from_value::<Limit>(limit).unwrap().problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert!(keys(json!({})).is_empty());
+    for (change, key) in [
+        (json!({ "currency": "eur" }), "currency"),
+        (json!({ "hours": 0 }), "hours"),
+        (json!({ "hours": HOURS_MAX + 1 }), "hours"),
+        (json!({ "amount_max": null }), "amount_max"),
+        (json!({ "amount_max": -1 }), "amount_max"),
+        (json!({ "parties": ["a b"] }), "parties"),
+    ] {
+        assert_eq!(keys(change.clone()), [key], "{change}");
+    }
+}

@@ -1,0 +1,86 @@
+-- What a payout passes when it is opened (gate.rs), for the commit: `gate` is the question as JSON, `name` its party and mode.
+
+local unresolved = { inconclusive = true, in_review = true }
+-- Ended, and by all that is known no money is gone.
+local unmoved = { rejected = true, failed = true, canceled = true }
+local ended = { rejected = true, failed = true, canceled = true, returned = true }
+
+-- Why it is not opened at all: what it is to replace has not ended, or has a successor that may pay; or an equal payout is unresolved.
+local function stopped(gate, prefix)
+  if gate.replaces then
+    local is = redis.call('HMGET', prefix .. 'po:' .. gate.replaces, 'st', 'by')
+    if not ended[is[1] or ''] then return { 'not-replaceable', is[1] or '' } end
+    if is[2] and not ended[redis.call('HGET', prefix .. 'po:' .. is[2], 'st') or ''] then return { 'not-replaceable', 'replaced' } end
+  end
+  local twin = gate.twin and redis.call('SRANDMEMBER', prefix .. 'twin:' .. gate.twin)
+  if twin then return { 'twin', twin } end
+end
+
+-- Whether it goes beyond a bound: `what` is 'reject' or 'approve'.
+local function is_beyond(gate, what, prefix, now)
+  for _, counter in ipairs(gate.counters or {}) do
+    local most, times = counter[what .. '_minor'], counter[what .. '_count']
+    if most or times then
+      local minor, count, oldest = counter.minor, counter.count, math.floor(now / counter.part_ms) - counter.parts
+      local held = redis.call('HGETALL', prefix .. 'lim:' .. counter.key)
+      for i = 1, #held, 2 do
+        local part, unit = string.match(held[i], '^(%d+)(%a)$')
+        if tonumber(part) >= oldest then
+          if unit == 'm' then minor = minor + held[i + 1] else count = count + held[i + 1] end
+        end
+      end
+      if most and minor > most or times and count > times then return true end
+    end
+  end
+  return false
+end
+
+local function is_new(gate, prefix, name, now)
+  local sent = redis.call('ZSCORE', prefix .. 'known:' .. name, gate.account)
+  return not sent or tonumber(sent) < now - gate.known_ms
+end
+
+-- Counts it, and says where: what `give_or_take` needs. What has left a window goes.
+local function count(gate, prefix, now)
+  local shares = {}
+  for _, counter in ipairs(gate.counters or {}) do
+    local key, part = prefix .. 'lim:' .. counter.key, string.format('%d', math.floor(now / counter.part_ms))
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+      if tonumber(string.match(field, '^%d+')) < part - counter.parts then redis.call('HDEL', key, field) end
+    end
+    redis.call('HINCRBY', key, part .. 'm', string.format('%.0f', counter.minor))
+    redis.call('HINCRBY', key, part .. 'n', counter.count)
+    redis.call('PEXPIRE', key, counter.part_ms * (counter.parts + 2))
+    shares[#shares + 1] = string.format('%s %s %.0f %d;', counter.key, part, counter.minor, counter.count)
+  end
+  return table.concat(shares)
+end
+
+-- Gives a payout's share of its limits back, or takes it again; not of a window that it has left.
+local function give_or_take(shares, sign, prefix)
+  for key, part, minor, times in string.gmatch(shares, '(%S+) (%d+) (%d+) (%d+);') do
+    key = prefix .. 'lim:' .. key
+    if redis.call('HEXISTS', key, part .. 'n') == 1 then
+      -- The server takes no '-0'.
+      if minor ~= '0' then redis.call('HINCRBY', key, part .. 'm', sign .. minor) end
+      if times ~= '0' then redis.call('HINCRBY', key, part .. 'n', sign .. times) end
+    end
+  end
+end
+
+-- What is remembered of a payout that is let through: who it goes to (`to`) and its shares of limits (`lim`).
+local function pass(gate, id, prefix, name, now)
+  if gate.replaces then redis.call('HSET', prefix .. 'po:' .. gate.replaces, 'by', id) end
+  local known = prefix .. 'known:' .. name
+  redis.call('ZREMRANGEBYSCORE', known, '-inf', now - gate.known_ms)
+  redis.call('ZREMRANGEBYRANK', known, 0, -1 - gate.known_max)
+  return gate.account .. ' ' .. (gate.twin or '-')
+end
+
+-- After a change of the state: what an equal payout would meet, and what limits count.
+local function follow(id, to, shares, was, is, prefix)
+  local twin = to and string.match(to, ' (%x+)$')
+  if twin and unresolved[was] ~= unresolved[is] then redis.call(unresolved[is] and 'SADD' or 'SREM', prefix .. 'twin:' .. twin, id) end
+  if shares and unmoved[was] ~= unmoved[is] then give_or_take(shares, unmoved[is] and '-' or '', prefix) end
+end
+
