@@ -24,6 +24,7 @@ pub mod notices;
 mod opening;
 pub mod order;
 mod parties;
+mod party_freeze;
 pub mod payouts;
 pub mod problem;
 mod providers;
@@ -306,6 +307,7 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(transactions::routes())
         .merge(providers::routes())
         .merge(parties::routes())
+        .merge(party_freeze::routes())
         .merge(instruments::routes())
         .merge(balance_accounts::routes())
         .merge(hal_payouts::routes())

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use domain::id::{Shard, Shards};
+use domain::id::{Mode, PartyId, Shard, Shards};
 use jiff::Timestamp;
 use workers::store::Store;
+use workers::store::circuits::Order;
 use workers::store::freeze::Freeze;
 
-use super::print;
+use super::{keys, print};
 use crate::config::{Config, Sections};
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,22 @@ pub struct FreezeArguments {
     /// Only this shard. Without it: all.
     #[arg(long)]
     shard: Option<u8>,
+    #[command(flatten)]
+    of: Of,
+}
+
+/// The party that a freeze is for, if it is for one.
+#[derive(Debug, clap::Args)]
+struct Of {
+    /// Only this party. What it asks for is accepted, and waits.
+    #[arg(long, requires = "mode", conflicts_with = "shard", value_parser = party)]
+    party: Option<PartyId>,
+    /// `test` or `live`, of a party.
+    #[arg(long, requires = "party", value_parser = keys::mode)]
+    mode: Option<Mode>,
+    /// Who does it.
+    #[arg(long, env = "USER", default_value = "operator")]
+    by: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +48,8 @@ pub struct ThawArguments {
     /// Only this shard. Without it: all.
     #[arg(long)]
     shard: Option<u8>,
+    #[command(flatten)]
+    of: Of,
 }
 
 /// Stops dispatch: from now on no call that moves money is begun. Calls that were permitted before may be under way for one more lease.
@@ -39,6 +58,13 @@ pub struct ThawArguments {
 /// The store does not answer.
 pub async fn freeze(file: Option<&Path>, arguments: FreezeArguments) -> anyhow::Result<ExitCode> {
     let (_, store) = open(file).await?;
+    if let Some((party, mode)) = arguments.of.one() {
+        let now = store.clock().now();
+        store.freeze_party(party, mode, &Order { by: arguments.of.by.clone(), reason: Some(arguments.reason), at: now }).await?;
+        let freeze = store.party_freeze(party, mode).await?;
+        print(&format!("{party}, {mode}: frozen; {}; {} payouts wait", effective(freeze.draining_until, now), freeze.held))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for shard in chosen(store.shards(), arguments.shard)? {
         let epoch_seen = store.epoch(shard).await?;
         store.freeze(shard, &Freeze { reason: arguments.reason.clone(), at_ms: store.clock().now().as_millisecond(), epoch_seen }).await?;
@@ -54,6 +80,12 @@ pub async fn freeze(file: Option<&Path>, arguments: FreezeArguments) -> anyhow::
 /// The store does not answer.
 pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Result<ExitCode> {
     let (_, store) = open(file).await?;
+    if let Some((party, mode)) = arguments.of.one() {
+        let order = Order { by: arguments.of.by.clone(), reason: None, at: store.clock().now() };
+        let was = store.thaw_party(party, mode, &order).await?;
+        print(&format!("{party}, {mode}: {}", if was { "thawed" } else { "not frozen" }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for shard in chosen(store.shards(), arguments.shard)? {
         let Some(freeze) = store.frozen(shard).await? else {
             print(&format!("{shard}: not frozen"))?;
@@ -63,6 +95,16 @@ pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Resu
         print(&format!("{shard}: thawed (it was frozen because: {}); looks first for {} h", freeze.reason, arguments.look_first_hours))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Of {
+    fn one(&self) -> Option<(&PartyId, Mode)> {
+        Some((self.party.as_ref()?, self.mode?))
+    }
+}
+
+fn party(text: &str) -> Result<PartyId, String> {
+    PartyId::parse(text).map_err(|error| format!("must be {}", error.expected))
 }
 
 /// How far a stop of dispatch has come: it is effective once the leases that were let through before have ended.

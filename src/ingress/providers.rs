@@ -141,7 +141,7 @@ fn for_everybody(caller: &Caller, name: &str) -> Result<Provider, Problem> {
 }
 
 /// A key reaches its own mode only; naming it guards against the wrong key.
-fn same_mode(fields: &mut Fields, mode: Mode, errors: &mut Errors) {
+pub(super) fn same_mode(fields: &mut Fields, mode: Mode, errors: &mut Errors) {
     if fields.optional_text("mode", errors).is_some_and(|named| named != mode.as_str()) {
         errors.field("/mode", "other_mode", format_args!("must be {mode}, the mode of the key"));
     }

@@ -103,6 +103,8 @@ pub const METRICS: &[Metric] = &[
         "Accounts that fund themselves and are below zero: money arrived after it had been given back.",
     ),
     gauge("payrelay_frozen_shards", "", &[], "Shards whose dispatch is frozen."),
+    gauge("payrelay_frozen_parties", "", &[], "Parties for which dispatch is frozen, per mode."),
+    gauge("payrelay_frozen_parties_payouts", "", &[], "Due payouts that wait for that."),
     gauge(
         "payrelay_provider_circuit",
         "",

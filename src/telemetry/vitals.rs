@@ -74,6 +74,8 @@ impl Vitals {
         observe!(f64_observable_gauge("payrelay_batch_age_seconds"), |state| longest(state, |seen| seen.batch_age_ms));
         observe!(f64_observable_gauge("payrelay_schedule_overdue_seconds"), |state| longest(state, |seen| seen.schedule_overdue_ms));
         observe!(f64_observable_gauge("payrelay_frozen_shards"), |state| sum(state, |seen| u64::from(seen.vitals.frozen)));
+        observe!(f64_observable_gauge("payrelay_frozen_parties"), |state| sum(state, |seen| seen.vitals.stopped.parties));
+        observe!(f64_observable_gauge("payrelay_frozen_parties_payouts"), |state| sum(state, |seen| seen.vitals.stopped.held));
         observe!(f64_observable_gauge("payrelay_provider_circuit"), circuits);
         observe!(f64_observable_gauge("payrelay_held_payouts"), held);
         observe!(f64_observable_gauge("payrelay_reconciliation_breaks"), breaks);

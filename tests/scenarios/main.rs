@@ -14,6 +14,7 @@ mod interop;
 mod limits;
 mod openapi;
 mod parties;
+mod party_freeze;
 mod providers;
 mod schedule;
 mod scheduled;

@@ -223,7 +223,7 @@ impl Payouts {
     async fn without_account(&self, payout: &Payout, provider: Provider, since: Timestamp) -> Result<Done, StoreError> {
         let store = &self.recorder.store;
         let (id, mode) = (payout.id, payout.mode);
-        if store.is_stopped(id.shard(), provider, mode).await? {
+        if store.is_stopped(id.shard(), provider, mode).await? || store.is_frozen_for(payout).await? {
             return self.set_aside(payout).await;
         }
         if store.clock().now().duration_since(since) >= self.recorder.plan(payout).dispatch_bound {
@@ -244,7 +244,7 @@ impl Payouts {
     /// Ends a payout, or a provider's turn, of which nothing was sent; unless that is not certain, because the store may have forgotten it.
     async fn end_unsent(&self, payout: &Payout, source: Source, what: What) -> Result<Done, StoreError> {
         // Nobody's turn comes to an end while dispatch is frozen.
-        if self.recorder.store.frozen(payout.id.shard()).await?.is_some() {
+        if self.recorder.store.is_frozen_for(payout).await? {
             return self.set_aside(payout).await;
         }
         if self.recorder.store.is_suspect(payout).await? {

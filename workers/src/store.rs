@@ -19,6 +19,7 @@ pub mod limits;
 pub mod lists;
 pub mod notices;
 pub mod parties;
+pub mod party_freeze;
 pub mod payouts;
 pub mod private_server;
 pub mod reconciliations;
@@ -136,6 +137,8 @@ struct Scripts {
     top_up: Script,
     heard: Script,
     release: Script,
+    party_freeze: Script,
+    party_thaw: Script,
     resume: Script,
     batch_accept: Script,
     batch_expanded: Script,
@@ -263,7 +266,9 @@ impl Store {
                     account: Script::new(concat!(include_str!("store/setting_up.lua"), include_str!("store/account.lua"))),
                     top_up: Script::new(include_str!("store/top_up.lua")),
                     heard: Script::new(include_str!("store/heard.lua")),
-                    release: Script::new(include_str!("store/release.lua")),
+                    release: Script::new(concat!(include_str!("store/releasing.lua"), include_str!("store/release.lua"))),
+                    party_freeze: Script::new(include_str!("store/party_freeze.lua")),
+                    party_thaw: Script::new(concat!(include_str!("store/releasing.lua"), include_str!("store/party_thaw.lua"))),
                     resume: Script::new(include_str!("store/resume.lua")),
                     batch_accept: Script::new(include_str!("store/batch_accept.lua")),
                     batch_expanded: Script::new(include_str!("store/batch_expanded.lua")),

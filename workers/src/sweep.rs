@@ -61,7 +61,7 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> 
         Err(error) => tracing::error!(%error, "batches that ended long ago could not be forgotten"),
     }
     let audited = store.audit(shard).await?;
-    let vitals = store.vitals(shard).await?;
+    let vitals = Vitals { stopped: store.look_over_stopped_parties(shard).await?, ..store.vitals(shard).await? };
     store.look_at_circuits(shard, &vitals.circuits).await?;
     Ok(Swept { shard, vitals, looked_over, audited, schedules, batch_age_ms, batches_repaired })
 }

@@ -202,7 +202,7 @@ impl Store {
 
     /// When the last lease has ended that an earlier state of the store may have let through, of which this one need not know: it was restored, or another
     /// server took over. Found out by the name that a server gives itself when it starts.
-    async fn forgotten_until(&self, shard: Shard) -> Result<Timestamp, StoreError> {
+    pub(super) async fn forgotten_until(&self, shard: Shard) -> Result<Timestamp, StoreError> {
         let keys = [self.shared.names.of(shard, "server"), self.shared.names.of(shard, "clock")];
         let since: i64 = from_value(self.run(&self.shared.scripts.server, &keys.each_ref().map(String::as_str), |_| {}).await?)?;
         let lease = self.shared.longest_lease_ms.load(Ordering::Relaxed);

@@ -84,19 +84,25 @@ if ARGV[5] ~= '' then
   local leased = redis.call('ZSCORE', lane, group ~= '' and group or id)
   if not leased or tonumber(leased) ~= lease then return { 'lost' } end
   if redis.call('EXISTS', KEYS[9]) == 1 then return { 'frozen' } end
+  -- Set aside, so that it costs nobody anything until it is released. What may have been sent before keeps its polls.
+  local function set_aside(at)
+    if kind ~= 'x' then return end
+    redis.call('ZREM', KEYS[2], id)
+    redis.call('ZADD', prefix .. 'held:' .. at, now, id)
+    redis.call('HSET', key, 'held', at, 'l', '0')
+  end
+  if redis.call('HEXISTS', prefix .. 'stop:' .. name, 'frozen') == 1 then
+    set_aside('party:' .. name)
+    return { 'held', 'party_frozen' }
+  end
   local circuit = prefix .. 'circuit:' .. ARGV[19]
   local is = redis.call('HMGET', circuit, 'paused', 'until', 'trial', 'failures', 'trips', 'last', 'tries')
   local tries = group ~= '' and group or id
   -- The payouts of a group are one trial.
   local blocked = is[2] and math.max(tonumber(is[2]), is[7] ~= tries and tonumber(is[3] or 0) or 0)
   if is[1] or blocked and blocked > now then
-    -- Set aside, so that it costs nobody anything until `release` brings it back. What may have been sent before keeps its polls.
-    if kind == 'x' then
-      redis.call('ZREM', KEYS[2], id)
-      redis.call('ZADD', prefix .. 'held:' .. ARGV[19], now, id)
-      redis.call('HSET', key, 'held', ARGV[19], 'l', '0')
-      if not is[1] then redis.call('ZADD', prefix .. 'due:circuit', 'NX', blocked, ARGV[19]) end
-    end
+    set_aside(ARGV[19])
+    if kind == 'x' and not is[1] then redis.call('ZADD', prefix .. 'due:circuit', 'NX', blocked, ARGV[19]) end
     return { 'held', is[1] and 'provider_paused' or 'circuit_open' }
   end
   if blocked then

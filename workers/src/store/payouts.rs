@@ -142,7 +142,7 @@ pub enum Permitted {
     LeaseLost,
     /// Dispatch is frozen.
     Frozen,
-    /// The circuit of the provider is open. A payout that is due for dispatch was set aside until it is not; nothing else has changed.
+    /// The circuit of the provider is open, or dispatch is frozen for the party. A payout that is due for dispatch was set aside until it is not; nothing else has changed.
     Held {
         why: &'static str,
     },
@@ -151,6 +151,7 @@ pub enum Permitted {
 /// Why a payout is held, as a code.
 const PAUSED: &str = "provider_paused";
 const CIRCUIT_OPEN: &str = "circuit_open";
+const PARTY_FROZEN: &str = "party_frozen";
 
 /// What permits a dispatch: the lease of the work that it is done for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,7 +287,7 @@ impl Store {
     }
 
     /// Commits the intent to send, with the exact bytes of the request where they are new. Only the holder of the lease is permitted, and nobody
-    /// while dispatch is frozen, or the circuit of the provider is open.
+    /// while dispatch is frozen, for all or for the party, or the circuit of the provider is open.
     ///
     /// # Errors
     /// As every call. **After an error nothing must be sent**: the lease ends, and whoever comes next sees what was written.
@@ -310,7 +311,8 @@ impl Store {
             "frozen" => Ok(Permitted::Frozen),
             "held" => {
                 let (_, why): (String, String) = from_value(answer)?;
-                Ok(Permitted::Held { why: if why == PAUSED { PAUSED } else { CIRCUIT_OPEN } })
+                let known = [PAUSED, PARTY_FROZEN].into_iter().find(|known| *known == why);
+                Ok(Permitted::Held { why: known.unwrap_or(CIRCUIT_OPEN) })
             }
             other => Err(unknown_answer(other)),
         }

@@ -8,19 +8,7 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[5]) or 0)
 local is = redis.call('HMGET', KEYS[1], 'paused', 'until', 'trial', 'freed')
 local function again(at) redis.call('ZADD', KEYS[4], at, ARGV[1]) end
--- The time for which it is tried begins anew at `since`, until which nobody was allowed to send it.
-local function release(most, since)
-  local ids = redis.call('ZRANGE', KEYS[2], 0, most - 1)
-  for _, id in ipairs(ids) do
-    redis.call('ZREM', KEYS[2], id)
-    local payout = ARGV[3] .. 'po:' .. id
-    redis.call('HDEL', payout, 'held')
-    if since > tonumber(redis.call('HGET', payout, 'aside') or 0) then redis.call('HSET', payout, 'aside', since) end
-    redis.call('ZADD', KEYS[3], now, id)
-  end
-  if #ids > 0 then redis.call('PUBLISH', ARGV[3] .. 'wake', 'execute') end
-  return #ids
-end
+local function release(most, since) return release_held(KEYS[2], KEYS[3], ARGV[3], most, since, now) end
 
 redis.call('HDEL', KEYS[1], 'l')
 -- Whoever resumes it plans a look.

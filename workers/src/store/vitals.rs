@@ -5,6 +5,7 @@ use domain::payout::state::StateName;
 use jiff::Timestamp;
 
 use super::circuits::Circuit;
+use super::party_freeze::StoppedParties;
 use super::reconciliations::Reconciled;
 use super::{Store, StoreError, from_value};
 
@@ -24,6 +25,8 @@ pub struct Vitals {
     /// Notices whose payout never came.
     pub orphans: u64,
     pub frozen: bool,
+    /// Parties for which dispatch is frozen, and what waits for that. A sweep says it.
+    pub stopped: StoppedParties,
     /// Every provider's.
     pub circuits: Vec<Circuit>,
     /// The days that were reconciled lately; of all shards.

@@ -118,7 +118,7 @@ async fn happens(store: &Store, id: PayoutId, what: &What) {
     }
 }
 
-async fn balances(store: &Store) -> Balances {
+pub(super) async fn balances(store: &Store) -> Balances {
     store.account(&party(), Mode::Test, Currency::GBP).await.unwrap().balances
 }
 
@@ -131,10 +131,10 @@ fn reported(status: Word) -> What {
 }
 
 /// Numbers that are the same for the same seed.
-struct Draw(u64);
+pub(super) struct Draw(pub(super) u64);
 
 impl Draw {
-    fn below(&mut self, limit: i64) -> i64 {
+    pub(super) fn below(&mut self, limit: i64) -> i64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         i64::try_from(self.0 >> 33).unwrap() % limit
     }
