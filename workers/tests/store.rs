@@ -8,6 +8,8 @@ mod gate;
 mod ledger;
 #[path = "store/parties.rs"]
 mod parties;
+#[path = "store/property.rs"]
+mod property;
 
 use std::collections::BTreeMap;
 
