@@ -1,8 +1,9 @@
 -- Commits one step of one payout, whole or not at all: version check, idempotency claim, record, observation, ledger, work, events, deliveries.
 -- Lua has no rollback, so everything that can refuse comes first and everything that writes comes after it. A repeat answers 'done'.
 --
--- KEYS  1 payout  2 due:execute  3 due:poll  4 subscriptions of the party  5 lanes  6 ledger  7 list  8 open  9 frozen  10 epoch  11 clock  12 ended
---       13 look first  14 account  15 currencies of the party  16 party; where a schedule opens it: 17 due:schedule  18 overdue
+-- KEYS  those that nearly every commit touches, for each that is passed costs time; the others have names by the prefix:
+--       1 payout  2 due:execute  3 subscriptions of the party  4 lanes  5 ledger  6 list  7 open  8 clock  9 account  10 party; where a schedule opens it:
+--       11 due:schedule  12 overdue
 -- ARGV  1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or 'g' or 'r'
 --       and the lease token, a space and the id of the group that is sent or sent again, or ''
 --       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
@@ -21,7 +22,7 @@ local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
 local opening = ARGV[1] == '0'
 local held = redis.call('HMGET', key, 'v', 'token', 'fp', 'held', 'st', 'to', 'lim')
 local version, token, fingerprint, held_at, was, to, shares = unpack(held, 1, 7)
-local gate, name = ARGV[23] ~= '' and cjson.decode(ARGV[23]), string.sub(KEYS[16], #prefix + 4)
+local gate, name = ARGV[23] ~= '' and cjson.decode(ARGV[23]), string.sub(KEYS[10], #prefix + 4)
 
 if token == ARGV[2] then return { 'done' } end
 if opening then
@@ -30,10 +31,10 @@ if opening then
     local record = redis.call('HMGET', key, 'rec', 'meta')
     return { 'exists', record[1] or '', record[2] or '' }
   end
-  if redis.call('HEXISTS', KEYS[16], 'off') == 1 then return { 'inactive' } end
-  if KEYS[17] then
-    if redis.call('HGET', KEYS[14], 'v') ~= ARGV[#ARGV - 4] then return { 'stale' } end
-    if redis.call('EXISTS', KEYS[9]) == 1 then return { 'frozen' } end
+  if redis.call('HEXISTS', KEYS[10], 'off') == 1 then return { 'inactive' } end
+  if KEYS[11] then
+    if redis.call('HGET', KEYS[9], 'v') ~= ARGV[#ARGV - 4] then return { 'stale' } end
+    if redis.call('EXISTS', prefix .. 'frozen') == 1 then return { 'frozen' } end
   end
   local why = gate and stopped(gate, prefix)
   if why then return why end
@@ -42,16 +43,16 @@ else
   if version ~= ARGV[1] then return { 'stale' } end
 end
 local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[11]) or 0)
+local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[8]) or 0)
 
 local seen, needed, day, record = string.match(ARGV[24], '^(%d+) (%-?%d+) ?(%S*) ?(.*)$')
 if opening or seen or ARGV[5] ~= '' then
-  local account = redis.call('HMGET', KEYS[14], 'funding', 'status', 'fault', 'v', 'day')
+  local account = redis.call('HMGET', KEYS[9], 'funding', 'status', 'fault', 'v', 'day')
   if not opening and account[3] then return { 'frozen' } end
   if seen and account[4] ~= seen then return { 'changed' } end
   if seen and not opening then
     -- Told, so that whoever decides again need not ask: on a busy account that would take too long each time.
-    local available = redis.call('HGET', KEYS[6], 'available') or '0'
+    local available = redis.call('HGET', KEYS[5], 'available') or '0'
     if available ~= needed then return { 'moved', available } end
     if gate and is_beyond(gate, 'reject', prefix, now) then return { 'refused', 'limit_exceeded' } end
   end
@@ -63,13 +64,13 @@ if opening or seen or ARGV[5] ~= '' then
   end
   if opening and (seen or ARGV[25] ~= '0') then
     local refusal = account[2] == 'disabled' and 'account_disabled'
-    if account[1] == 'balance' and tonumber(redis.call('HGET', KEYS[6], 'available') or 0) < tonumber(needed or ARGV[28]) then
+    if account[1] == 'balance' and tonumber(redis.call('HGET', KEYS[5], 'available') or 0) < tonumber(needed or ARGV[28]) then
       refusal = refusal or 'insufficient_funds'
     end
     if not refusal and gate and is_beyond(gate, 'reject', prefix, now) then refusal = 'limit_exceeded' end
     if refusal then
       -- What is missing may be what the store has lost, and then the payout may have been sent before: nobody may say that it was not.
-      local suspect = redis.call('EXISTS', KEYS[9]) == 1 or tonumber(redis.call('GET', KEYS[13]) or 0) > now
+      local suspect = redis.call('EXISTS', prefix .. 'frozen') == 1 or tonumber(redis.call('GET', prefix .. 'look-first') or 0) > now
       return suspect and { 'undecided' } or { 'refused', refusal }
     end
     local free = gate and ARGV[20] ~= 'awaiting_approval'
@@ -80,10 +81,10 @@ end
 local epoch, passed, kind, permit, group = 0, '', nil, nil, nil
 if ARGV[5] ~= '' then
   kind, permit, group = string.match(ARGV[5], '^(%a)(%d+) ?(.*)$')
-  local lane, lease = kind == 'x' and KEYS[2] or kind == 'p' and KEYS[3] or prefix .. 'due:group', tonumber(permit)
+  local lane, lease = kind == 'x' and KEYS[2] or kind == 'p' and prefix .. 'due:poll' or prefix .. 'due:group', tonumber(permit)
   local leased = redis.call('ZSCORE', lane, group ~= '' and group or id)
   if not leased or tonumber(leased) ~= lease then return { 'lost' } end
-  if redis.call('EXISTS', KEYS[9]) == 1 then return { 'frozen' } end
+  if redis.call('EXISTS', prefix .. 'frozen') == 1 then return { 'frozen' } end
   -- Set aside, so that it costs nobody anything until it is released. What may have been sent before keeps its polls.
   local function set_aside(at)
     if kind ~= 'x' then return end
@@ -113,7 +114,7 @@ if ARGV[5] ~= '' then
     passed = 'counting'
   end
   if tonumber(is[6] or 0) < lease then redis.call('HSET', circuit, 'last', lease) end
-  epoch = redis.call('INCR', KEYS[10])
+  epoch = redis.call('INCR', prefix .. 'epoch')
   if to then redis.call('ZADD', prefix .. 'known:' .. name, now, string.match(to, '^%x+')) end
 end
 
@@ -135,11 +136,11 @@ elseif not opening and was ~= ARGV[20] then
   follow(id, to, shares, was, ARGV[20], prefix)
 end
 if opening and seen then
-  redis.call('HSET', KEYS[14], 'day', day .. ' ' .. id)
+  redis.call('HSET', KEYS[9], 'day', day .. ' ' .. id)
   if record ~= '' then
-    redis.call('HSET', KEYS[14], 'v', seen + 1, 'rec', record)
+    redis.call('HSET', KEYS[9], 'v', seen + 1, 'rec', record)
     -- Its schedule has ended, for that is what changes.
-    local account = string.match(KEYS[14], 'account:(.+)$')
+    local account = string.match(KEYS[9], 'account:(.+)$')
     for _, index in ipairs({ 'schedules', 'due:schedule', 'overdue' }) do redis.call('ZREM', prefix .. index, account) end
   end
 end
@@ -149,11 +150,11 @@ local entries = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, entries do
   -- What is now no more than this entry was nothing before: the ledger may be new.
-  if redis.call('HINCRBY', KEYS[6], ARGV[at], '-' .. ARGV[at + 2]) == -tonumber(ARGV[at + 2]) then
-    redis.call('SADD', prefix .. 'accounts', KEYS[6])
-    redis.call('SADD', KEYS[15], string.sub(KEYS[6], -3))
+  if redis.call('HINCRBY', KEYS[5], ARGV[at], '-' .. ARGV[at + 2]) == -tonumber(ARGV[at + 2]) then
+    redis.call('SADD', prefix .. 'accounts', KEYS[5])
+    redis.call('SADD', prefix .. 'currencies:' .. name, string.sub(KEYS[5], -3))
   end
-  redis.call('HINCRBY', KEYS[6], ARGV[at + 1], ARGV[at + 2])
+  redis.call('HINCRBY', KEYS[5], ARGV[at + 1], ARGV[at + 2])
   at = at + 3
 end
 
@@ -169,36 +170,38 @@ if held_at and (ARGV[6] ~= 'k' or kind) then
   redis.call('HDEL', key, 'held')
 end
 if ARGV[6] == 'x' then
-  leave(KEYS[3])
+  leave(prefix .. 'due:poll')
   work(KEYS[2], 'execute', ARGV[7])
 elseif ARGV[6] == 'p' then
   leave(KEYS[2])
-  work(KEYS[3], 'poll', ARGV[7])
+  work(prefix .. 'due:poll', 'poll', ARGV[7])
 elseif kind == 'g' then
   -- Whoever sends the group may die: then the payout is presumed sent when the group's lease ends.
   redis.call('ZADD', KEYS[2], permit, id)
 elseif ARGV[6] == 'n' then
   leave(KEYS[2])
-  leave(KEYS[3])
+  leave(prefix .. 'due:poll')
 end
 
-if opening then redis.call('ZADD', KEYS[7], ARGV[13], id) end
+if opening then redis.call('ZADD', KEYS[6], ARGV[13], id) end
 if ARGV[14] == '1' then
-  redis.call('ZADD', KEYS[8], 'NX', ARGV[13], id)
-  leave(KEYS[12])
+  redis.call('ZADD', KEYS[7], 'NX', ARGV[13], id)
+  leave(prefix .. 'ended')
 else
-  leave(KEYS[8])
-  redis.call('ZADD', KEYS[12], ARGV[13], id)
+  leave(KEYS[7])
+  redis.call('ZADD', prefix .. 'ended', ARGV[13], id)
 end
 
 local events = tonumber(ARGV[at])
 at = at + 1
 local room, lease, handed = tonumber(ARGV[16]), now + tonumber(ARGV[17]), {}
 if events > 0 then
-  local subscriptions = redis.call('HGETALL', KEYS[4])
+  local subscriptions = redis.call('HGETALL', KEYS[3])
   local waiting = {}
   -- Only while nobody's turn has come: a lane that waits goes before what is new.
-  if room > 0 and redis.call('ZCOUNT', KEYS[5], '-inf', now) > 0 then room = 0 end
+  -- Numbers are written out once: as an argument of a call, each costs its conversion.
+  local at_once, leased_until = string.format('%d', now), string.format('%d', lease)
+  if room > 0 and redis.call('ZCOUNT', KEYS[4], '-inf', at_once) > 0 then room = 0 end
   for _ = 1, events do
     local sequence, kind = ARGV[at], ARGV[at + 1]
     field('e:' .. sequence, ARGV[at + 2])
@@ -213,9 +216,9 @@ if events > 0 then
           local member, flying = id .. '/' .. sequence, prefix .. 'fly:' .. subscription
           local is = room > 0 and redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window')
           local hand_over = is and redis.call('ZCARD', flying) < math.min(tonumber(ARGV[18]), tonumber(is[2] or 4))
-          local due = hand_over and lease or now
+          local due = hand_over and leased_until or at_once
           redis.call('ZADD', hand_over and flying or prefix .. 'wait:' .. subscription, due, member)
-          local sooner = redis.call('ZADD', KEYS[5], 'LT', 'CH', due, subscription) == 1
+          local sooner = redis.call('ZADD', KEYS[4], 'LT', 'CH', due, subscription) == 1
           if hand_over then
             room = room - 1
             handed[#handed + 1] = { subscription, is[1] or '', sequence }
@@ -232,5 +235,5 @@ if events > 0 then
   for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
 end
 redis.call('HSET', key, unpack(fields))
-if KEYS[17] then come_to(KEYS[14], KEYS[17], KEYS[18], now, unpack(ARGV, #ARGV - 3)) end
-return { 'committed', epoch, ARGV[5] ~= '' and tonumber(redis.call('GET', KEYS[13]) or 0) > tonumber(ARGV[21]) and 1 or 0, passed, lease, unpack(handed) }
+if KEYS[11] then come_to(KEYS[9], KEYS[11], KEYS[12], now, unpack(ARGV, #ARGV - 3)) end
+return { 'committed', epoch, ARGV[5] ~= '' and tonumber(redis.call('GET', prefix .. 'look-first') or 0) > tonumber(ARGV[21]) and 1 or 0, passed, lease, unpack(handed) }

@@ -327,19 +327,13 @@ impl Store {
         let keys = [
             names.payout(payout.id),
             names.of(shard, "due:execute"),
-            names.of(shard, "due:poll"),
             names.party(shard, "subs", &payout.party, payout.mode),
             names.of(shard, "lanes"),
             names.ledger(shard, &payout.party, payout.mode, currency),
             names.party(shard, "list", &payout.party, payout.mode),
             names.of(shard, "open"),
-            names.of(shard, "frozen"),
-            names.of(shard, "epoch"),
             names.of(shard, "clock"),
-            names.of(shard, "ended"),
-            names.of(shard, "look-first"),
             names.account(shard, &payout.party, payout.mode, currency),
-            names.party(shard, "currencies", &payout.party, payout.mode),
             self.party_key(&payout.party, payout.mode),
         ];
         let of_schedule = advance.map(|_| [names.of(shard, "due:schedule"), names.of(shard, "overdue")]);
