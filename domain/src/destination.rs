@@ -11,6 +11,8 @@ use iban::IbanLike as _;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use crate::instrument::InstrumentReference;
+
 /// Why a text is not an account. One variant for each thing that a caller would be told differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DestinationError {
@@ -460,6 +462,9 @@ pub struct Beneficiary {
     /// What `reference` is the beginning of, where there was not room for all of it on a statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<Description>,
+    /// The payout instrument that it was taken from, where the caller named none of this: whom it is about is then masked in answers, as it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instrument: Option<InstrumentReference>,
 }
 
 impl Beneficiary {
@@ -467,7 +472,7 @@ impl Beneficiary {
     /// a label for people: `Own account`.
     #[must_use]
     pub fn own_account(reference: StatementReference) -> Self {
-        Self { name: BeneficiaryName("Own account".to_owned()), reference, destination: Destination::OwnAccount, description: None }
+        Self { name: BeneficiaryName("Own account".to_owned()), reference, destination: Destination::OwnAccount, description: None, instrument: None }
     }
 }
 
@@ -485,6 +490,7 @@ mod tests {
             reference: StatementReference::parse("INV 42", 18).expect("a reference"),
             destination: Destination::Iban(Iban::parse(GB).expect("an IBAN")),
             description: None,
+            instrument: None,
         }
     }
 

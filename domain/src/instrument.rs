@@ -37,7 +37,7 @@ pub struct Payee {
 }
 
 /// The name of an instrument within its party: 1 to 64 of `A-Z a-z 0-9 _ -` and, inside, spaces. Compared exactly. Not personal data.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct InstrumentReference(String);
 

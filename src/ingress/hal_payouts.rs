@@ -187,7 +187,13 @@ impl Asked {
         Ok(order::Asked {
             transaction_id: transaction_id.to_owned(),
             money,
-            beneficiary: Beneficiary { name: payee.name, reference, destination: payee.destination, description: self.description.clone() },
+            beneficiary: Beneficiary {
+                name: payee.name,
+                reference,
+                destination: payee.destination,
+                description: self.description.clone(),
+                instrument: account.instrument.clone(),
+            },
             context_code: "withdrawal",
             metadata: Metadata::default(),
             scheduled_for: Some(opens),

@@ -92,7 +92,7 @@ pub fn read(body: &[u8]) -> Result<Asked, Problem> {
             Ok(Asked {
                 transaction_id,
                 money,
-                beneficiary: Beneficiary { name, reference, destination, description: None },
+                beneficiary: Beneficiary { name, reference, destination, description: None, instrument: None },
                 context_code,
                 metadata,
                 scheduled_for,

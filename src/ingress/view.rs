@@ -1,5 +1,6 @@
 //! How a payout looks from outside: seed 003's fields, the timestamps of the states that it has been in, and what we know beyond that.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -7,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use domain::destination::{Beneficiary, Destination};
 use domain::fact::{Provider, ProviderReference, Reason};
 use domain::id::{Mode, PartyId, PayoutId};
+use domain::instrument::InstrumentReference;
 use domain::metadata::Metadata;
 use domain::money::Money;
 use domain::payout::Payout;
@@ -48,7 +50,10 @@ pub struct PayoutView<'a> {
     /// Where the first dispatch did not get through: when the next one is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Moment>,
-    beneficiary_name: &'a str,
+    /// Where it was taken from a payout instrument: that one, and its holder and its account as it shows them itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payout_instrument_reference: Option<&'a InstrumentReference>,
+    beneficiary_name: Cow<'a, str>,
     #[serde(flatten)]
     destination: DestinationView<'a>,
     beneficiary_reference: &'a str,
@@ -77,7 +82,7 @@ enum DestinationView<'a> {
     Iban(&'a str),
     #[serde(rename = "beneficiary_account")]
     Account { sort_code: &'a str, account_number: &'a str },
-    /// Cards, accounts elsewhere and the balance's own account, as a person may see them: `…1234`, `own account`.
+    /// Cards, accounts elsewhere, those of payout instruments and the balance's own account, as a person may see them: `…1234`, `own account`.
     #[serde(rename = "beneficiary_masked")]
     Masked(String),
 }
@@ -103,6 +108,8 @@ impl<'a> PayoutView<'a> {
             timestamps.remove(StateName::Scheduled.timestamp_field());
         }
         let attempt = payout.attempt();
+        // Callers are shown what they have said themselves.
+        let is_callers = beneficiary.instrument.is_none();
         Self {
             transaction_id: &payout.transaction_id,
             payout_id: payout.id,
@@ -118,13 +125,16 @@ impl<'a> PayoutView<'a> {
             timestamps,
             approve_by: if let State::AwaitingApproval { until } = &payout.state { Some(Moment(*until)) } else { None },
             next_attempt_at: if let (State::Scheduled { until }, Some(_)) = (&payout.state, attempt) { Some(Moment(*until)) } else { None },
-            beneficiary_name: beneficiary.name.as_str(),
+            payout_instrument_reference: beneficiary.instrument.as_ref(),
+            beneficiary_name: if is_callers { beneficiary.name.as_str().into() } else { beneficiary.name.masked().into() },
             destination: match &beneficiary.destination {
-                Destination::Iban(iban) => DestinationView::Iban(iban.as_str()),
-                Destination::UkAccount { sort_code, account_number } => {
+                Destination::Iban(iban) if is_callers => DestinationView::Iban(iban.as_str()),
+                Destination::UkAccount { sort_code, account_number } if is_callers => {
                     DestinationView::Account { sort_code: sort_code.as_str(), account_number: account_number.as_str() }
                 }
-                other @ (Destination::UsAccount { .. }
+                other @ (Destination::Iban(_)
+                | Destination::UkAccount { .. }
+                | Destination::UsAccount { .. }
                 | Destination::Card { .. }
                 | Destination::CardToken(_)
                 | Destination::NetworkToken { .. }

@@ -187,6 +187,19 @@ async fn a_payout_looks_as_in_the_seed() {
         (&json!("scheduled"), &json!(1_000), &json!("My payout descript"))
     );
     assert_eq!(listed["payout_id"], id.replace("payout_", "po_"));
+    // Its account comes from an instrument, which is masked wherever it is shown.
+    let at = format!("/v1/payouts/{}", listed["transaction_id"].as_str().unwrap());
+    let read = [
+        shop.acme.get("/v1/payouts").await,
+        shop.acme.get(&at).await,
+        shop.acme.get("/v1/transactions?type=payout&from=2020-01-01T00:00:00Z&to=2100-01-01T00:00:00Z").await,
+    ];
+    for reply in read {
+        let shown = reply.json.get("result").unwrap_or(&reply.json["results"][0]);
+        let who = ["payout_instrument_reference", "beneficiary_name", "beneficiary_masked"].map(|field| shown[field].as_str().unwrap());
+        assert_eq!(who, ["main", "J…", "NL91…4300"], "{reply:?}");
+        assert!(!reply.text.contains("NL91ABNA0417164300") && !reply.text.contains("John Smith"), "{reply:?}");
+    }
     let timeline = shop.acme.get(&format!("/v1/payouts/{}/timeline", listed["transaction_id"].as_str().unwrap())).await.json;
     let events: Vec<_> = timeline["result"]["events"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(events, ["payout.requested", "payout.scheduled"]);

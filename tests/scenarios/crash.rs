@@ -223,6 +223,7 @@ fn beneficiary() -> Beneficiary {
         reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
         destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
         description: None,
+        instrument: None,
     }
 }
 

@@ -271,7 +271,10 @@ async fn a_payout_says_that_a_schedule_opened_it() {
         ("due_date", json!("2026-11-16")),
         ("status", json!("requested")),
         ("beneficiary_reference", json!("Payout 16 Nov 2026")),
-        ("beneficiary_iban", json!("NL91ABNA0417164300")),
+        ("payout_instrument_reference", json!("EUR")),
+        ("beneficiary_name", json!("J…")),
+        ("beneficiary_masked", json!("NL91…4300")),
+        ("beneficiary_iban", Value::Null),
         ("context_code", json!("withdrawal")),
         ("provider", json!("truelayer")),
     ] {
@@ -287,7 +290,7 @@ async fn a_payout_says_that_a_schedule_opened_it() {
     let instrument = "/parties/acme/payoutInstruments/EUR";
     let moved = json!({ "version": 1, "destination": { "type": "iban", "iban": "DE89370400440532013000" } });
     assert_eq!(site.platform.put(instrument, &moved).await.status, 200);
-    assert_eq!(site.show(&payout).await["beneficiary_iban"], "NL91ABNA0417164300");
+    assert_eq!(site.show(&payout).await["beneficiary_masked"], "NL91…4300");
     // Its key is no caller's.
     let mut body = self::payout(&payout.transaction_id);
     body["party_id"] = json!("acme");
@@ -440,6 +443,7 @@ async fn what_was_decided_on_an_older_account_is_refused() {
             reference: StatementReference::of_due_date(opening.due),
             destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
             description: None,
+            instrument: None,
         };
         let advance = Advance { account: account.come_to(opening.progress()), look_again };
         store.open_scheduled(&Payout::open(order, now), &beneficiary, "schedule", &advance).await.unwrap()

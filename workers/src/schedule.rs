@@ -224,6 +224,7 @@ impl Payouts {
             reference: StatementReference::of_due_date(opening.due),
             destination: instrument.payee.destination,
             description: None,
+            instrument: Some(instrument.reference),
         };
         let (order, takes) = self.order(&account, opening, money, &beneficiary, now);
         let refused = match takes {

@@ -112,6 +112,7 @@ impl Installation {
             reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
             destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
             description: None,
+            instrument: None,
         };
         let step = Payout::open(order, self.store.clock().now());
         self.store.open_payout(&step, &beneficiary, "fingerprint").await.unwrap();

@@ -60,6 +60,7 @@ impl Draft {
             reference: StatementReference::parse(&self.reference, 140).ok()?,
             destination: serde_json::from_value::<Destination>(self.destination.clone()).expect("a destination"),
             description: None,
+            instrument: None,
         })
     }
 

@@ -52,6 +52,7 @@ pub(super) fn beneficiary(reference: &str) -> Beneficiary {
         reference: StatementReference::parse(reference, 140).expect("a reference"),
         destination: Destination::Iban(Iban::parse("GB82WEST12345698765432").expect("an IBAN")),
         description: None,
+        instrument: None,
     }
 }
 

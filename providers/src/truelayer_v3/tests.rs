@@ -48,6 +48,7 @@ fn beneficiary(reference: &str) -> Beneficiary {
         reference: StatementReference::parse(reference, 140).expect("a reference"),
         destination: Destination::Iban(Iban::parse("GB82WEST12345698765432").expect("an IBAN")),
         description: None,
+        instrument: None,
     }
 }
 

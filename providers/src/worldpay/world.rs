@@ -134,6 +134,7 @@ pub(super) fn beneficiary(name: &str, reference: &str, destination: Destination)
         reference: StatementReference::parse(reference, 140).expect("a reference"),
         destination,
         description: None,
+        instrument: None,
     }
 }
 

@@ -249,6 +249,7 @@ async fn speak(signature: &str) -> Spoken {
         reference: StatementReference::parse("Invoice 1187", 140).expect("a reference"),
         destination: Destination::Iban(Iban::parse("GB82WEST12345698765432").expect("an IBAN")),
         description: None,
+        instrument: None,
     };
     let amount = Money::new(12_345, Currency::GBP).expect("an amount");
     let body = Client::prepare(key, amount, &beneficiary, "withdrawal").expect("prepares");

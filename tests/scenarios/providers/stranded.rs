@@ -43,6 +43,7 @@ async fn nothing_waits_for_ever_for_a_provider_that_cannot_take_it() {
             reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
             destination: Destination::Iban(Iban::parse("GB33BUKB20201555555555").unwrap()),
             description: None,
+            instrument: None,
         };
         let step = Payout::open(order, store.clock().now());
         store.open_payout(&step, &beneficiary, "f").await.unwrap();
