@@ -18,5 +18,6 @@ mod party_freeze;
 mod providers;
 mod schedule;
 mod scheduled;
+mod seeds;
 mod support;
 mod telemetry;
