@@ -10,6 +10,7 @@ pub mod dispatch;
 pub mod doctor;
 pub mod healthcheck;
 pub mod keys;
+pub mod notices;
 pub mod providers;
 pub mod reconcile;
 pub mod sandbox;
@@ -82,6 +83,9 @@ pub enum Command {
     /// List what subscribers did not get.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
+    /// List the webhooks of providers that were put aside; settle one again.
+    #[command(subcommand)]
+    Notices(notices::Command),
     /// Show on which dates a payout schedule pays out.
     #[command(subcommand)]
     Schedule(schedule::Command),
@@ -119,6 +123,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Providers(command) => brief(providers::run(file, command)),
         Command::Reconcile(arguments) => brief(reconcile::run(file, arguments)),
         Command::Deliveries(command) => brief(deliveries::run(file, command)),
+        Command::Notices(command) => brief(notices::run(file, command)),
         Command::Schedule(command) => schedule::run(file, command),
         Command::Doctor(arguments) => brief(doctor::run(file, arguments)),
         Command::Healthcheck(arguments) => brief(healthcheck::run(arguments)),

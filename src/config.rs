@@ -46,6 +46,7 @@ pub struct Config {
     pub egress: workers::egress::Settings,
     pub calendars: calendars::Settings,
     pub reconciliation: workers::reconcile::Settings,
+    pub deposits: workers::deposit::Settings,
     #[serde(default)]
     pub providers: providers::Settings,
     pub telemetry: telemetry::Settings,

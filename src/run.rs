@@ -103,6 +103,7 @@ pub fn lanes(config: &Config, parts: &Parts) -> anyhow::Result<Lanes> {
                 calendars: config.calendars.read().map_err(|problems| BadConfig { problems })?,
                 routes: config.ingress.routes.clone(),
             },
+            deposits: config.deposits.clone(),
         }),
         relay: Arc::new(RelayContext::new(parts.store.clone(), parts.egress.clone(), &config.relay)),
         settings: config.workers.clone(),

@@ -5,6 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::id::ProviderKey;
 use crate::money::Money;
@@ -157,6 +158,17 @@ pub enum About {
 pub struct Told {
     pub about: About,
     pub report: Report,
+}
+
+/// Money that a provider says has come into an account that it keeps for the platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deposit {
+    /// The provider's own name of that account.
+    pub account: String,
+    /// The provider's id of the movement, and the key of the top-up that comes of it. The same in every notice about it.
+    pub transaction_id: Uuid,
+    pub money: Money,
 }
 
 /// Who told us.

@@ -1,6 +1,6 @@
 //! What a provider's webhook comes to, in the same words for every provider.
 
-use domain::fact::{About, Told};
+use domain::fact::{About, Deposit, Told};
 
 /// A webhook that an inbox has read. Only an inbox makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,7 @@ pub struct Notice {
     pub(crate) event_type: String,
     pub(crate) told: Option<Told>,
     pub(crate) hint: Option<About>,
+    pub(crate) deposit: Option<Deposit>,
     pub(crate) signed: bool,
 }
 
@@ -35,6 +36,12 @@ impl Notice {
     #[must_use]
     pub const fn hint(&self) -> Option<&About> {
         self.hint.as_ref()
+    }
+
+    /// Verified evidence of money that came in; never together with [`Notice::told`] or [`Notice::hint`].
+    #[must_use]
+    pub const fn deposit(&self) -> Option<&Deposit> {
+        self.deposit.as_ref()
     }
 
     /// Whether the provider has signed it. Anybody can send what is not signed, and as much of it as they like.

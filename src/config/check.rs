@@ -52,6 +52,8 @@ impl Config {
         self.check_workers(&mut found);
         self.check_providers(&mut found);
         self.check_reconciliation(&mut found);
+        let deposits = self.deposits.problems().into_iter();
+        found.0.extend(deposits.map(|(place, key, why)| Problem::new(format!("deposits.accounts[{place}].{key}"), why)));
         found.0.extend(self.calendars.read().err().unwrap_or_default());
         self.check_telemetry(&mut found);
         if self.server.live {

@@ -16,6 +16,7 @@ use domain::fact::{About, Provider, Told};
 use domain::id::{Mode, NoticeId, PayoutId, ProviderKey, Shard};
 use domain::payout::Payout;
 use providers::NoticeError;
+use workers::deposit::StoredDeposit;
 use workers::settle::StoredNotice;
 use workers::store::notices::{Remembered, Worth};
 
@@ -67,13 +68,18 @@ impl Ingress {
         let body = self.read_body(&parts, body, self.settings.notice_max_bytes).await?;
         let read = providers.read_notice(provider, mode, &parts.method, parts.uri.path(), &parts.headers, &body).await;
         let notice = read.map_err(|error| refused(&error))?;
-        let (id, worth, stored) = match (notice.told(), notice.hint()) {
-            (Some(Told { about, report }), _) => {
-                let shard = self.shard(about);
-                let id = NoticeId::derive(provider.name(), &format!("{mode}:{}", notice.dedupe_id()), shard);
-                (id, Worth::Evidence, StoredNotice::new(provider, mode, about.clone(), Some(report.clone())))
+        let evidence = |shard| NoticeId::derive(provider.name(), &format!("{mode}:{}", notice.dedupe_id()), shard);
+        let (id, worth, stored) = match (notice.told(), notice.deposit(), notice.hint()) {
+            (Some(Told { about, report }), ..) => {
+                let stored = StoredNotice::new(provider, mode, about.clone(), Some(report.clone()));
+                (evidence(self.shard(about)), Worth::Evidence, serde_json::to_vec(&stored))
             }
-            (None, Some(about)) => {
+            // Whose it is, a worker finds out.
+            (None, Some(deposit), _) => {
+                let stored = StoredDeposit::new(provider, mode, deposit.clone());
+                (evidence(Shard::new(0)), Worth::Evidence, serde_json::to_vec(&stored))
+            }
+            (None, None, Some(about)) => {
                 let hinted = self.hinted(provider, mode, about).await?;
                 // One that leads nowhere yet is kept only if the provider sent it: anybody can make up the others.
                 let waits = notice.is_signed() && matches!(about, About::Reference(_));
@@ -85,14 +91,14 @@ impl Ingress {
                 let stored = StoredNotice::new(provider, mode, about, None);
                 // One per attempt at a time, however many come.
                 let id = NoticeId::derive(provider.name(), &format!("{mode}:hint:{}", addressee(&stored.about)), shard);
-                (id, Worth::Hint, stored)
+                (id, Worth::Hint, serde_json::to_vec(&stored))
             }
-            (None, None) => {
+            (None, None, None) => {
                 tracing::debug!(event_type = notice.event_type(), "a notice that is not about a payout");
                 return Ok("not_about_a_payout");
             }
         };
-        let stored = serde_json::to_vec(&stored).expect("a notice has string keys only, so it is always JSON");
+        let stored = stored.expect("a notice has string keys only, so it is always JSON");
         match (self.recorder.store.remember(id, worth, &stored).await?, worth) {
             (_, Worth::Hint) => Ok("hint"),
             (Remembered::New, Worth::Evidence) => Ok("new"),

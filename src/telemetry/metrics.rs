@@ -70,6 +70,11 @@ pub const METRICS: &[Metric] = &[
     counter("payrelay_provider_unmapped_total", &["provider"], "Provider statuses that no word of ours stands for."),
     counter("payrelay_notices_total", &["provider", "mode", "outcome"], "Webhooks of providers, by what became of them."),
     counter(
+        "payrelay_deposits_total",
+        &["provider", "mode", "outcome"],
+        "Looks at money that providers say came in: `recorded` or `known`, or what keeps it from its account: `unclaimed`, `provider_funded`, `full`, `conflict`.",
+    ),
+    counter(
         "payrelay_provider_circuit_opened_total",
         &["provider", "mode", "why"],
         "Circuits that opened: `failing`, or `locked_out` when credentials are not accepted.",

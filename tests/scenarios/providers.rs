@@ -1,5 +1,6 @@
 //! Every provider behind the whole product: a request, its provider's sandbox, and a verified webhook at the end.
 
+mod deposits;
 mod hints;
 mod outcomes;
 mod page;

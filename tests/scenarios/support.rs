@@ -198,6 +198,7 @@ pub(crate) struct Installation {
     pub(crate) store: Store,
     pub(crate) recorder: Recorder,
     pub(crate) schedules: schedule::Rules,
+    pub(crate) deposits: workers::deposit::Settings,
     pub(crate) url: String,
     pub(crate) shutdown: CancellationToken,
     pub(crate) serving: JoinHandle<anyhow::Result<()>>,
@@ -243,7 +244,7 @@ impl Installation {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let serving = tokio::spawn(async move { ingress::serve(listener, &ingress).await });
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { redis, store, recorder, schedules, url, shutdown, serving, http }
+        Self { redis, store, recorder, schedules, deposits: workers::deposit::Settings::default(), url, shutdown, serving, http }
     }
 
     /// Settles the notices that are due.
@@ -290,7 +291,14 @@ impl Installation {
         let limits = execute::Settings { send_window_ms: 1_000, look_ms: 800, group_look_ms: 1_000, call_ms: 2_000, leases_max: 5, group_hold_ms: 0 };
         let circuit = circuit::Settings { failures: 10, wait_first_ms: 1_000, wait_cap_ms: 1_000 };
         let (recorder, schedules) = (self.recorder.clone(), self.schedules.clone());
-        Arc::new(Payouts { recorder, fence: Fence::open(None).expect("a fence"), settings: limits, circuit, schedules })
+        Arc::new(Payouts {
+            recorder,
+            fence: Fence::open(None).expect("a fence"),
+            settings: limits,
+            circuit,
+            schedules,
+            deposits: self.deposits.clone(),
+        })
     }
 
     fn by_hand(&self, name: &'static str) -> queue::Settings {

@@ -21,6 +21,7 @@ use tracing::Instrument as _;
 
 use crate::circuit::{self, Passed};
 use crate::clock::Clock;
+use crate::deposit;
 use crate::fence::{Fence, Held};
 use crate::forgotten::Forgotten;
 use crate::queue::{Job, Lease};
@@ -64,6 +65,7 @@ pub struct Payouts {
     pub settings: Settings,
     pub circuit: circuit::Settings,
     pub schedules: schedule::Rules,
+    pub deposits: deposit::Settings,
 }
 
 /// Dispatches one payout that is due.

@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod circuit;
 pub mod clock;
+pub mod deposit;
 pub mod egress;
 pub mod execute;
 pub mod failpoints;

@@ -10,6 +10,7 @@ use opentelemetry::metrics::{Counter, Histogram, Meter};
 use providers::condition::Condition;
 
 use crate::batch::{ItemResult, Outcome};
+use crate::deposit;
 use crate::schedule::{self, Blocked};
 
 /// Counters and histograms of the work on payouts.
@@ -24,6 +25,7 @@ pub struct Metrics {
     batch_items: Counter<u64>,
     schedule_due_dates: Counter<u64>,
     schedule_blocked: Counter<u64>,
+    deposits: Counter<u64>,
 }
 
 impl Metrics {
@@ -56,6 +58,7 @@ impl Metrics {
                 .u64_counter("payrelay_schedule_blocked_total")
                 .with_description("Looks that found a payout of a schedule due and could not open it")
                 .build(),
+            deposits: meter.u64_counter("payrelay_deposits_total").with_description("Looks at money that came in by what became of it").build(),
         };
         // What counts faults only is 0 from the start: a counter that has never counted is not shown, and an alert would wait for it in vain.
         metrics.contradictions.add(0, &[]);
@@ -67,6 +70,9 @@ impl Metrics {
         }
         for provider in Provider::ALL {
             metrics.unmapped.add(0, &[KeyValue::new("provider", provider.name())]);
+            for (mode, outcome) in [Mode::Test, Mode::Live].into_iter().flat_map(|mode| deposit::Outcome::ALL.map(|outcome| (mode, outcome))) {
+                metrics.deposits.add(0, &deposited(provider, mode, outcome));
+            }
             for (mode, why) in [Mode::Test, Mode::Live].into_iter().flat_map(|mode| OPENERS.map(|why| (mode, why))) {
                 metrics.circuits_opened.add(0, &opening(provider, mode, why));
             }
@@ -122,6 +128,11 @@ impl Metrics {
         self.schedule_blocked.add(1, &[KeyValue::new("reason", why.as_str()), of(mode)]);
     }
 
+    /// Money that a provider told of was looked at.
+    pub fn deposited(&self, provider: Provider, mode: Mode, outcome: deposit::Outcome) {
+        self.deposits.add(1, &deposited(provider, mode, outcome));
+    }
+
     /// A send ended.
     pub fn answered(&self, provider: Provider, answer: &Answer) {
         let class = match answer {
@@ -169,6 +180,10 @@ impl Metrics {
 
 fn of(mode: Mode) -> KeyValue {
     KeyValue::new("mode", mode.as_str())
+}
+
+fn deposited(provider: Provider, mode: Mode, outcome: deposit::Outcome) -> [KeyValue; 3] {
+    [KeyValue::new("provider", provider.name()), of(mode), KeyValue::new("outcome", outcome.as_str())]
 }
 
 /// What opens a circuit.

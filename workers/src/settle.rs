@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
 
+use crate::deposit::{self, StoredDeposit};
 use crate::execute::{Payouts, inquiry, later};
 use crate::queue::{Job, Lease};
 use crate::store::lanes::{SettleWork, Ticket};
@@ -37,8 +38,14 @@ pub struct StoredNotice {
     pub report: Option<Report>,
 }
 
-/// The version of the form that is written, and the only one that is read.
+/// The version of its form that is written, and the only one that is read.
 const VERSION: u8 = 2;
+
+/// Everything that is stored as a notice. Each kind has a version of its own.
+enum Stored {
+    Payout(StoredNotice),
+    Deposit(StoredDeposit),
+}
 
 /// Why a stored notice says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +68,27 @@ enum Addressed {
     Foreign,
 }
 
-impl StoredNotice {
-    #[must_use]
-    pub const fn new(provider: Provider, mode: Mode, about: About, report: Option<Report>) -> Self {
-        Self { v: VERSION, provider, mode, about, report }
-    }
+/// What a notice is about, for a person: no name and no account of anybody.
+#[must_use]
+pub fn about(body: &Result<Vec<u8>, VaultError>) -> Option<(Provider, Mode, String)> {
+    Some(match Stored::read(body).ok()? {
+        Stored::Payout(notice) => {
+            let about = match &notice.about {
+                About::Key(key) => key.to_string(),
+                About::Reference(reference) => reference.0.clone(),
+            };
+            let word = notice.report.map_or_else(|| "hint".to_owned(), |report| report.provider_status);
+            (notice.provider, notice.mode, format!("payout {about}: {word}"))
+        }
+        Stored::Deposit(StoredDeposit { provider, mode, deposit, .. }) => (
+            provider,
+            mode,
+            format!("deposit {} into {}: {} {}", deposit.transaction_id, deposit.account, deposit.money.minor(), deposit.money.currency().code()),
+        ),
+    })
+}
 
+impl Stored {
     fn read(body: &Result<Vec<u8>, VaultError>) -> Result<Self, Unread> {
         #[derive(Deserialize)]
         struct Form {
@@ -79,9 +101,17 @@ impl StoredNotice {
         };
         match serde_json::from_slice::<Form>(body) {
             Ok(Form { v }) if v < VERSION => Err(Unread::Older),
-            Ok(Form { v: VERSION }) => serde_json::from_slice(body).map_err(|_| Unread::Here),
+            Ok(Form { v: VERSION }) => serde_json::from_slice(body).map(Self::Payout).map_err(|_| Unread::Here),
+            Ok(Form { v: deposit::VERSION }) => serde_json::from_slice(body).map(Self::Deposit).map_err(|_| Unread::Here),
             Ok(_) | Err(_) => Err(Unread::Here),
         }
+    }
+}
+
+impl StoredNotice {
+    #[must_use]
+    pub const fn new(provider: Provider, mode: Mode, about: About, report: Option<Report>) -> Self {
+        Self { v: VERSION, provider, mode, about, report }
     }
 
     async fn addressed(&self, store: &Store) -> Result<Addressed, StoreError> {
@@ -112,7 +142,7 @@ fn put_off(work: &SettleWork, now: Timestamp) -> Settled {
 }
 
 /// Put off for a day, and then this.
-fn put_off_before(end: Settled, work: &SettleWork, now: Timestamp) -> Settled {
+pub(crate) fn put_off_before(end: Settled, work: &SettleWork, now: Timestamp) -> Settled {
     if now.duration_since(work.at) >= ORPHAN_AFTER { end } else { put_off(work, now) }
 }
 
@@ -120,8 +150,15 @@ fn put_off_before(end: Settled, work: &SettleWork, now: Timestamp) -> Settled {
 pub async fn settle(context: Arc<Payouts>, job: Job<SettleWork, Ticket>) {
     let (work, lease) = job.into_parts();
     let id = work.id;
-    let notice = match StoredNotice::read(&work.body) {
-        Ok(notice) if work.times_leased <= context.settings.leases_max => notice,
+    let notice = match Stored::read(&work.body) {
+        Ok(Stored::Payout(notice)) if work.times_leased <= context.settings.leases_max => notice,
+        Ok(Stored::Deposit(deposit)) if work.times_leased <= context.settings.leases_max => {
+            match context.deposit(&work, &lease, &deposit).await {
+                Ok(()) => lease.settled(),
+                Err(error) => tracing::warn!(notice.id = %id, %error, "a deposit could not be settled; its lease will lead back to it"),
+            }
+            return;
+        }
         read => {
             let now = context.recorder.store.clock().now();
             let (why, outcome) = match read {

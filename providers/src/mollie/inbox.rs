@@ -111,7 +111,7 @@ fn notice(body: &[u8], mode: Mode) -> Result<Notice, NoticeError> {
         let payout: wire::Payout = serde_json::from_value(value).map_err(|_| NoticeError::Unreadable("the payout"))?;
         let (told, hint) = (about(&payout, mode)?, None);
         let event_type = format!("payout.{}", sanitised(&payout.status));
-        return Ok(Notice { dedupe_id: const_hex::encode(Sha256::digest(body)), event_type, told, hint, signed: true });
+        return Ok(Notice { dedupe_id: const_hex::encode(Sha256::digest(body)), event_type, told, hint, deposit: None, signed: true });
     }
     let event: wire::Event = serde_json::from_value(value).map_err(|_| NoticeError::Unreadable("the envelope"))?;
     if event.id.is_empty() || event.id.len() > MAX_ID || event.event_type.is_empty() {
@@ -129,7 +129,7 @@ fn notice(body: &[u8], mode: Mode) -> Result<Notice, NoticeError> {
         (true, None) => return Err(NoticeError::Unreadable("entityId")),
         (false, _) => (None, None),
     };
-    Ok(Notice { dedupe_id: event.id, event_type: sanitised(&event.event_type), told, hint, signed: true })
+    Ok(Notice { dedupe_id: event.id, event_type: sanitised(&event.event_type), told, hint, deposit: None, signed: true })
 }
 
 fn about(payout: &wire::Payout, mode: Mode) -> Result<Option<Told>, NoticeError> {

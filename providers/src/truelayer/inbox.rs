@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::fact::{About, Reason, Report, Status, Told};
+use domain::fact::{About, Deposit, Reason, Report, Status, Told};
 use domain::id::{Mode, ProviderKey};
+use domain::money::{Currency, Money};
 use http::{HeaderMap, HeaderName, Method};
 
 pub use super::proof::NoticeError;
@@ -62,6 +63,11 @@ fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
     if event.event_id.is_empty() || event.event_id.len() > MAX_ID || event.event_type.is_empty() {
         return Err(NoticeError::Unreadable("event_id or event_type"));
     }
+    let mut deposit = None;
+    if event.event_type == "topup_received" {
+        let body: wire::TopUpReceived = serde_json::from_value(event.event_body.clone()).map_err(|_| NoticeError::Unreadable("event_body"))?;
+        deposit = Some(came_in(body)?);
+    }
     let told = match event.event_type.strip_prefix("payout_") {
         Some(word @ ("authorised" | "submitted" | "settled" | "rejected" | "failed" | "returned")) => {
             let body: wire::EventBody = serde_json::from_value(event.event_body).map_err(|_| NoticeError::Unreadable("event_body"))?;
@@ -69,7 +75,18 @@ fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
         }
         Some(_) | None => None,
     };
-    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told, hint: None, signed: true })
+    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told, hint: None, deposit, signed: true })
+}
+
+/// "Each currency is associated with its own account" (H), so the currency names it.
+fn came_in(body: wire::TopUpReceived) -> Result<Deposit, NoticeError> {
+    let money = deposited(&body.currency, body.amount_in_minor)?;
+    Ok(Deposit { account: body.currency, transaction_id: body.transaction_id, money })
+}
+
+pub(crate) fn deposited(currency: &str, minor: i64) -> Result<Money, NoticeError> {
+    let currency = Currency::parse(currency).map_err(|_| NoticeError::Unreadable("currency"))?;
+    Money::new(minor, currency).map_err(|_| NoticeError::Unreadable("amount_in_minor"))
 }
 
 /// `payout_returned` is ASSUMED, as is that a return may come as a failure with the reason `returned`; so are the names of reasons and most timestamps.
@@ -119,6 +136,9 @@ mod tests {
         }
         let top_up = read("notice-topup-received");
         assert_eq!((top_up.told(), top_up.event_type()), (None, "topup_received"));
+        let deposit = top_up.deposit().expect("money");
+        assert_eq!((deposit.account.as_str(), deposit.money), ("GBP", Money::new(5_000_000, Currency::GBP).expect("money")));
+        assert_eq!(deposit.transaction_id.to_string(), "b4e1f6a0-5d2c-4b7e-8f19-3c6a7d80e295");
     }
 
     /// What is not documented is tolerated where it is a detail, kept where it is a word, and an error where it is the point.
@@ -137,6 +157,10 @@ mod tests {
         let unknown = with("payout_teleported <b>", serde_json::json!(["anything"])).expect("reads");
         assert_eq!((unknown.told(), unknown.event_type()), (None, "payout_teleported__b_"));
         assert_eq!(with("payout_settled", serde_json::json!({})), Err(NoticeError::Unreadable("event_body")));
+        let top_up = |minor: i64| with("topup_received", serde_json::json!({"transaction_id": id, "currency": "GBP", "amount_in_minor": minor}));
+        assert!(top_up(1).expect("reads").deposit().is_some());
+        assert_eq!(top_up(0), Err(NoticeError::Unreadable("amount_in_minor")));
+        assert_eq!(with("topup_received", serde_json::json!({"transaction_id": id})), Err(NoticeError::Unreadable("event_body")));
         assert_eq!(with("payout_settled", serde_json::json!({"transaction_id": "7"})), Err(NoticeError::Unreadable("event_body")));
         assert_eq!(notice(b"[]"), Err(NoticeError::Unreadable("the envelope")));
     }

@@ -182,6 +182,14 @@ pub struct EventBody {
     pub reason: Option<String>,
 }
 
+/// The inside of the webhook about money that came in. ASSUMED, all of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopUpReceived {
+    pub transaction_id: Uuid,
+    pub currency: String,
+    pub amount_in_minor: i64,
+}
+
 /// A timestamp as the provider writes it: `2019-10-01T17:00:00.0000000Z` (H). Any RFC 3339 text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub Timestamp);

@@ -1,12 +1,12 @@
 //! Webhooks of TrueLayer's Payouts API v3: the proof is that of v1, in `truelayer/proof.rs`, and only its newer generation is accepted.
 //!
-//! Only `payout_executed` and `payout_failed` are sent (H). A failure with the reason `returned` is authoritative even while a look still says executed.
+//! Of payouts only `payout_executed` and `payout_failed` are sent (H). A failure with the reason `returned` is authoritative even while a look still says executed.
 //! Our key comes back in the metadata; a notice without it names the provider's id only.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::fact::{About, ProviderReference, Report, Told};
+use domain::fact::{About, Deposit, ProviderReference, Report, Told};
 use domain::id::Mode;
 use http::{HeaderMap, HeaderName, Method};
 
@@ -14,6 +14,7 @@ use super::{Settings, SetupError, wire};
 pub use crate::Notice;
 use crate::reading::{is_plain_id, sanitised};
 pub use crate::truelayer::inbox::NoticeError;
+use crate::truelayer::inbox::deposited;
 use crate::truelayer::proof::{KeySource, Proof};
 
 /// Reads and verifies webhooks. One per account; cheap to share, and it keeps a cache of the provider's keys.
@@ -28,6 +29,9 @@ impl std::fmt::Debug for Inbox {
 }
 
 const MAX_ID: usize = 128;
+
+/// Money that came into a merchant account and belongs to no payment of the provider's (H); its fields are ASSUMED.
+const EXTERNAL_PAYMENT: &str = "external_payment_received";
 
 impl Inbox {
     /// # Errors
@@ -66,7 +70,11 @@ fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
     let (word, at) = match event.event_type.as_str() {
         "payout_executed" => ("executed", event.executed_at),
         "payout_failed" => ("failed", event.failed_at),
-        _ => return Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told: None, hint: None, signed: true }),
+        kind => {
+            let deposit = if kind == EXTERNAL_PAYMENT { Some(came_in(body)?) } else { None };
+            let event_type = sanitised(&event.event_type);
+            return Ok(Notice { dedupe_id: event.event_id, event_type, told: None, hint: None, deposit, signed: true });
+        }
     };
     let id = event.payout_id.filter(|id| is_plain_id(id)).ok_or(NoticeError::Unreadable("payout_id"))?;
     let reference = ProviderReference(id);
@@ -79,12 +87,20 @@ fn notice(body: &[u8]) -> Result<Notice, NoticeError> {
         amount: None,
     };
     let told = Some(Told { about, report });
-    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told, hint: None, signed: true })
+    Ok(Notice { dedupe_id: event.event_id, event_type: sanitised(&event.event_type), told, hint: None, deposit: None, signed: true })
+}
+
+fn came_in(body: &[u8]) -> Result<Deposit, NoticeError> {
+    let payment: wire::ExternalPayment = serde_json::from_slice(body).map_err(|_| NoticeError::Unreadable("the external payment"))?;
+    let account = Some(payment.merchant_account_id).filter(|id| is_plain_id(id)).ok_or(NoticeError::Unreadable("merchant_account_id"))?;
+    let money = deposited(&payment.currency, payment.amount_in_minor)?;
+    Ok(Deposit { account, transaction_id: payment.transaction_id, money })
 }
 
 #[cfg(test)]
 mod tests {
     use domain::fact::{Reason, Status};
+    use domain::money::{Currency, Money};
     use serde_json::json;
 
     use super::*;
@@ -110,6 +126,28 @@ mod tests {
             assert_eq!(told.report.reference, Some(ProviderReference("0cd1b0f7-71bc-4d24-b209-95259dadcc20".to_owned())));
             assert_eq!((notice.event_type(), notice.hint()), (event_type, None));
         }
+    }
+
+    #[test]
+    fn money_that_came_in_is_a_deposit() {
+        let notice = read("notice-external-payment-received");
+        let deposit = notice.deposit().expect("money");
+        assert_eq!(
+            (deposit.account.as_str(), deposit.money),
+            ("822f8dfe-0874-481b-b966-5b14f767792f", Money::new(5_000_000, Currency::GBP).expect("money"))
+        );
+        assert_eq!((deposit.transaction_id.to_string().as_str(), notice.told(), notice.hint()), ("b4e1f6a0-5d2c-4b7e-8f19-3c6a7d80e295", None, None));
+        let with = |name: &str, value: serde_json::Value| {
+            let path = format!("{}/fixtures/truelayer_v3/notice-external-payment-received.json", env!("CARGO_MANIFEST_DIR"));
+            let mut event: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect(&path)).expect("a fixture");
+            event[name] = value;
+            super::notice(event.to_string().as_bytes()).map(drop)
+        };
+        assert_eq!(with("remitter", json!("unread")), Ok(()));
+        assert_eq!(with("amount_in_minor", json!(-1)), Err(NoticeError::Unreadable("amount_in_minor")));
+        assert_eq!(with("currency", json!("pounds")), Err(NoticeError::Unreadable("currency")));
+        assert_eq!(with("merchant_account_id", json!("../x")), Err(NoticeError::Unreadable("merchant_account_id")));
+        assert_eq!(with("transaction_id", json!(7)), Err(NoticeError::Unreadable("the external payment")));
     }
 
     #[test]

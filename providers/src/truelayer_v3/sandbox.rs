@@ -10,10 +10,12 @@
 //! | `POST /v3/payouts`, `GET /v3/payouts/{id}`, `GET /v3/merchant-accounts` | the API |
 //! | `/sandbox/ledger`, `/sandbox/payouts/{key}`, `…/advance`, `/sandbox/moods` | as in every sandbox; `key` is the `Idempotency-Key` |
 //! | `POST /sandbox/tokens/revoke` | every token is refused from now on |
+//! | `POST /sandbox/merchant-accounts/{id}/deposits` | `{"amount_in_minor": 5000}`: money comes in, and a webhook tells of it |
 //!
 //! The `/sandbox` routes have no authentication: the listener belongs on an address that only testers reach.
 
 mod create;
+mod deposit;
 mod payout;
 mod settings;
 
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::create::create_payout;
+use self::deposit::Deposits;
 pub use self::payout::Stage;
 use self::payout::{Told, event, movement};
 pub use self::settings::{Account, Settings};
@@ -72,6 +75,7 @@ struct Shared {
     outbox: Outbox,
     public_url: PublicUrl,
     errands: Errands,
+    deposits: Deposits,
 }
 
 impl Sandbox {
@@ -95,6 +99,7 @@ impl Sandbox {
             outbox: Outbox::new(settings.notice_url.as_deref(), retries).map_err(OpenError::NoticeUrl)?,
             public_url: PublicUrl::new(settings.public_url.as_deref()),
             errands: Errands::default(),
+            deposits: Deposits::default(),
             settings,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -168,6 +173,7 @@ impl Sandbox {
             .route("/.well-known/jwks", get(jwks))
             .merge(admin::routes())
             .route("/sandbox/tokens/revoke", post(revoke))
+            .route("/sandbox/merchant-accounts/{id}/deposits", post(deposit::deposit))
             .fallback(|| async { not_found() })
             .with_state(self.clone())
     }
@@ -212,7 +218,12 @@ impl Sandbox {
     /// What is in an account and has not left.
     fn available(&self, account: &Account) -> i128 {
         let out = self.shared.book.out().get(&account.currency).copied().unwrap_or_default();
-        i128::from(account.balance_in_minor) - out
+        self.funds(account) - out
+    }
+
+    /// What was in an account at first, and what came in.
+    fn funds(&self, account: &Account) -> i128 {
+        i128::from(account.balance_in_minor) + self.shared.deposits.of(account)
     }
 }
 
@@ -265,7 +276,7 @@ impl Course for Sandbox {
         self.shared.book.change(id, |kept, out| {
             let payout = &kept.payout;
             let account = self.shared.settings.accounts.iter().find(|account| account.id == payout.merchant_account_id)?;
-            let available = i128::from(account.balance_in_minor) - out.get(&account.currency).copied().unwrap_or_default();
+            let available = self.funds(account) - out.get(&account.currency).copied().unwrap_or_default();
             let poor = stage == Stage::Authorized && available < i128::from(payout.amount_in_minor);
             let stage = if poor { Stage::Unfunded } else { stage };
             let mut payout = payout.clone();

@@ -9,6 +9,7 @@ use std::fmt;
 use domain::id::ProviderKey;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
 
 /// The body of `POST /v3/payouts` (H).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +191,22 @@ pub struct Event {
     pub metadata: Option<BTreeMap<String, String>>,
 }
 
+/// The webhook about money that came into a merchant account. Who sent it is not read.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalPayment {
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub event_id: String,
+    #[serde(default)]
+    pub event_version: u32,
+    pub transaction_id: Uuid,
+    pub merchant_account_id: String,
+    pub currency: String,
+    pub amount_in_minor: i64,
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<Moment>,
+}
+
 /// A timestamp as the provider writes it: with six fractional digits (H). Any RFC 3339 text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub Timestamp);
@@ -260,6 +277,7 @@ mod tests {
         for event in ["executed", "failed", "returned"] {
             survives::<Event>(&format!("notice-payout-{event}"));
         }
+        survives::<ExternalPayment>("notice-external-payment-received");
     }
 
     /// The bytes of the create request are what is signed, stored and sent again: their order and spacing are fixed.

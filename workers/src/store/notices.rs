@@ -30,6 +30,15 @@ pub enum Remembered {
     Known,
 }
 
+/// A notice that nobody could do anything with.
+#[derive(Debug)]
+pub struct Orphan {
+    pub id: NoticeId,
+    pub put_aside_at_ms: i64,
+    /// What the verifier accepted; `None` if it is forgotten by now.
+    pub body: Option<Result<Vec<u8>, VaultError>>,
+}
+
 /// What became of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
@@ -106,6 +115,42 @@ impl Store {
         let answer: Value = self.run(&self.shared.scripts.look, &keys, |command| _ = command.arg(every)).await?;
         let wait: i64 = from_value(answer)?;
         Ok((wait > 0).then(|| SignedDuration::from_millis(wait)))
+    }
+
+    /// Orphans, and what was put aside, newest first.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn orphans(&self, limit: usize) -> Result<Vec<Orphan>, StoreError> {
+        let names = &self.shared.names;
+        let mut found = Vec::new();
+        for shard in self.shared.shards.all() {
+            let command = redis::cmd("ZREVRANGE").arg(names.of(shard, "orphans")).arg(0).arg(limit.saturating_sub(1)).arg("WITHSCORES").to_owned();
+            let entries: Vec<(String, f64)> = from_value(self.query(command).await?)?;
+            for (id, at) in entries {
+                let Ok(id) = id.parse::<NoticeId>() else { continue };
+                let command = redis::cmd("HGET").arg(names.of(shard, &format!("nt:{id}"))).arg("body").to_owned();
+                let sealed: Option<Vec<u8>> = from_value(self.query(command).await?)?;
+                #[expect(clippy::cast_possible_truncation, reason = "scores are whole milliseconds, far below 2^53")]
+                found.push(Orphan { id, put_aside_at_ms: at as i64, body: sealed.map(|sealed| self.open_notice(id, &sealed)) });
+            }
+        }
+        found.sort_by_key(|orphan| std::cmp::Reverse(orphan.put_aside_at_ms));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Makes an orphan due again, as if it had come now. False if it is none, or is forgotten.
+    ///
+    /// # Errors
+    /// As every call. A repeat answers false.
+    pub async fn retry_notice(&self, id: NoticeId) -> Result<bool, StoreError> {
+        let names = &self.shared.names;
+        let shard = id.shard();
+        let keys = [names.of(shard, &format!("nt:{id}")), names.of(shard, "due:settle"), names.of(shard, "orphans"), names.of(shard, "clock")];
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let answer = self.run(&self.shared.scripts.retry_notice, &keys, |command| _ = command.arg(id.to_string()).arg(names.shard(shard))).await?;
+        Ok(from_value::<i64>(answer)? == 1)
     }
 
     pub(super) fn open_notice(&self, id: NoticeId, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {

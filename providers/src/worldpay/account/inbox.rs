@@ -71,6 +71,7 @@ fn notice(body: &[u8], signed: bool) -> Result<Notice, NoticeError> {
         event_type: word.map_or_else(|| "unspecified".to_owned(), |word| sanitised(&word)),
         told: None,
         signed,
+        deposit: None,
         hint: key.map(About::Key).or(reference.map(|id| About::Reference(ProviderReference(id)))),
     })
 }

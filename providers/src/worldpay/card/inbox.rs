@@ -66,7 +66,7 @@ fn notice(body: &[u8], signed: bool) -> Result<Notice, NoticeError> {
     let key = details.transaction_reference.as_deref().and_then(key_of);
     let told = key.filter(|_| signed).map(|key| Told { about: About::Key(key), report: report(&event) });
     let hint = key.filter(|_| !signed).map(About::Key);
-    Ok(Notice { dedupe_id: dedupe_id(Some(&event.event_id), body), event_type: sanitised(&details.kind), told, hint, signed })
+    Ok(Notice { dedupe_id: dedupe_id(Some(&event.event_id), body), event_type: sanitised(&details.kind), told, hint, deposit: None, signed })
 }
 
 /// The words of both classifications (H): a payout's own, and those of the refund that a basic disbursement is.
