@@ -29,6 +29,7 @@ pub mod payouts;
 pub mod problem;
 mod providers;
 pub mod query;
+mod reconciliations;
 mod revision;
 mod serve;
 mod timeline;
@@ -306,6 +307,7 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(top_ups::routes())
         .merge(transactions::routes())
         .merge(providers::routes())
+        .merge(reconciliations::routes())
         .merge(parties::routes())
         .merge(party_freeze::routes())
         .merge(instruments::routes())

@@ -271,6 +271,8 @@ pub enum Declined {
     SentWithOthers,
     #[error("the payout is not in review")]
     NotInReview,
+    #[error("its amount was never fixed, so nothing can be booked as paid: resolve it as failed, and pay or top up the difference by itself")]
+    AmountUnknown,
     #[error("the provider has not been asked about this payout, or its word is final")]
     NothingToCheck,
 }
@@ -570,6 +572,9 @@ impl Payout {
             What::Resolve(resolution) => {
                 if name != StateName::InReview {
                     return Err(Declined::NotInReview);
+                }
+                if self.amount.exact().is_none() && resolution.outcome != Resolved::Failed {
+                    return Err(Declined::AmountUnknown);
                 }
                 self.resolution = Some(resolution.clone());
                 Ok(Some(Command::Enter(resolution.state())))

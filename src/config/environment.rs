@@ -9,6 +9,9 @@ use ::config::{ConfigError, File, FileFormat, Source, Value, ValueKind};
 
 const PREFIX: &str = "PAYRELAY__";
 
+/// Where keys are codes of currencies.
+const CURRENCIES: &str = "calendars.currencies.";
+
 /// Names by which other tools know the same thing. Our own name wins.
 const ALIASES: [(&str, &str); 3] =
     [("REDIS_URL", "redis.url"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"), ("OTEL_SERVICE_NAME", "telemetry.service_name")];
@@ -35,7 +38,7 @@ impl Environment {
             if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
                 aliased.push(Variable { name, key: (*key).to_owned(), value });
             } else if let Some(rest) = name.strip_prefix(PREFIX) {
-                let key = rest.to_ascii_lowercase().replace("__", ".");
+                let key = key(rest);
                 ours.push(Variable { name, key, value });
             }
         }
@@ -67,6 +70,15 @@ impl Source for Environment {
             insert(&mut tree, &variable.key, value(&variable.name, &variable.value));
         }
         Ok(tree)
+    }
+}
+
+/// In lower case, as all keys are but the codes of currencies.
+fn key(rest: &str) -> String {
+    let key = rest.to_ascii_lowercase().replace("__", ".");
+    match key.strip_prefix(CURRENCIES).and_then(|rest| rest.split_once('.')) {
+        Some((code, rest)) => format!("{CURRENCIES}{}.{rest}", code.to_ascii_uppercase()),
+        None => key,
     }
 }
 

@@ -260,9 +260,11 @@ fn variables_become_what_their_key_wants() {
             ("PAYRELAY__INGRESS__KEY_PEPPER", "1e5"),
             ("PAYRELAY__TELEMETRY__FORMAT", "json"),
             ("PAYRELAY__FENCE__PATH", ""),
+            ("PAYRELAY__CALENDARS__CURRENCIES__EUR__OPENS", "08:00"),
         ],
     )
     .unwrap();
+    assert_eq!(config.calendars.currencies["EUR"].opens, "08:00", "the name of a currency keeps its case");
     assert!(config.server.live);
     assert_eq!((config.redis.shards, config.egress.allow.len(), config.telemetry.trace_ratio), (4, 2, 0.25));
     assert_eq!(config.vault.keys[&7].expose_secret(), "0123", "a secret of digits remains a text");

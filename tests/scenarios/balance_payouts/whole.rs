@@ -188,3 +188,23 @@ async fn limits_hold_for_balances() {
     assert_eq!((held.state.name().as_str(), held.state.reason().map(Reason::as_str)), ("rejected", Some("limit_exceeded")));
     assert_eq!(shop.funds().await, (10_000, 0));
 }
+
+/// What was never fixed has no amount that could be booked as paid, whoever says that it was.
+#[tokio::test]
+async fn a_whole_balance_that_was_never_fixed_is_resolved_as_failed_only() {
+    let shop = Shop::with(5_000).await;
+    let whole = shop.asked(None).await;
+    let held = shop.installation.store.load(id(&whole)).await.unwrap().unwrap();
+    let path = format!("/v1/payouts/{}/resolve", held.transaction_id);
+    let stuck = Fact::new(Source::Worker, What::Stuck { why: Reason::new("a_try") });
+    shop.installation.recorder.record(held, &stuck).await.unwrap();
+    for (outcome, status) in [("settled", 409), ("returned", 409), ("failed", 200)] {
+        let body = json!({ "outcome": outcome, "reason": "seen", "evidence": "ticket 1", "party_id": "acme" });
+        let reply = shop.platform.post(&path, &body).await;
+        assert_eq!(reply.status, status, "{outcome}: {reply:?}");
+        if status == 409 {
+            assert!(reply.problem() == "not-possible-now" && reply.text.contains("never fixed"), "{reply:?}");
+        }
+    }
+    assert_eq!(shop.funds().await, (5_000, 0));
+}

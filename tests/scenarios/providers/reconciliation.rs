@@ -87,6 +87,16 @@ async fn a_day_matches_where_the_provider_lists_payouts() {
     let kept = house.local.store.reconciled().await.unwrap();
     assert_eq!(kept.len(), 6, "a result for each provider and day, however often it was compared: {kept:?}");
     assert!(kept.iter().all(|day| day.breaks.is_empty()), "{kept:?}");
+    let shown = async |path: &str| house.local.unsigned.call(http::Method::GET, path, None).await.unwrap();
+    let all = shown("/v1/reconciliations").await.body;
+    assert_eq!(all["results"].as_array().unwrap().len(), 6, "{all:#}");
+    let latest = all["results"][0]["day"].as_str().unwrap();
+    assert!(all["results"].as_array().unwrap().iter().all(|of| of["day"].as_str().unwrap() <= latest), "newest first: {all:#}");
+    let of_day = shown(&format!("/v1/reconciliations/{latest}")).await.body;
+    assert_eq!((&of_day["results"][0]["matched"], &of_day["results"][0]["breaks"]), (&json!(2), &json!({})), "{of_day:#}");
+    assert!(of_day["results"].as_array().unwrap().iter().all(|of| of["day"] == latest), "{of_day:#}");
+    assert_eq!(shown("/v1/reconciliations/2020-01-01").await.body["results"], json!([]));
+    assert_eq!(shown("/v1/reconciliations/yesterday").await.status, http::StatusCode::NOT_FOUND);
 
     for provider in ["worldpay-card", "truelayer-v3"] {
         let (code, out, err) = reconcile(config, provider, "2026-01-02", &[], &[]).await;

@@ -53,6 +53,9 @@ pub struct Audited {
     pub overdrawn: u64,
 }
 
+/// Ledgers that an audit reads at a time, about.
+const LEDGERS: usize = 200;
+
 impl Store {
     /// An account as it stands, whether somebody has set it up or not.
     ///
@@ -164,37 +167,52 @@ impl Store {
         record.map(|record| from_json("top-up", &record)).transpose()
     }
 
-    /// Adds up every ledger of a shard. One that is off is marked, and from then on its payouts are not dispatched; the mark goes when it adds up again.
+    /// Adds up every ledger of a shard, page by page. One that is off is marked, and from then on its payouts are not dispatched; the mark goes when it adds up
+    /// again. A ledger that is new in the meantime may have to wait for the next audit.
     ///
     /// # Errors
     /// As every call. Repeatable.
     pub async fn audit(&self, shard: Shard) -> Result<Audited, StoreError> {
-        let prefix = self.shared.names.of(shard, "");
-        let ledgers: Vec<String> = from_value(self.query(redis::cmd("SMEMBERS").arg(self.shared.names.of(shard, "accounts")).to_owned()).await?)?;
-        let mut audited = Audited::default();
-        for ledger in ledgers {
-            let Some(of) = ledger.strip_prefix(&prefix).and_then(|name| name.strip_prefix("acct:")) else { continue };
-            let account = self.shared.names.of(shard, &format!("account:{of}"));
-            let balances = self.balances(&ledger).await?;
-            let (funding, fault): (Option<String>, Option<String>) =
-                from_value(self.query(redis::cmd("HMGET").arg(&account).arg("funding").arg("fault").to_owned()).await?)?;
-            let off = balances.imbalance();
-            audited.imbalance = audited.imbalance.saturating_add(off.saturating_abs());
-            if funding.as_deref() == Some("balance") && balances.of(Account::Available) < 0 {
-                audited.overdrawn = audited.overdrawn.saturating_add(1);
-            }
-            match (off, fault) {
-                (0, None) => {}
-                (0, Some(_)) => _ = self.query(redis::cmd("HDEL").arg(&account).arg("fault").to_owned()).await?,
-                (off, fault) => {
-                    if fault.is_none() {
-                        tracing::error!(account = of, off, "a ledger does not add up; the account's payouts are not dispatched");
-                    }
-                    self.query(redis::cmd("HSET").arg(&account).arg("fault").arg(off).to_owned()).await?;
+        let (mut audited, mut told) = (Audited::default(), BTreeSet::new());
+        let mut cursor = 0_u64;
+        loop {
+            let command = redis::cmd("SSCAN").arg(self.shared.names.of(shard, "accounts")).arg(cursor).arg("COUNT").arg(LEDGERS).to_owned();
+            let (next, ledgers): (u64, BTreeSet<String>) = from_value(self.query(command).await?)?;
+            let page = futures_util::future::try_join_all(ledgers.iter().map(|ledger| self.audit_ledger(shard, ledger))).await?;
+            for (ledger, (off, overdrawn)) in ledgers.into_iter().zip(page) {
+                // A scan may name one twice.
+                if (off != 0 || overdrawn) && told.insert(ledger) {
+                    audited.imbalance = audited.imbalance.saturating_add(off.saturating_abs());
+                    audited.overdrawn = audited.overdrawn.saturating_add(u64::from(overdrawn));
                 }
             }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(audited);
+            }
         }
-        Ok(audited)
+    }
+
+    /// What a ledger is off by, and whether its account is overdrawn.
+    async fn audit_ledger(&self, shard: Shard, ledger: &str) -> Result<(i64, bool), StoreError> {
+        let prefix = self.shared.names.of(shard, "");
+        let Some(of) = ledger.strip_prefix(&prefix).and_then(|name| name.strip_prefix("acct:")) else { return Ok((0, false)) };
+        let account = self.shared.names.of(shard, &format!("account:{of}"));
+        let balances = self.balances(ledger).await?;
+        let (funding, fault): (Option<String>, Option<String>) =
+            from_value(self.query(redis::cmd("HMGET").arg(&account).arg("funding").arg("fault").to_owned()).await?)?;
+        let off = balances.imbalance();
+        match (off, fault) {
+            (0, None) => {}
+            (0, Some(_)) => _ = self.query(redis::cmd("HDEL").arg(&account).arg("fault").to_owned()).await?,
+            (off, fault) => {
+                if fault.is_none() {
+                    tracing::error!(account = of, off, "a ledger does not add up; the account's payouts are not dispatched");
+                }
+                self.query(redis::cmd("HSET").arg(&account).arg("fault").arg(off).to_owned()).await?;
+            }
+        }
+        Ok((off, funding.as_deref() == Some("balance") && balances.of(Account::Available) < 0))
     }
 
     async fn balances(&self, ledger: &str) -> Result<Balances, StoreError> {

@@ -461,3 +461,17 @@ async fn a_ledger_that_is_off_stops_its_account() {
     assert_eq!(store.audit(Shard::new(0)).await.unwrap(), Audited::default());
     assert!(matches!(initiated().await, Permitted::Yes { .. }));
 }
+
+/// More ledgers than are read at a time: each is looked at, and counts once.
+#[tokio::test]
+async fn every_ledger_is_audited_however_many_there_are() {
+    let Installation { store, server, .. } = &installation().await;
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut pipe = redis::pipe();
+    for party in 0..1_000 {
+        let ledger = format!("t:{{s00}}:acct:party-{party}:test:GBP");
+        pipe.hset(&ledger, "settled", 2).ignore().sadd("t:{s00}:accounts", &ledger).ignore();
+    }
+    let _: () = pipe.query_async(&mut raw).await.unwrap();
+    assert_eq!(store.audit(Shard::new(0)).await.unwrap().imbalance, 2_000);
+}
