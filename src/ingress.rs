@@ -46,6 +46,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use domain::calendar::Calendars;
 use domain::id::PartyId;
+use domain::party::Country;
 use opentelemetry::metrics::Meter;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -116,6 +117,9 @@ pub struct Settings {
     /// The largest body of a request.
     #[serde(default = "defaults::body_max_bytes")]
     pub body_max_bytes: usize,
+    /// The countries of parties whose balance accounts must have a schedule.
+    #[serde(default)]
+    pub schedule_countries: Vec<Country>,
     /// The most payout instruments of a party.
     #[serde(default = "defaults::instruments_max")]
     pub instruments_max: usize,

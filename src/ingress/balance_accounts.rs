@@ -16,6 +16,7 @@ use domain::fingerprint::fingerprint;
 use domain::id::{BalanceAccountId, Mode, PartyId};
 use domain::instrument::InstrumentReference;
 use domain::money::Currency;
+use domain::party::Country;
 use domain::revision::Revision;
 use domain::schedule::{self, Schedule, Why};
 use jiff::Timestamp;
@@ -71,7 +72,7 @@ const READ_ONLY: [&str; 5] = ["currency", "balanceAccountId", "accountNumber", "
 pub(super) struct Asked {
     pub(super) currency: Currency,
     pub(super) instrument: Option<InstrumentReference>,
-    schedule: Option<Schedule>,
+    pub(super) schedule: Option<Schedule>,
 }
 
 impl Asked {
@@ -167,7 +168,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, Path(party): Path<String>, 
     let asked = Asked::read(json::read(&body, &mut errors)?, &mut errors);
     let (Some(asked), true) = (asked, errors.is_empty()) else { return Err(errors.into_problem()) };
     let (mode, store) = (caller.mode(), &ingress.recorder.store);
-    ingress.found_party(&party, mode).await?;
+    let country = ingress.found_party(&party, mode).await?.details.country;
     let fingerprint = asked.fingerprint(&ingress.pepper);
     for _ in 0..DECISIONS_MAX {
         let Standing { account: present, holder, .. } = store.account(&party, mode, asked.currency).await?;
@@ -176,6 +177,9 @@ async fn create(State(ingress): State<Arc<Ingress>>, Path(party): Path<String>, 
                 || Problem::new(Kind::AccountConflict, "It can have one account in a currency. Change that one instead. Nothing was changed.");
             return if *held == fingerprint { Ok(ingress.made_account(&present, true)) } else { Err(conflict()) };
         }
+        let mut errors = Errors::default();
+        ingress.check_scheduled("/frequency", country, asked.schedule, &mut errors);
+        errors.check()?;
         ingress.check_paid_out_to(&party, mode, asked.currency, asked.instrument.as_ref()).await?;
         let account = asked.account(&present, &ingress, store.clock().now());
         match store.set_up(&account, &holder).await? {
@@ -246,6 +250,9 @@ async fn update(State(ingress): State<Arc<Ingress>>, Path((party, id)): Path<(St
             let is = next.map_or_else(|| "It has no schedule".to_owned(), |next| format!("Its next payout is due on {next}"));
             return Err(Problem::new(Kind::VersionStale, format!("{is}. Read it, and decide again. Nothing was changed.")));
         }
+        let mut errors = Errors::default();
+        ingress.check_scheduled("/frequency", ingress.found_party(&party, mode).await?.details.country, schedule, &mut errors);
+        errors.check()?;
         if schedule.is_some() && instrument.is_none() {
             return Err(Problem::field("/payoutInstrumentReference", "missing", "is required with a schedule"));
         }
@@ -275,6 +282,13 @@ impl Ingress {
         self.found_party(party, mode).await?;
         let accounts = self.recorder.store.accounts(party, mode).await?;
         accounts.into_iter().find(|standing| standing.account.id == id && standing.account.version > 0).ok_or_else(missing)
+    }
+
+    /// That an account has a schedule, where one of that country must.
+    pub(super) fn check_scheduled(&self, at: &str, country: Country, schedule: Option<Schedule>, errors: &mut Errors) {
+        if schedule.is_none() && self.settings.schedule_countries.contains(&country) {
+            errors.field(at, "missing", "is required: accounts of parties in that country must have a schedule");
+        }
     }
 
     /// That an account in that currency can be paid out to that instrument, if one is named. Stays so: instruments neither go nor change their currency.

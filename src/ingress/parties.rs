@@ -153,6 +153,14 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let party = Party::new(asked.reference, mode, asked.display_name, asked.country, fingerprint, now);
     tracing::Span::current().record("party", party.id.as_str());
     let instruments: Vec<_> = asked.instruments.into_iter().map(|asked| asked.instrument(&party.id, mode, &ingress.pepper, now)).collect();
+    let mut errors = Errors::default();
+    for (index, account) in asked.accounts.iter().enumerate() {
+        ingress.check_scheduled(&format!("/balanceAccounts/{index}/frequency"), party.details.country, account.schedule, &mut errors);
+    }
+    // What was made in its time is a repeat, whatever must be now.
+    if !errors.is_empty() && store.party(&party.id, mode).await?.is_none() {
+        return Err(errors.into_problem());
+    }
     for _ in 0..DECISIONS_MAX {
         let mut accounts = Vec::with_capacity(asked.accounts.len());
         for asked in &asked.accounts {

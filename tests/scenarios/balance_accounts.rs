@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Caller, Installation, payout, signing_key, transaction};
+use crate::support::{Caller, Installation, Plan, payout, signing_key, transaction};
 
 const ACCOUNT: &str = "/parties/acme/balanceAccount";
 
@@ -344,4 +344,37 @@ async fn accounts_are_changed_by_the_platform_and_signed() {
         assert_eq!(send(&[("Tl-Signature", &sign(&at.replace("acme", "other")))]).await.problem(), "signature-invalid");
         assert_eq!(send(&[("Tl-Signature", &sign(at))]).await.status, status);
     }
+}
+
+/// Seed 001: "Some regions require you to assign a regular schedule to their balance accounts."
+#[tokio::test]
+async fn accounts_in_some_countries_must_have_a_schedule() {
+    let strict = Plan { ingress: json!({ "schedule_countries": ["US"] }), ..Plan::default() };
+    let installation = Installation::with(strict).await;
+    let platform = platform(&installation).await;
+    let unplanned = json!({ "currency": "USD", "payoutInstrumentReference": "primaryBusinessAccount" });
+    let made = platform.post(ACCOUNT, &unplanned).await;
+    assert_eq!(made.status, 201, "another country: {made:?}");
+
+    let mut american = with(party("us"), "country", "US");
+    american["balanceAccounts"] = json!([unplanned]);
+    let refused = platform.post("/parties", &american).await;
+    assert_eq!((refused.status, refused.errors()), (400, vec![("/balanceAccounts/0/frequency", "missing")]), "{refused:?}");
+    american["balanceAccounts"] = json!([]);
+    assert_eq!(platform.post("/parties", &american).await.status, 201, "nothing of it was made");
+    let refused = platform.post("/parties/us/balanceAccount", &unplanned).await;
+    assert_eq!((refused.status, refused.errors()), (400, vec![("/frequency", "missing")]), "{refused:?}");
+    let planned = platform.post("/parties/us/balanceAccount", &with(unplanned, "frequency", "daily")).await;
+    assert_eq!(planned.status, 201, "{planned:?}");
+
+    // One from before the rule gets a schedule with its next change.
+    let body = json!({ "party_id": "us", "funding": "balance" });
+    assert_eq!(platform.patch("/v1/balances/EUR", &body).await.status, 200);
+    let listed = platform.get("/parties/us/balanceAccounts").await;
+    let euros = listed.json["balanceAccounts"].as_array().unwrap().iter().find(|account| account["currency"] == "EUR").unwrap();
+    let path = format!("/parties/us/balanceAccount/{}", euros["balanceAccountId"].as_str().unwrap());
+    let change = json!({ "version": 1, "payoutInstrumentReference": "personalCheckingAccount2" });
+    let refused = platform.put(&path, &change).await;
+    assert_eq!((refused.status, refused.errors()), (400, vec![("/frequency", "missing")]), "{refused:?}");
+    assert_eq!(platform.put(&path, &with(change, "frequency", "daily")).await.status, 200);
 }

@@ -732,8 +732,8 @@ async fn only_verified_notices_are_remembered() {
     let notice: workers::settle::StoredNotice = serde_json::from_slice(&remembered[0]).unwrap();
     assert_eq!((notice.mode, notice.about), (Mode::Test, About::Key(provider_key)));
 
-    let topup = event("topup_received");
-    assert_eq!(send(path, &topup, sign(path, &topup)).await.status, 200);
+    let other = event("payment_link_paid");
+    assert_eq!(send(path, &other, sign(path, &other)).await.status, 200);
     let nonsense = "{}".to_owned();
     assert_eq!(send(path, &nonsense, sign(path, &nonsense)).await.problem(), "notice-unreadable");
     for path in ["/notices/truelayer/live", "/notices/truelayer/prod", "/notices/mollie"] {
@@ -889,9 +889,9 @@ async fn callers_and_notices_do_not_take_each_others_slots() {
     let installation = Installation::with(Plan { ingress: json!({ "concurrency": 1 }), providers, ..Plan::default() }).await;
     let shop = installation.caller("shop").await;
     let (path, jku) = ("/notices/truelayer/test", format!("{base}/.well-known/jwks"));
-    let topup = json!({ "event_type": "topup_received", "event_id": transaction(), "event_schema_version": 1, "event_body": {} }).to_string();
-    let signature = key.sign_request(&http_method(), path, &[], topup.as_bytes(), Some(&jku)).unwrap();
-    let notice = async || shop.post_bytes(path, topup.clone(), &[("Tl-Signature", &signature)]).await;
+    let other = json!({ "event_type": "payment_link_paid", "event_id": transaction(), "event_schema_version": 1, "event_body": {} }).to_string();
+    let signature = key.sign_request(&http_method(), path, &[], other.as_bytes(), Some(&jku)).unwrap();
+    let notice = async || shop.post_bytes(path, other.clone(), &[("Tl-Signature", &signature)]).await;
     let list = async || shop.get("/v1/payouts").await;
     assert_eq!((notice().await.status, list().await.status), (200, 200));
 
