@@ -24,6 +24,7 @@ fn beneficiary(destination: Value) -> Beneficiary {
         reference: StatementReference::parse("Withdrawal 204", 18).unwrap(),
         destination: serde_json::from_value(destination).unwrap(),
         description: None,
+        instrument: None,
     }
 }
 
