@@ -35,6 +35,7 @@ mod timeline;
 mod top_ups;
 mod transactions;
 pub mod view;
+mod webhook_fields;
 pub mod webhooks;
 
 use std::sync::Arc;
@@ -121,6 +122,9 @@ pub struct Settings {
     /// Limits of batches.
     #[serde(default)]
     pub batches: batches::Settings,
+    /// Limits of what is done for subscriptions while their party waits.
+    #[serde(default)]
+    pub webhooks: webhooks::Settings,
     /// The largest body of a provider's notice.
     #[serde(default = "defaults::notice_max_bytes")]
     pub notice_max_bytes: usize,
@@ -234,7 +238,7 @@ mod defaults {
 /// All that the routes need.
 pub struct Ingress {
     recorder: Recorder,
-    /// Knows where webhooks may go. Nothing is sent from here.
+    /// Knows where webhooks may go. Nothing is sent from here but pings.
     egress: Egress,
     /// On which days balance accounts are paid out.
     calendars: Calendars,
@@ -248,6 +252,8 @@ pub struct Ingress {
     notice_slots: Semaphore,
     /// Batches being taken in.
     batch_slots: Arc<Semaphore>,
+    /// Pings under way.
+    pings: Semaphore,
     /// Signatures being verified.
     verifying: Semaphore,
     shutdown: CancellationToken,
@@ -290,6 +296,7 @@ impl Ingress {
             slots: Semaphore::new(settings.concurrency),
             notice_slots: Semaphore::new((settings.concurrency / 4).max(1)),
             batch_slots: Arc::new(Semaphore::new(settings.batches.concurrency)),
+            pings: Semaphore::new(settings.webhooks.pings),
             verifying: Semaphore::new(cores),
             settings,
             shutdown,

@@ -20,3 +20,4 @@ mod schedule;
 mod scheduled;
 mod support;
 mod telemetry;
+mod webhooks;

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::id::SubscriptionId;
 use domain::signature::Signer;
-use domain::subscription::{Secrets, Status, Subscription};
+use domain::subscription::{Payload, Secrets, Status, Subscription};
+use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 
-use crate::egress::{Egress, Target};
+use crate::egress::{Egress, Refusal, Target};
 
 /// One version of a subscription, ready for sending.
 pub(super) struct Subscriber {
@@ -23,13 +24,21 @@ pub(super) struct Subscriber {
 
 /// What to do with its events.
 pub(super) enum Course {
-    Send {
-        target: Target,
-        signer: Signer,
-    },
+    Send(Box<Way>),
+    /// Whatever was leased before is not sent either.
+    Paused,
     Disabled,
     /// The URL was accepted when it was registered and is refused now, because the configuration has changed.
     Refused,
+}
+
+/// Where events go, and what goes with each.
+pub(super) struct Way {
+    pub(super) target: Target,
+    pub(super) signer: Signer,
+    /// The merchant's own.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) payload: Payload,
 }
 
 /// The subscribers used lately, at most a fixed number: those used since the last turn of generations, and those used in the one before.
@@ -48,8 +57,9 @@ impl Subscriber {
     pub(super) fn of(subscription: Subscription, secrets: &Secrets, egress: &Egress, now: Timestamp) -> Self {
         let course = match subscription.status {
             Status::Disabled { .. } => Course::Disabled,
-            Status::Enabled => match egress.target(&subscription.url, subscription.mode) {
-                Ok(target) => Course::Send { target, signer: Signer::new(&secrets.valid_at(now)) },
+            Status::Paused { .. } => Course::Paused,
+            Status::Enabled => match Way::of(&subscription, secrets, egress, now) {
+                Ok(way) => Course::Send(Box::new(way)),
                 Err(refusal) => {
                     tracing::warn!(subscription.id = %subscription.id, %refusal, "the URL of a subscription is refused; its deliveries fail");
                     Course::Refused
@@ -61,6 +71,19 @@ impl Subscriber {
 
     pub(super) fn is_current(&self, version: u64, now: Timestamp) -> bool {
         self.version >= version && self.signs_until.is_none_or(|until| now < until)
+    }
+}
+
+impl Way {
+    pub(super) fn of(subscription: &Subscription, secrets: &Secrets, egress: &Egress, now: Timestamp) -> Result<Self, Refusal> {
+        // Names and values were checked when they were registered.
+        let header = |(name, value): (&str, &str)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?));
+        Ok(Self {
+            target: egress.target(&subscription.url, subscription.mode)?,
+            signer: Signer::new(&secrets.valid_at(now)),
+            headers: secrets.headers.iter().filter_map(header).collect(),
+            payload: subscription.payload,
+        })
     }
 }
 
