@@ -10,6 +10,7 @@ pub mod batches;
 pub mod caller;
 mod commands;
 pub mod edge;
+mod events;
 mod hal;
 mod hal_balances;
 mod hal_payout;
@@ -125,6 +126,9 @@ pub struct Settings {
     /// Limits of what is done for subscriptions while their party waits.
     #[serde(default)]
     pub webhooks: webhooks::Settings,
+    /// The installation's keys for webhooks: `relay.signing_keys`.
+    #[serde(skip)]
+    pub signing_keys: workers::relay::keys::SigningKeys,
     /// The largest body of a provider's notice.
     #[serde(default = "defaults::notice_max_bytes")]
     pub notice_max_bytes: usize,
@@ -309,6 +313,7 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
     let shared = payouts::routes()
         .merge(batches::routes())
         .merge(webhooks::routes())
+        .merge(events::routes())
         .merge(balances::routes())
         .merge(top_ups::routes())
         .merge(transactions::routes())

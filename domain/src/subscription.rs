@@ -30,6 +30,9 @@ pub struct Subscription {
     pub ordering: Ordering,
     #[serde(default, skip_serializing_if = "Payload::is_default")]
     pub payload: Payload,
+    /// Whether deliveries carry signatures of the installation's own keys (`v1a`) as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asymmetric: bool,
     /// Deliveries under way at one time, at most. `None`: what the installation allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u16>,
@@ -203,6 +206,7 @@ impl Subscription {
             metadata: BTreeMap::new(),
             ordering: Ordering::default(),
             payload: Payload::default(),
+            asymmetric: false,
             max_in_flight: None,
             rate_per_s: None,
             created_at: now,

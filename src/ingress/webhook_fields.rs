@@ -7,8 +7,8 @@ use domain::subscription::{EventTypes, Headers, Ordering, Pattern, Payload, Subs
 use workers::egress::Egress;
 
 use super::json::{self, Fields, Value};
-use super::order;
 use super::problem::Errors;
+use super::{Ingress, order};
 
 const NAME_MAX: usize = 64;
 const DESCRIPTION_MAX: usize = 512;
@@ -26,17 +26,18 @@ pub(super) struct Wishes {
     metadata: Option<BTreeMap<String, String>>,
     ordering: Option<Ordering>,
     payload: Option<Payload>,
+    asymmetric: Option<bool>,
     max_in_flight: Option<u16>,
     rate_per_s: Option<u16>,
 }
 
 impl Wishes {
     /// `make`: the URL and the event types must be there.
-    pub(super) fn read(fields: &mut Fields, make: bool, egress: &Egress, mode: Mode, errors: &mut Errors) -> Self {
+    pub(super) fn read(fields: &mut Fields, make: bool, ingress: &Ingress, mode: Mode, errors: &mut Errors) -> Self {
         let url = if make { fields.text("url", errors) } else { fields.optional_text("url", errors) };
         let kinds = if make { fields.required("event_types", errors) } else { fields.take("event_types") };
         Self {
-            url: url.and_then(|url| allowed_url(egress, &url, mode, errors)),
+            url: url.and_then(|url| allowed_url(&ingress.egress, &url, mode, errors)),
             event_types: kinds.and_then(|kinds| event_types(&kinds, errors)),
             headers: headers(fields, errors),
             name: text(fields, "name", NAME_MAX, make, errors),
@@ -44,6 +45,7 @@ impl Wishes {
             metadata: order::metadata_entries(fields, errors),
             ordering: word(fields, "ordering", &[("strict", Ordering::Strict), ("none", Ordering::None)], errors),
             payload: word(fields, "payload", &[("thin", Payload::Thin), ("full", Payload::Full)], errors),
+            asymmetric: signatures(fields, !ingress.settings.signing_keys.is_empty(), errors),
             max_in_flight: limit(fields, "max_in_flight", IN_FLIGHT_MAX, errors),
             rate_per_s: limit(fields, "rate_per_s", RATE_MAX, errors),
         }
@@ -65,6 +67,7 @@ impl Wishes {
         put(&mut subscription.metadata, self.metadata.as_ref());
         put(&mut subscription.ordering, self.ordering.as_ref());
         put(&mut subscription.payload, self.payload.as_ref());
+        put(&mut subscription.asymmetric, self.asymmetric.as_ref());
         put(&mut subscription.max_in_flight, limit(self.max_in_flight).as_ref());
         put(&mut subscription.rate_per_s, limit(self.rate_per_s).as_ref());
     }
@@ -120,6 +123,23 @@ fn headers(fields: &mut Fields, errors: &mut Errors) -> Option<Headers> {
         errors.field("/headers", "too_many", format_args!("may have {HEADERS_MAX} entries"));
     }
     Some(headers)
+}
+
+/// `["v1"]`, or with `v1a` where the installation has keys for it: whether it is there.
+fn signatures(fields: &mut Fields, available: bool, errors: &mut Errors) -> Option<bool> {
+    const AT: &str = "/signatures";
+    let Value::List(names) = fields.take("signatures")? else {
+        errors.field(AT, "wrong_type", "must be a list: [\"v1\"] or [\"v1\", \"v1a\"]");
+        return None;
+    };
+    let names: Option<Vec<&str>> = names.iter().map(|name| if let Value::Text(name) = name { Some(name.as_str()) } else { None }).collect();
+    match names.as_deref() {
+        Some(["v1"]) => return Some(false),
+        Some(["v1", "v1a"] | ["v1a", "v1"]) if available => return Some(true),
+        Some(["v1", "v1a"] | ["v1a", "v1"]) => errors.field(AT, "not_available", "this installation has no keys for v1a"),
+        _ => errors.field(AT, "unknown_value", "must be [\"v1\"] or [\"v1\", \"v1a\"]"),
+    }
+    None
 }
 
 fn text(fields: &mut Fields, name: &str, max: usize, make: bool, errors: &mut Errors) -> Option<String> {

@@ -56,6 +56,7 @@ pub(super) fn routes() -> Router<Arc<Ingress>> {
         .route("/v1/webhooks/{id}/pause", post(pause))
         .route("/v1/webhooks/{id}/resume", post(resume))
         .route("/v1/webhooks/{id}/ping", post(ping))
+        .route("/.well-known/webhook-keys.json", get(keys))
 }
 
 #[derive(Serialize)]
@@ -74,6 +75,7 @@ struct View<'a> {
     metadata: &'a BTreeMap<String, String>,
     ordering: Ordering,
     payload: Payload,
+    signatures: &'static [&'static str],
     #[serde(skip_serializing_if = "Option::is_none")]
     max_in_flight: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,6 +125,7 @@ impl<'a> View<'a> {
             metadata: &subscription.metadata,
             ordering: subscription.ordering,
             payload: subscription.payload,
+            signatures: if subscription.asymmetric { &["v1", "v1a"] } else { &["v1"] },
             max_in_flight: subscription.max_in_flight,
             rate_per_s: subscription.rate_per_s,
             header_names: secrets.headers.names().collect(),
@@ -146,7 +149,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let mut errors = Errors::default();
     let mut fields = json::read(&body, &mut errors)?;
     let mode = caller.mode();
-    let mut wishes = Wishes::read(&mut fields, true, &ingress.egress, mode, &mut errors);
+    let mut wishes = Wishes::read(&mut fields, true, &ingress, mode, &mut errors);
     let party = order::party_id(&mut fields, &mut errors);
     fields.finish(&mut errors);
     let (Some(url), Some(event_types), true) = (wishes.url.take(), wishes.event_types.take(), errors.is_empty()) else {
@@ -180,7 +183,7 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
     json::check_media_type(&parts.headers)?;
     let mut errors = Errors::default();
     let mut fields = json::read(&body, &mut errors)?;
-    let wishes = Wishes::read(&mut fields, false, &ingress.egress, caller.mode(), &mut errors);
+    let wishes = Wishes::read(&mut fields, false, &ingress, caller.mode(), &mut errors);
     let revised = revision::Revised::take(&mut fields, &[], &mut errors);
     let party = order::party_id(&mut fields, &mut errors);
     fields.finish(&mut errors);
@@ -238,7 +241,7 @@ async fn ping(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, reque
     let timeout = Duration::from_millis(ingress.settings.webhooks.ping_timeout_ms);
     let now = ingress.recorder.store.clock().now();
     let Attempt { latency_ms, result: how, .. } =
-        ping::ping(&ingress.egress, &subscription, &secrets, u64::from_ne_bytes(random()), timeout, now).await;
+        ping::ping(&ingress.egress, &ingress.settings.signing_keys, &subscription, &secrets, u64::from_ne_bytes(random()), timeout, now).await;
     let (delivered, status, error) = match how {
         Attempted::Acknowledged { status } => (true, Some(status), None),
         Attempted::Answered { status, .. } => (false, Some(status), None),
@@ -246,6 +249,29 @@ async fn ping(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, reque
         Attempted::Unwanted => (false, None, None),
     };
     Ok(result(StatusCode::OK, &Pinged { delivered, status, error, latency_ms }))
+}
+
+/// The keys that `v1a` signatures verify with: a JWK set, each key in the text of Standard Webhooks as well. For everybody.
+async fn keys(State(ingress): State<Arc<Ingress>>) -> Response {
+    #[derive(Serialize)]
+    struct Jwks {
+        keys: Vec<Jwk>,
+    }
+    #[derive(Serialize)]
+    struct Jwk {
+        kty: &'static str,
+        crv: &'static str,
+        alg: &'static str,
+        r#use: &'static str,
+        kid: String,
+        x: String,
+        whpk: String,
+    }
+    let published = ingress.settings.signing_keys.published().into_iter();
+    let keys = published.map(|key| Jwk { kty: "OKP", crv: "Ed25519", alg: "EdDSA", r#use: "sig", kid: key.kid, x: key.x, whpk: key.text });
+    let mut response = answer(StatusCode::OK, &Jwks { keys: keys.collect() });
+    set(&mut response, header::CACHE_CONTROL, "public, max-age=300");
+    response
 }
 
 async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
@@ -361,7 +387,7 @@ impl Ingress {
     }
 
     /// A subscription within the caller's reach. Its id says all, so a platform key need not name the party; if it does, it must be right.
-    async fn subscription(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
+    pub(super) async fn subscription(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
         let missing = || Problem::not_found("webhook");
         let named = match named {
             Some(party) => Some(self.party(caller, Some(party))?),

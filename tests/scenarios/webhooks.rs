@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use workers::egress;
 
-use crate::support::{Caller, Installation, Plan};
+use crate::support::{Caller, Installation, Plan, payout, transaction};
 
 fn wishes() -> Value {
     json!({
@@ -142,4 +142,56 @@ async fn a_ping_arrives_signed_and_its_answer_tells() {
     serving.await.unwrap().unwrap();
     let failed = ping().await;
     assert!(failed["delivered"] == false && failed["status"].is_null() && failed["error"].is_string(), "{failed}");
+}
+
+/// The keys are public, and who wants their signatures is told where there are none.
+#[tokio::test]
+async fn keys_are_published_and_wanted_by_name() {
+    let installation = Installation::start().await;
+    let shop = installation.caller("shop").await;
+    let anybody = installation.http.get(format!("{}/.well-known/webhook-keys.json", installation.url)).send().await.unwrap();
+    assert_eq!(anybody.text().await.unwrap(), r#"{"keys":[]}"#);
+    for (signatures, code) in [(json!(["v1", "v1a"]), "not_available"), (json!(["v2"]), "unknown_value"), (json!("v1"), "wrong_type")] {
+        let mut asked = wishes();
+        asked["signatures"] = signatures;
+        assert_eq!(shop.post("/v1/webhooks", &asked).await.errors(), [("/signatures", code)]);
+    }
+    assert_eq!(made(&shop, &wishes()).await.1["signatures"], json!(["v1"]));
+
+    let (private, public) = workers::relay::keys::make(&[7; 32]).unwrap();
+    let signing_keys = workers::relay::keys::SigningKeys::read([private.as_str()]).unwrap();
+    let installation = Installation::with(Plan { signing_keys, ..Plan::default() }).await;
+    let shop = installation.caller("shop").await;
+    let anybody = installation.http.get(format!("{}/.well-known/webhook-keys.json", installation.url)).send().await.unwrap();
+    let published: Value = serde_json::from_str(&anybody.text().await.unwrap()).unwrap();
+    assert_eq!((&published["keys"][0]["whpk"], &published["keys"][0]["kid"]), (&json!(public.text), &json!(public.kid)));
+    let mut asked = wishes();
+    asked["signatures"] = json!(["v1", "v1a"]);
+    let (path, shown) = made(&shop, &asked).await;
+    assert_eq!(shown["signatures"], asked["signatures"]);
+    assert_eq!(patch(&shop, &path, &json!({ "version": 1, "signatures": ["v1"] })).await.json["result"]["signatures"], json!(["v1"]));
+}
+
+#[tokio::test]
+async fn an_event_is_read_and_delivered_again_within_its_party() {
+    let installation = Installation::start().await;
+    let (shop, cafe) = (installation.caller("shop").await, installation.caller("cafe").await);
+    let (path, _) = made(&shop, &json!({ "url": "https://hooks.example.com/", "event_types": "*" })).await;
+    let (elsewhere, _) = made(&cafe, &wishes()).await;
+    let id = transaction();
+    assert_eq!(shop.post("/v1/payouts", &payout(&id)).await.status, 202);
+    let timeline = shop.get(&format!("/v1/payouts/{id}/timeline")).await;
+    let event = timeline.json["result"]["events"][0]["id"].as_str().unwrap().to_owned();
+    let read = shop.get(&format!("/v1/events/{event}")).await;
+    let result = &read.json["result"];
+    assert_eq!((&result["type"], &result["payload"]["data"]["transaction_id"]), (&json!("payout.requested"), &json!(id)));
+    assert_eq!(result["deliveries"][0]["status"], "waiting");
+    assert_eq!(cafe.get(&format!("/v1/events/{event}")).await.problem(), "not-found");
+    assert_eq!(shop.get("/v1/events/ev_1").await.problem(), "not-found");
+
+    let retry = async |caller: &Caller, path: &str| caller.post(&format!("{path}/retry"), &json!({ "event_id": event })).await;
+    assert_eq!(retry(&shop, &path).await.status, 202);
+    assert_eq!(retry(&cafe, &elsewhere).await.problem(), "not-found", "an event of another party");
+    assert_eq!(retry(&cafe, &path).await.problem(), "not-found", "a subscription of another party");
+    assert_eq!(shop.post(&format!("{path}/retry"), &json!({ "event_id": "x" })).await.errors(), [("/event_id", "invalid")]);
 }

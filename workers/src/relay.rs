@@ -4,6 +4,7 @@
 //! either on record or made again with the same `webhook-id`: **at least once**. Order and fairness are the business of the lanes in the store; the
 //! schedule is that of [`Delivery::record`].
 
+pub mod keys;
 mod metrics;
 pub mod ping;
 mod subscribers;
@@ -11,7 +12,7 @@ mod subscribers;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use domain::delivery::{Attempt, Attempted, Delivery};
+use domain::delivery::{Attempt, Attempted, Delivery, Heard};
 use domain::event;
 use domain::fact::Reason;
 use domain::id::{DeliveryId, SubscriptionId};
@@ -23,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tracing::{Instrument as _, Span, field};
 
+use self::keys::SigningKeys;
 use self::metrics::Metrics;
 use self::subscribers::{Course, Subscriber, Subscribers, Way};
 use crate::egress::Egress;
@@ -35,6 +37,9 @@ use crate::{trace, waits};
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// How often this event was asked for once more, after it had been delivered or given up.
+const PAYRELAY_REPLAY: HeaderName = HeaderName::from_static("payrelay-replay");
 
 /// How often a call of the store is made before the work is left to its next lease. Each has the store's deadline.
 const STORE_TRIES: u32 = 5;
@@ -72,6 +77,8 @@ pub struct RelaySettings {
     pub leases_max: u32,
     /// Subscriptions kept in memory, at most. 4,096.
     pub subscriptions_cached: usize,
+    /// The installation's keys for subscriptions that want `v1a` signatures, `whsk_…`, newest first. All of them sign. None.
+    pub signing_keys: SigningKeys,
 }
 
 impl Default for RelaySettings {
@@ -89,6 +96,7 @@ impl Default for RelaySettings {
             per_subscription: 64,
             leases_max: 5,
             subscriptions_cached: 4_096,
+            signing_keys: SigningKeys::default(),
         }
     }
 }
@@ -223,7 +231,7 @@ impl RelayContext {
 
     /// How the attempt went; `None` if there is to be none now. Fails only if the subscription or the payout cannot be read, and then nothing was sent.
     async fn attempt(&self, work: &RelayWork, body: String, at: Timestamp) -> Result<Option<Attempt>, StoreError> {
-        let unsent = |result| Ok(Some(Attempt { at, latency_ms: 0, result }));
+        let unsent = |result| Ok(Some(Attempt { at, latency_ms: 0, result, heard: None }));
         if work.times_leased > self.settings.leases_max {
             return unsent(Attempted::Unreachable { why: "worker_lost".to_owned() });
         }
@@ -239,7 +247,8 @@ impl RelayContext {
                     Payload::Full => event::full(body, &self.store.beneficiary(work.event.id.payout()).await?),
                 };
                 fail::fail_point!("relay-before-post");
-                post(&self.egress, way, work.event.id.to_string(), Bytes::from(body), at).await
+                let replays = work.delivery.as_ref().map_or(0, |delivery| delivery.replays);
+                post(&self.egress, way, work.event.id.to_string(), Bytes::from(body), replays, at).await
             }
         };
         if matches!(attempt.result, Attempted::Answered { status: GONE, .. }) {
@@ -257,7 +266,7 @@ impl RelayContext {
             return Ok(Some(subscriber));
         }
         let Some((subscription, secrets)) = self.patiently(|| self.store.subscription(id)).await? else { return Ok(None) };
-        let subscriber = Arc::new(Subscriber::of(subscription, &secrets, &self.egress, now));
+        let subscriber = Arc::new(Subscriber::of(subscription, &secrets, &self.egress, &self.settings.signing_keys, now));
         self.subscribers.put(id, subscriber.clone());
         Ok(Some(subscriber))
     }
@@ -275,7 +284,7 @@ impl RelayContext {
                 Subscribed::Done => {
                     // Deliveries whose leases are older than this find it too.
                     let now = self.store.clock().now();
-                    self.subscribers.put(id, Arc::new(Subscriber::of(subscription, &secrets, &self.egress, now)));
+                    self.subscribers.put(id, Arc::new(Subscriber::of(subscription, &secrets, &self.egress, &self.settings.signing_keys, now)));
                     self.metrics.disabled(why);
                     tracing::warn!(subscription.id = %id, reason = why, "a subscription was disabled: its subscriber is gone, or nothing has got through for days");
                     return Ok(());
@@ -310,31 +319,40 @@ enum Delivered {
 }
 
 /// Signs a message and posts it.
-async fn post(egress: &Egress, way: &Way, id: String, body: Bytes, at: Timestamp) -> Attempt {
+async fn post(egress: &Egress, way: &Way, id: String, body: Bytes, replays: u32, at: Timestamp) -> Attempt {
     let timestamp_s = at.as_second();
-    let signature = way.signer.header(&id, timestamp_s, &body);
+    let mut signature = way.signer.header(&id, timestamp_s, &body);
+    if let Some(keys) = &way.keys {
+        keys.add_to(&mut signature, &id, timestamp_s, &body);
+    }
     let own = [
         (WEBHOOK_ID, text(id)),
         (WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp_s)),
         (WEBHOOK_SIGNATURE, text(signature)),
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
     ];
-    let posted = if way.headers.is_empty() {
+    let posted = if way.headers.is_empty() && replays == 0 {
         egress.post(&way.target, &own, body, at).await
     } else {
-        let headers: Vec<_> = own.into_iter().chain(way.headers.iter().cloned()).collect();
+        let replay = (replays > 0).then(|| (PAYRELAY_REPLAY, HeaderValue::from(replays)));
+        let headers: Vec<_> = own.into_iter().chain(replay).chain(way.headers.iter().cloned()).collect();
         egress.post(&way.target, &headers, body, at).await
     };
     match posted {
         Ok(posted) => {
             Span::current().record("http.response.status_code", posted.status);
-            let result = match posted.status {
-                status @ 200..=299 => Attempted::Acknowledged { status },
-                status => Attempted::Answered { status, retry_after_ms: posted.retry_after_ms },
+            let (result, heard) = match posted.status {
+                status @ 200..=299 => (Attempted::Acknowledged { status }, None),
+                status => {
+                    let heard = Heard::of(&posted.excerpt, posted.request_id.as_deref());
+                    (Attempted::Answered { status, retry_after_ms: posted.retry_after_ms }, heard)
+                }
             };
-            Attempt { at, latency_ms: posted.latency_ms, result }
+            Attempt { at, latency_ms: posted.latency_ms, result, heard }
         }
-        Err(failure) => Attempt { at, latency_ms: failure.latency_ms, result: Attempted::Unreachable { why: failure.why.code().to_owned() } },
+        Err(failure) => {
+            Attempt { at, latency_ms: failure.latency_ms, result: Attempted::Unreachable { why: failure.why.code().to_owned() }, heard: None }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use domain::subscription::{Payload, Secrets, Status, Subscription};
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 
+use super::keys::SigningKeys;
 use crate::egress::{Egress, Refusal, Target};
 
 /// One version of a subscription, ready for sending.
@@ -39,6 +40,8 @@ pub(super) struct Way {
     /// The merchant's own.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) payload: Payload,
+    /// Those of the installation, if it wants their signatures too.
+    pub(super) keys: Option<SigningKeys>,
 }
 
 /// The subscribers used lately, at most a fixed number: those used since the last turn of generations, and those used in the one before.
@@ -54,11 +57,11 @@ struct Generations {
 }
 
 impl Subscriber {
-    pub(super) fn of(subscription: Subscription, secrets: &Secrets, egress: &Egress, now: Timestamp) -> Self {
+    pub(super) fn of(subscription: Subscription, secrets: &Secrets, egress: &Egress, keys: &SigningKeys, now: Timestamp) -> Self {
         let course = match subscription.status {
             Status::Disabled { .. } => Course::Disabled,
             Status::Paused { .. } => Course::Paused,
-            Status::Enabled => match Way::of(&subscription, secrets, egress, now) {
+            Status::Enabled => match Way::of(&subscription, secrets, egress, keys, now) {
                 Ok(way) => Course::Send(Box::new(way)),
                 Err(refusal) => {
                     tracing::warn!(subscription.id = %subscription.id, %refusal, "the URL of a subscription is refused; its deliveries fail");
@@ -75,7 +78,7 @@ impl Subscriber {
 }
 
 impl Way {
-    pub(super) fn of(subscription: &Subscription, secrets: &Secrets, egress: &Egress, now: Timestamp) -> Result<Self, Refusal> {
+    pub(super) fn of(subscription: &Subscription, secrets: &Secrets, egress: &Egress, keys: &SigningKeys, now: Timestamp) -> Result<Self, Refusal> {
         // Names and values were checked when they were registered.
         let header = |(name, value): (&str, &str)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?));
         Ok(Self {
@@ -83,6 +86,7 @@ impl Way {
             signer: Signer::new(&secrets.valid_at(now)),
             headers: secrets.headers.iter().filter_map(header).collect(),
             payload: subscription.payload,
+            keys: subscription.asymmetric.then(|| keys.clone()),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use domain::delivery::{Decision, Delivery};
-use domain::id::{EventId, Mode, PartyId, Shard, SubscriptionId};
+use domain::id::{DeliveryId, EventId, Mode, PartyId, Shard, SubscriptionId};
 use domain::subscription::{Secrets, Status, Subscription};
 use jiff::Timestamp;
 
@@ -73,6 +73,20 @@ pub struct Standing {
     pub waiting: u64,
     /// Deliveries under way.
     pub in_flight: u64,
+}
+
+/// How asking for a delivery went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redelivered {
+    Due,
+    /// It is being tried at this moment.
+    UnderWay,
+    /// It has not begun: an earlier event of its payout comes first.
+    Queued,
+    /// It is not as it was seen any more: read, decide again.
+    Stale,
+    /// There is no such event, or no such subscription.
+    Missing,
 }
 
 /// The try of a delivery, on its way to the store.
@@ -295,6 +309,41 @@ impl Store {
             Ok(Value::Array(answers)) if answers.len() == tries.len() => answers.into_iter().map(Ok).collect(),
             Ok(_) => tries.iter().map(|_| Err(unknown_answer("another number of answers"))).collect(),
             Err(error) => tries.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// Makes the delivery of an event to a subscription due now: sooner, if it waits for its time, or once more, if it has ended as `seen`, or there was none.
+    ///
+    /// # Errors
+    /// As every call. A repeat makes nothing due that is already.
+    pub async fn redeliver(&self, subscription: SubscriptionId, event: EventId, seen: Option<&Delivery>) -> Result<Redelivered, StoreError> {
+        let names = &self.shared.names;
+        let shard = event.shard();
+        let prefix = names.shard(shard);
+        let keys = [
+            names.payout(event.payout()),
+            format!("{prefix}wait:{subscription}"),
+            format!("{prefix}fly:{subscription}"),
+            names.of(shard, "lanes"),
+            names.of(shard, "clock"),
+            names.subscription(subscription),
+        ];
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let now = self.clock().now();
+        let delivery = seen.cloned().unwrap_or_else(|| Delivery::new(DeliveryId::derive(event, subscription), now)).replayed(now);
+        let answer = self
+            .run(&self.shared.scripts.redeliver, &keys, |command| {
+                command.arg(member(event)).arg(subscription.to_string()).arg(event.sequence());
+                command.arg(seen.map(to_json).unwrap_or_default()).arg(to_json(&delivery)).arg(names.of(shard, "wake"));
+            })
+            .await?;
+        match answer_of(&answer)? {
+            "committed" => Ok(Redelivered::Due),
+            "flying" => Ok(Redelivered::UnderWay),
+            "queued" => Ok(Redelivered::Queued),
+            "stale" => Ok(Redelivered::Stale),
+            "missing" => Ok(Redelivered::Missing),
+            other => Err(unknown_answer(other)),
         }
     }
 

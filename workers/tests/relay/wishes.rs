@@ -1,11 +1,12 @@
 //! What a party can wish of a subscription: what it hears of, in which order, how fast, with what; and what becomes of one that fails.
 
-use domain::delivery::Attempt;
-use domain::id::DeliveryId;
+use domain::delivery::{Attempt, Heard};
+use domain::id::{DeliveryId, EventId};
 use domain::subscription::{Ordering as Order, Pattern, Payload};
 use domain::wait::Retry;
+use workers::relay::keys::{self, SigningKeys};
 use workers::relay::ping::{self, ping};
-use workers::store::subscriptions::{Failing, Trouble};
+use workers::store::subscriptions::{Failing, Redelivered, Trouble};
 
 use super::*;
 
@@ -111,7 +112,7 @@ async fn a_pause_outlasts_what_was_under_way() {
     let (work, ticket) = leased.remove(0);
     let now = at.store.clock().now();
     let mut delivery = Delivery::new(DeliveryId::derive(work.event.id, work.subscription), now);
-    let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Answered { status: 503, retry_after_ms: Some(1_000) } };
+    let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Answered { status: 503, retry_after_ms: Some(1_000) }, heard: None };
     let decision = delivery.record(attempt, &Retry::three_days(), SignedDuration::from_hours(1), now);
     let trouble = Trouble { failures: 1, wait_first_ms: 1_000, wait_cap_ms: 1_000, asked: Some(now + SignedDuration::from_secs(1)) };
     at.store.relayed(&ticket, &delivery, decision, Some(trouble)).await.unwrap();
@@ -206,6 +207,32 @@ async fn own_headers_go_with_every_delivery() {
     assert_eq!(message.verify(&secret(1), at.now_s()), Ok(()));
 }
 
+/// Every key signs, and the bytes that were sent are the bytes that were signed.
+#[tokio::test]
+async fn the_installations_own_keys_sign_for_those_who_want_it() {
+    use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+    use base64::Engine as _;
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let made = [keys::make(&[1; 32]).unwrap(), keys::make(&[2; 32]).unwrap()];
+    let signing_keys = SigningKeys::read(made.iter().map(|(private, _)| private.as_str())).unwrap();
+    let at = installation_with(RelaySettings { signing_keys, ..RelaySettings::default() }).await;
+    at.open("a").await;
+    at.crank().await;
+    at.wish(|subscription| subscription.asymmetric = true).await;
+    at.open("b").await;
+    at.crank().await;
+    let [without, with] = &at.receiver.take()[..] else { panic!("two messages") };
+    assert!(!without.header("webhook-signature").contains("v1a,"));
+    assert_eq!(with.verify(&secret(1), at.now_s()), Ok(()), "the shared secret signs as before");
+    let signatures: Vec<_> = with.header("webhook-signature").split(' ').filter_map(|part| part.strip_prefix("v1a,")).collect();
+    assert_eq!(signatures.len(), 2);
+    let signed = [with.header("webhook-id").as_bytes(), b".", with.header("webhook-timestamp").as_bytes(), b".", &with.body].concat();
+    for ((_, public), signature) in made.iter().zip(signatures) {
+        let key = base64.decode(public.text.strip_prefix("whpk_").unwrap()).unwrap();
+        UnparsedPublicKey::new(&ED25519, key).verify(&signed, &base64.decode(signature).unwrap()).unwrap();
+    }
+}
+
 /// In full: more, but no name and no whole account; and the same bytes each time.
 #[tokio::test]
 async fn a_full_event_says_where_to() {
@@ -230,7 +257,9 @@ async fn a_full_event_says_where_to() {
 async fn a_ping_is_signed_and_tells_how_it_went() {
     let at = installation().await;
     let (subscription, secrets) = at.store.subscription(at.subscription).await.unwrap().unwrap();
-    let send = async |number| ping(at.context.egress(), &subscription, &secrets, number, Duration::from_millis(300), at.store.clock().now()).await;
+    let send = async |number| {
+        ping(at.context.egress(), &SigningKeys::default(), &subscription, &secrets, number, Duration::from_millis(300), at.store.clock().now()).await
+    };
     assert_eq!(send(1).await.result, Attempted::Acknowledged { status: 200 });
     let [message] = &at.receiver.take()[..] else { panic!("one message") };
     assert_eq!(message.verify(&secret(1), at.now_s()), Ok(()));
@@ -329,4 +358,57 @@ async fn a_warning_is_given_once_and_again_after_a_recovery() {
     at.resume().await;
     assert!(at.store.note_warning(at.subscription, 24).await.unwrap());
     assert!(!at.store.note_warning(SubscriptionId::new(Shard::new(0), [9; 11]), 24).await.unwrap());
+}
+
+/// What has ended is sent once more and says so; what waits is sent sooner; and none of it disturbs the order of the rest.
+#[tokio::test]
+async fn one_event_is_delivered_again() {
+    let at = installation_with(RelaySettings { waits_s: Some(vec![3_600]), ..RelaySettings::default() }).await;
+    let payout = at.open("a").await;
+    let again = async |sequence: u32| {
+        let seen = at.deliveries(&payout).await.get(sequence as usize - 1).cloned().flatten();
+        at.store.redeliver(at.subscription, EventId::new(payout.id, sequence), seen.as_ref()).await.unwrap()
+    };
+    at.receiver.mood(Mood::Status(500));
+    at.crank().await;
+    at.cancel(&payout).await;
+    assert_eq!(again(2).await, Redelivered::Queued);
+    at.receiver.mood(Mood::Status(200));
+    assert_eq!(again(1).await, Redelivered::Due, "an hour sooner");
+    assert_eq!(again(1).await, Redelivered::Due, "a repeat makes no second one");
+    assert_eq!(at.crank().await, 2);
+    let received = at.receiver.take();
+    assert_eq!(sequences(&received), [1, 1, 2]);
+    assert!(received.iter().all(|message| message.header("payrelay-replay").is_empty()));
+
+    assert_eq!(again(1).await, Redelivered::Due);
+    assert_eq!(at.crank().await, 1);
+    let [replayed] = &at.receiver.take()[..] else { panic!("one message") };
+    assert_eq!((replayed.header("payrelay-replay"), replayed.header("webhook-id")), ("1", received[0].header("webhook-id")));
+    assert_eq!(replayed.verify(&secret(1), at.now_s()), Ok(()));
+    at.receiver.mood(Mood::Status(500));
+    assert_eq!(again(2).await, Redelivered::Due);
+    assert_eq!(at.crank().await, 1);
+    at.later(4_000).await;
+    at.crank().await;
+    assert_eq!(at.store.abandoned(10).await.unwrap().len(), 1);
+    assert!(matches!(at.deliveries(&payout).await[1].as_ref().unwrap().status, DeliveryStatus::Abandoned { .. }));
+    let unknown = EventId::new(payout.id, 9);
+    assert_eq!(at.store.redeliver(at.subscription, unknown, None).await.unwrap(), Redelivered::Missing);
+    let stale = at.deliveries(&payout).await.remove(0);
+    assert_eq!(at.store.redeliver(at.subscription, EventId::new(payout.id, 2), stale.as_ref()).await.unwrap(), Redelivered::Stale);
+}
+
+/// What a subscriber said beside a refusal is kept for its owner, cut and without control characters.
+#[tokio::test]
+async fn a_refusal_is_kept_with_what_was_said() {
+    let at = installation().await;
+    let payout = at.open("a").await;
+    at.receiver.mood(Mood::Status(500));
+    at.crank().await;
+    let attempts = at.deliveries(&payout).await.remove(0).unwrap().attempts;
+    assert_eq!(attempts[0].heard.as_ref().unwrap().excerpt, "thanks");
+    assert_eq!(Heard::of(" a\nb\u{1b}[0m", Some("x")), Some(Heard { excerpt: "a b [0m".to_owned(), request_id: Some("x".to_owned()) }));
+    assert_eq!(Heard::of(&"é".repeat(2_000), None).unwrap().excerpt.chars().count(), 256);
+    assert_eq!(Heard::of(" ", None), None);
 }
