@@ -62,26 +62,29 @@ local function go_on(subscription, ended)
   if version and not (gate and gate[1]) then
     local share = gate and (gate[2] and 1 or tonumber(gate[3] or 4)) or earned
     local window, most, until_ms = share, tonumber(held[3] or widest), gate and tonumber(gate[2] or 0) or 0
+    local trouble, got_through
     for at, outcome in ipairs(ended.outcomes) do
       if outcome == 'd' then
+        got_through = true
         -- Whoever has asked to be left alone still is.
         if until_ms <= now then until_ms = 0 end
         if window == 1 then redis.call('HDEL', key, 'fails', 'since', 'warned') end
         window = math.min(window + 1, math.max(window, most))
       elseif string.find(ended.troubles[at], ' ', 1, true) then
-        local most_fails, first, longest, asked = string.match(ended.troubles[at], '^%d+ (%d+) (%d+) (%d+) (%d+)$')
-        if window > 1 then
-          window = math.floor(window / 2)
-        else
-          local fails = redis.call('HINCRBY', key, 'fails', 1)
-          redis.call('HSETNX', key, 'since', now)
-          if fails >= tonumber(most_fails) then
-            until_ms = math.max(until_ms, now + math.min(tonumber(longest), tonumber(first) * 2 ^ math.min(30, fails - most_fails)))
-          end
-          ended.first[3] = tonumber(redis.call('HGET', key, 'since'))
-        end
-        until_ms = math.max(until_ms, tonumber(asked))
+        trouble = ended.troubles[at]
+        until_ms = math.max(until_ms, tonumber(string.match(trouble, '%d+$')))
+        window = math.max(1, math.floor(window / 2))
       end
+    end
+    -- Counted is one that failed alone: of many that were under way when the subscriber stumbled, the last.
+    if trouble and not got_through and share == 1 and redis.call('ZCARD', flying) == 0 then
+      local most_fails, first, longest = string.match(trouble, '^%d+ (%d+) (%d+) (%d+)')
+      local fails = redis.call('HINCRBY', key, 'fails', 1)
+      redis.call('HSETNX', key, 'since', now)
+      if fails >= tonumber(most_fails) then
+        until_ms = math.max(until_ms, now + math.min(tonumber(longest), tonumber(first) * 2 ^ math.min(30, fails - most_fails)))
+      end
+      ended.first[3] = tonumber(redis.call('HGET', key, 'since'))
     end
     if until_ms > 0 or gate and gate[4] then
       redis.call('HSET', key, 'window', 0, 'share', window)

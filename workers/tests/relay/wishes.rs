@@ -322,6 +322,32 @@ async fn a_black_hole_is_asked_seldom_and_nothing_is_lost() {
     assert_eq!(at.store.standing(at.subscription).await.unwrap().failing, None);
 }
 
+/// A moment in which everything under way fails at once is one failure, however much that was.
+#[tokio::test]
+async fn one_stumble_is_one_failure() {
+    let at = installation_with(RelaySettings { circuit_failures: 2, ..RelaySettings::default() }).await;
+    at.wish(|subscription| subscription.max_in_flight = Some(64)).await;
+    for number in 0..40 {
+        at.open(&number.to_string()).await;
+    }
+    assert_eq!(at.crank().await, 40, "each acknowledgement earns it one more at a time");
+    for number in 40..100 {
+        at.open(&number.to_string()).await;
+    }
+    let leased = at.lanes.lease(100).await.unwrap().items;
+    assert!(leased.len() > 20, "{}", leased.len());
+    for (work, ticket) in leased {
+        let now = at.store.clock().now();
+        let mut delivery = Delivery::new(DeliveryId::derive(work.event.id, work.subscription), now);
+        let attempt = Attempt { at: now, latency_ms: 1, result: unreachable("timeout"), heard: None };
+        let decision = delivery.record(attempt, &Retry::three_days(), SignedDuration::ZERO, now);
+        let trouble = Trouble { failures: 2, wait_first_ms: 5_000, wait_cap_ms: 300_000, asked: None };
+        at.store.relayed(&ticket, &delivery, decision, Some(trouble)).await.unwrap();
+    }
+    let standing = at.store.standing(at.subscription).await.unwrap();
+    assert!(standing.held_until.is_none() && standing.failing.is_none_or(|failing| failing.failures == 1), "{standing:?}");
+}
+
 /// Days of failure are warned of, then end the subscription; whoever resumes it begins anew.
 #[tokio::test]
 async fn days_of_failure_disable() {
