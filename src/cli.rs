@@ -15,6 +15,7 @@ pub mod providers;
 pub mod reconcile;
 pub mod sandbox;
 pub mod schedule;
+pub mod verify;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,8 @@ pub enum Command {
     /// Show on which dates a payout schedule pays out.
     #[command(subcommand)]
     Schedule(schedule::Command),
+    /// Tell whether a webhook that was received is genuine, and if not, why. Ends with 0 if it is, 1 if not.
+    Verify(verify::Arguments),
     /// Explain what is wrong with the configuration, the store and the way to both.
     Doctor(doctor::Arguments),
     /// Ask a URL for a 2xx, within two seconds. For containers.
@@ -125,6 +128,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Deliveries(command) => brief(deliveries::run(file, command)),
         Command::Notices(command) => brief(notices::run(file, command)),
         Command::Schedule(command) => schedule::run(file, command),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::Doctor(arguments) => brief(doctor::run(file, arguments)),
         Command::Healthcheck(arguments) => brief(healthcheck::run(arguments)),
     }

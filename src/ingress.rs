@@ -10,6 +10,7 @@ pub mod batches;
 pub mod caller;
 mod commands;
 pub mod edge;
+mod events;
 mod hal;
 mod hal_balances;
 mod hal_payout;
@@ -36,6 +37,7 @@ mod timeline;
 mod top_ups;
 mod transactions;
 pub mod view;
+mod webhook_fields;
 pub mod webhooks;
 
 use std::sync::Arc;
@@ -126,6 +128,12 @@ pub struct Settings {
     /// Limits of batches.
     #[serde(default)]
     pub batches: batches::Settings,
+    /// Limits of what is done for subscriptions while their party waits.
+    #[serde(default)]
+    pub webhooks: webhooks::Settings,
+    /// The installation's keys for webhooks: `relay.signing_keys`.
+    #[serde(skip)]
+    pub signing_keys: workers::relay::keys::SigningKeys,
     /// The largest body of a provider's notice.
     #[serde(default = "defaults::notice_max_bytes")]
     pub notice_max_bytes: usize,
@@ -239,7 +247,7 @@ mod defaults {
 /// All that the routes need.
 pub struct Ingress {
     recorder: Recorder,
-    /// Knows where webhooks may go. Nothing is sent from here.
+    /// Knows where webhooks may go. Nothing is sent from here but pings.
     egress: Egress,
     /// On which days balance accounts are paid out.
     calendars: Calendars,
@@ -253,6 +261,8 @@ pub struct Ingress {
     notice_slots: Semaphore,
     /// Batches being taken in.
     batch_slots: Arc<Semaphore>,
+    /// Pings under way.
+    pings: Semaphore,
     /// Signatures being verified.
     verifying: Semaphore,
     shutdown: CancellationToken,
@@ -295,6 +305,7 @@ impl Ingress {
             slots: Semaphore::new(settings.concurrency),
             notice_slots: Semaphore::new((settings.concurrency / 4).max(1)),
             batch_slots: Arc::new(Semaphore::new(settings.batches.concurrency)),
+            pings: Semaphore::new(settings.webhooks.pings),
             verifying: Semaphore::new(cores),
             settings,
             shutdown,
@@ -307,6 +318,7 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
     let shared = payouts::routes()
         .merge(batches::routes())
         .merge(webhooks::routes())
+        .merge(events::routes())
         .merge(balances::routes())
         .merge(top_ups::routes())
         .merge(transactions::routes())

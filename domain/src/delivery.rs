@@ -19,6 +19,9 @@ pub struct Delivery {
     pub attempt_count: u32,
     /// The latest attempts, oldest first.
     pub attempts: Vec<Attempt>,
+    /// How often it was asked for once more after it had ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replays: u32,
 }
 
 /// How a delivery stands.
@@ -43,6 +46,19 @@ pub struct Attempt {
     pub at: Timestamp,
     pub latency_ms: u32,
     pub result: Attempted,
+    /// What the subscriber said beside a status that is no 2xx.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Heard>,
+}
+
+/// What came with an answer, cut. Foreign text: for whoever owns the subscription, not for logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// The beginning of the body, without control characters.
+    pub excerpt: String,
+    /// The subscriber's own name for the call: its `X-Request-Id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 /// How one try went.
@@ -76,7 +92,15 @@ pub enum Decision {
 impl Delivery {
     #[must_use]
     pub const fn new(id: DeliveryId, now: Timestamp) -> Self {
-        Self { id, status: Status::Pending { next_at: now }, attempt_count: 0, attempts: Vec::new() }
+        Self { id, status: Status::Pending { next_at: now }, attempt_count: 0, attempts: Vec::new(), replays: 0 }
+    }
+
+    /// The same once more, from now on. It goes by what is left of its schedule: a replay that fails does not begin another three days.
+    #[must_use]
+    pub fn replayed(mut self, now: Timestamp) -> Self {
+        self.status = Status::Pending { next_at: now };
+        self.replays = self.replays.saturating_add(1);
+        self
     }
 
     /// Records a try and decides what follows: done, again later by the schedule (never before the subscriber's `Retry-After`, of which at most
@@ -109,6 +133,25 @@ impl Delivery {
     }
 }
 
+impl Heard {
+    const EXCERPT_CHARS: usize = 256;
+    const REQUEST_ID_CHARS: usize = 64;
+
+    /// `None` if nothing was said.
+    #[must_use]
+    pub fn of(body: &str, request_id: Option<&str>) -> Option<Self> {
+        let cut = |text: &str, most| text.trim().chars().take(most).map(|read| if read.is_control() { ' ' } else { read }).collect::<String>();
+        let excerpt = cut(body, Self::EXCERPT_CHARS);
+        let request_id = request_id.map(|id| cut(id, Self::REQUEST_ID_CHARS)).filter(|id| !id.is_empty());
+        (!excerpt.is_empty() || request_id.is_some()).then_some(Self { excerpt, request_id })
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a failed test")]
 mod tests {
@@ -134,7 +177,7 @@ mod tests {
     }
 
     fn tried(delivery: &mut Delivery, result: Attempted, now: Timestamp) -> Decision {
-        delivery.record(Attempt { at: now, latency_ms: 12, result }, &Retry::three_days(), CAP, now)
+        delivery.record(Attempt { at: now, latency_ms: 12, result, heard: None }, &Retry::three_days(), CAP, now)
     }
 
     /// How the decision and the record of it agree.

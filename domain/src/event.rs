@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use crate::destination::Beneficiary;
 use crate::fact::Reason;
 use crate::id::{EventId, Mode, PartyId, PayoutId};
 use crate::metadata::Metadata;
@@ -203,6 +204,21 @@ impl Event {
     #[must_use]
     pub fn body_of(stem: String, metadata: &str) -> String {
         if stem.ends_with(BEFORE) { stem + metadata + END } else { stem }
+    }
+}
+
+/// The body of an event for those who want it in full: what it is paid with, and where to, as far as both may be shown. The same each time.
+#[must_use]
+pub fn full(body: String, beneficiary: &Beneficiary) -> String {
+    #[derive(Serialize)]
+    struct More<'a> {
+        beneficiary_reference: &'a str,
+        destination: String,
+    }
+    let more = More { beneficiary_reference: beneficiary.reference.as_str(), destination: beneficiary.destination.masked() };
+    match (body.strip_suffix(END), serde_json::to_string(&more)) {
+        (Some(stem), Ok(more)) => [stem, ",", more.trim_start_matches('{'), "}"].concat(),
+        _ => body,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A merchant's wish to be told: where, and about what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::fact::Reason;
 use crate::id::{Mode, PartyId, SubscriptionId};
 use crate::signature::Secret;
 
-/// Where events of a party go. Its secrets are kept apart, encrypted ([`Secrets`]).
+/// Where events of a party go, and how. What it holds of secrets is kept apart, encrypted ([`Secrets`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subscription {
@@ -19,8 +19,26 @@ pub struct Subscription {
     pub mode: Mode,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     pub url: String,
     pub event_types: EventTypes,
+    /// Only events of payouts whose metadata has each of these entries. Empty: of all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Ordering::is_default")]
+    pub ordering: Ordering,
+    #[serde(default, skip_serializing_if = "Payload::is_default")]
+    pub payload: Payload,
+    /// Whether deliveries carry signatures of the installation's own keys (`v1a`) as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asymmetric: bool,
+    /// Deliveries under way at one time, at most. `None`: what the installation allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u16>,
+    /// Deliveries that are begun in a second, at most. `None`: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<u16>,
     pub created_at: Timestamp,
     pub status: Status,
     /// Counts the changes, from 1; a worker that holds an older one reads again.
@@ -32,7 +50,38 @@ pub struct Subscription {
 #[serde(rename_all = "snake_case")]
 pub enum EventTypes {
     All,
-    These(BTreeSet<EventType>),
+    These(BTreeSet<Pattern>),
+}
+
+/// One event type, or all that begin with the same word: `payout.completed`, `payout.*`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(String);
+
+/// No event type is like that.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("is not an event type")]
+pub struct UnknownEventType;
+
+/// Whether the events of one payout wait for each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordering {
+    /// The next one is sent once the one before was acknowledged, or was given up.
+    #[default]
+    Strict,
+    /// Each is sent at once. The receiver goes by `sequence`.
+    None,
+}
+
+/// What events hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Payload {
+    #[default]
+    Thin,
+    /// The reference and the masked destination as well.
+    Full,
 }
 
 /// Whether a subscription is served.
@@ -40,6 +89,10 @@ pub enum EventTypes {
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Status {
     Enabled,
+    /// Events make deliveries, which wait until it is resumed.
+    Paused {
+        at: Timestamp,
+    },
     /// New events make no deliveries; open deliveries are abandoned when their turn comes.
     Disabled {
         reason: Reason,
@@ -47,10 +100,14 @@ pub enum Status {
     },
 }
 
-/// The signing secrets of a subscription, newest first. Stored encrypted, never in the record. The older one signs too until it expires.
+/// What a subscription has of secrets: those that sign, newest first, of which the older one signs too until it expires, and headers of the merchant's own.
+/// Stored encrypted, never in the record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secrets(Vec<Slot>);
+pub struct Secrets {
+    signing: Vec<Slot>,
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub headers: Headers,
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Slot {
@@ -58,6 +115,22 @@ struct Slot {
     secret: Secret,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<Timestamp>,
+}
+
+/// Headers that a merchant wants to find on each delivery, by lower-case name. Their values are secrets.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Headers(BTreeMap<String, String>);
+
+/// Why a header is not accepted. Never repeats its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderRefused {
+    #[error("is no name of a header: letters, digits and `-`, at most 64")]
+    Name,
+    #[error("is written by the service itself, or belongs to the connection")]
+    Reserved,
+    #[error("must be 1 to 1024 visible characters of ASCII, with single spaces between them")]
+    Value,
 }
 
 // === impl EventTypes ===
@@ -68,8 +141,176 @@ impl EventTypes {
     pub fn to_filter(&self) -> String {
         match self {
             Self::All => "*".to_owned(),
-            Self::These(kinds) => kinds.iter().fold(String::from(","), |text, kind| text + kind.name() + ","),
+            Self::These(patterns) => patterns.iter().fold(String::from(","), |text, pattern| text + &pattern.0 + ","),
         }
+    }
+
+    /// Whether an event of this type is wanted.
+    #[must_use]
+    pub fn wants(&self, kind: EventType) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(patterns) => patterns.iter().any(|pattern| pattern.matches(kind)),
+        }
+    }
+}
+
+// === impl Pattern ===
+
+impl Pattern {
+    /// # Errors
+    /// There is no event type of that name, or that begins with that word.
+    pub fn parse(text: &str) -> Result<Self, UnknownEventType> {
+        let pattern = Self(text.to_owned());
+        if EventType::ALL.into_iter().any(|kind| pattern.matches(kind)) { Ok(pattern) } else { Err(UnknownEventType) }
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn matches(&self, kind: EventType) -> bool {
+        self.0 == kind.name() || self.0.strip_suffix(".*").is_some_and(|family| kind.name().split('.').next() == Some(family))
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = UnknownEventType;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.0
+    }
+}
+
+// === impl Subscription ===
+
+impl Subscription {
+    /// One that nothing special is wished of.
+    #[must_use]
+    pub fn new(id: SubscriptionId, party: PartyId, mode: Mode, url: String, event_types: EventTypes, now: Timestamp) -> Self {
+        Self {
+            id,
+            party,
+            mode,
+            name: None,
+            description: None,
+            url,
+            event_types,
+            metadata: BTreeMap::new(),
+            ordering: Ordering::default(),
+            payload: Payload::default(),
+            asymmetric: false,
+            max_in_flight: None,
+            rate_per_s: None,
+            created_at: now,
+            status: Status::Enabled,
+            version: 1,
+        }
+    }
+
+    /// What the commit script matches events with. Most say it in a word ([`EventTypes::to_filter`]); who asks for more says it as JSON. Empty: nothing.
+    #[must_use]
+    pub fn filter(&self) -> String {
+        let kinds = match self.status {
+            Status::Enabled | Status::Paused { .. } => self.event_types.to_filter(),
+            Status::Disabled { .. } => return String::new(),
+        };
+        if self.metadata.is_empty() && self.ordering == Ordering::Strict {
+            return kinds;
+        }
+        serde_json::json!({ "kinds": kinds, "metadata": self.metadata, "unordered": self.ordering == Ordering::None }).to_string()
+    }
+}
+
+impl Ordering {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Payload {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+// === impl Headers ===
+
+impl Headers {
+    /// Headers that no merchant can set, beside those that begin with one of [`Self::RESERVED_BEGINNINGS`].
+    const RESERVED: [&str; 17] = [
+        "accept-encoding",
+        "connection",
+        "cookie",
+        "date",
+        "expect",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "via",
+        "traceparent",
+        "tracestate",
+        "baggage",
+    ];
+    const RESERVED_BEGINNINGS: [&str; 5] = ["webhook-", "payrelay-", "content-", "proxy-", "x-forwarded-"];
+
+    /// Adds a header, or replaces the one of that name.
+    ///
+    /// # Errors
+    /// [`HeaderRefused`]. Then nothing has changed.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), HeaderRefused> {
+        let name = name.to_ascii_lowercase();
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(HeaderRefused::Name);
+        }
+        if Self::RESERVED.contains(&name.as_str()) || Self::RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) {
+            return Err(HeaderRefused::Reserved);
+        }
+        if value.is_empty() || value.len() > 1_024 || value.trim() != value || !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return Err(HeaderRefused::Value);
+        }
+        self.0.insert(name, value.to_owned());
+        Ok(())
+    }
+
+    /// Names and values. The values are for the one who is called, and for nobody else.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// What may be shown: names in full, and of each value that there is one.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Debug for Headers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Headers({} redacted)", self.0.len())
     }
 }
 
@@ -78,26 +319,26 @@ impl EventTypes {
 impl Secrets {
     #[must_use]
     pub fn new(secret: Secret) -> Self {
-        Self(vec![Slot { secret, until: None }])
+        Self { signing: vec![Slot { secret, until: None }], headers: Headers::default() }
     }
 
     /// Puts a new secret in front. The one before it goes on signing until `overlap_until`; all older ones end now.
     #[must_use]
     pub fn rotated(&self, secret: Secret, overlap_until: Timestamp) -> Self {
-        let older = self.0.first().map(|slot| Slot { secret: slot.secret.clone(), until: Some(overlap_until) });
-        Self([Slot { secret, until: None }].into_iter().chain(older).collect())
+        let older = self.signing.first().map(|slot| Slot { secret: slot.secret.clone(), until: Some(overlap_until) });
+        Self { signing: [Slot { secret, until: None }].into_iter().chain(older).collect(), headers: self.headers.clone() }
     }
 
     /// The secrets that sign at this time, newest first. Never empty.
     #[must_use]
     pub fn valid_at(&self, now: Timestamp) -> Vec<Secret> {
-        self.0.iter().filter(|slot| slot.until.is_none_or(|until| now < until)).map(|slot| slot.secret.clone()).collect()
+        self.signing.iter().filter(|slot| slot.until.is_none_or(|until| now < until)).map(|slot| slot.secret.clone()).collect()
     }
 
     /// When [`valid_at`](Self::valid_at) will next give another answer by itself: the end of an overlap. `None` if there is none ahead.
     #[must_use]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
-        self.0.iter().filter_map(|slot| slot.until).filter(|until| now < *until).min()
+        self.signing.iter().filter_map(|slot| slot.until).filter(|until| now < *until).min()
     }
 }
 
@@ -113,5 +354,49 @@ mod secret_text {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Secret, D::Error> {
         Secret::parse(&String::deserialize(input)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(texts: &[&str]) -> EventTypes {
+        EventTypes::These(texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect())
+    }
+
+    #[test]
+    fn a_pattern_is_a_type_or_a_family() {
+        for text in ["payout.completed", "payout.*"] {
+            assert_eq!(Pattern::parse(text).expect("a pattern").as_str(), text);
+        }
+        for text in ["", "*", "payout", "payout.", "payout.com*", "payouts.*", ".*", "payout.*.*", "Payout.*"] {
+            assert!(Pattern::parse(text).is_err(), "{text:?}");
+        }
+        assert!(EventType::ALL.into_iter().all(|kind| patterns(&["payout.*"]).wants(kind) == kind.name().starts_with("payout.")));
+        assert!(patterns(&["payout.failed"]).wants(EventType::Failed) && !patterns(&["payout.failed"]).wants(EventType::Completed));
+        assert_eq!(patterns(&["payout.*", "payout.failed"]).to_filter(), ",payout.*,payout.failed,");
+        // As records of before wildcards are written.
+        assert_eq!(serde_json::to_string(&patterns(&["payout.failed"])).expect("JSON"), r#"{"these":["payout.failed"]}"#);
+    }
+
+    #[test]
+    fn headers_of_the_service_and_of_the_connection_are_refused() {
+        let mut headers = Headers::default();
+        assert_eq!(headers.set("X-Api-Key", "abc def"), Ok(()));
+        assert_eq!(headers.set("Authorization", "Bearer x"), Ok(()));
+        for name in
+            ["Webhook-Id", "webhook-signature", "HOST", "Content-Length", "content-type", "Transfer-Encoding", "payrelay-replay", "user-agent"]
+        {
+            assert_eq!(headers.set(name, "x"), Err(HeaderRefused::Reserved), "{name}");
+        }
+        for name in ["", "a b", "a:b", "ä", "a\r\nb"] {
+            assert_eq!(headers.set(name, "x"), Err(HeaderRefused::Name), "{name:?}");
+        }
+        for value in ["", " a", "a ", "a\r\nb: c", "ä", "a\tb"] {
+            assert_eq!(headers.set("a", value), Err(HeaderRefused::Value), "{value:?}");
+        }
+        assert_eq!(headers.names().collect::<Vec<_>>(), ["authorization", "x-api-key"]);
+        assert_eq!(format!("{headers:?}"), "Headers(2 redacted)");
     }
 }

@@ -33,6 +33,8 @@ pub enum Command {
     Revoke(Revoke),
     /// Make a key pair to sign requests with (ES512). The private half stays in your file.
     GenerateSigningKey(GenerateSigningKey),
+    /// Make a key for `relay.signing_keys` (Ed25519), and show its public half, which `/.well-known/webhook-keys.json` will publish.
+    GenerateWebhookKey,
     /// Print 32 random bytes in base64: a vault key, a pepper.
     GenerateSecret,
 }
@@ -139,6 +141,10 @@ pub async fn run(file: Option<&Path>, command: Command) -> anyhow::Result<ExitCo
             print(&format!("{id} is revoked; running processes refuse it within {} ms", config.ingress.key_cache_ms))?;
         }
         Command::GenerateSigningKey(GenerateSigningKey { out }) => print(&generate_signing_key(&out)?)?,
+        Command::GenerateWebhookKey => {
+            let (private, public) = workers::relay::keys::make(&random::<32>()?)?;
+            print(&format!("private  {private}\npublic   {}\nkid      {}", public.text, public.kid))?;
+        }
         Command::GenerateSecret => print(&STANDARD.encode(random::<32>()?))?,
     }
     Ok(ExitCode::SUCCESS)

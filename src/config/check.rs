@@ -122,6 +122,8 @@ impl Config {
         found.between("ingress.batches.items_max", batches.items_max as u64, 1, 10_000);
         found.between("ingress.batches.body_max_bytes", batches.body_max_bytes as u64, ingress.body_max_bytes as u64, 64 << 20);
         found.between("ingress.batches.concurrency", batches.concurrency as u64, 1, 100);
+        found.between("ingress.webhooks.ping_timeout_ms", ingress.webhooks.ping_timeout_ms, 100, ingress.timeout_ms.saturating_sub(500));
+        found.between("ingress.webhooks.pings", ingress.webhooks.pings as u64, 1, 1_000);
         found.between("ingress.batches.waiting_max", batches.waiting_max as u64, 1, 10_000);
         found.between("ingress.header_max_bytes", ingress.header_max_bytes as u64, 8_192, 1 << 20);
     }
@@ -193,6 +195,12 @@ impl Config {
         let relay = &self.relay;
         found.unless(relay.waits_s.as_ref().is_none_or(|waits| !waits.is_empty()), "relay.waits_s", || "must name at least one wait".to_owned());
         found.between("relay.per_subscription", relay.per_subscription as u64, 1, workers.relay.concurrency.max(1) as u64);
+        found.between("relay.circuit_failures", relay.circuit_failures.into(), 1, 1_000);
+        found.between("relay.circuit_wait_first_ms", relay.circuit_wait_first_ms, 1, relay.circuit_wait_cap_ms);
+        found.between("relay.circuit_wait_cap_ms", relay.circuit_wait_cap_ms, 1, 86_400_000);
+        found.between("relay.throttle_ms", relay.throttle_ms, 1, relay.throttle_cap_ms);
+        found.between("relay.throttle_cap_ms", relay.throttle_cap_ms, 1, 86_400_000);
+        found.between("relay.disable_after_hours", relay.disable_after_hours.into(), 1, 8_760);
         found.between("relay.leases_max", relay.leases_max.into(), 1, 1_000);
         found.between("relay.subscriptions_cached", relay.subscriptions_cached as u64, 1, 1_000_000);
         found.between("egress.timeout_ms", self.egress.timeout_ms, 100, 60_000);

@@ -130,7 +130,7 @@ fn not_now(declined: Declined, payout: &Payout) -> Problem {
 }
 
 /// The party of a body that may hold nothing else, or be none.
-fn only_party(parts: &Parts, body: &[u8]) -> Result<Option<PartyId>, Problem> {
+pub(super) fn only_party(parts: &Parts, body: &[u8]) -> Result<Option<PartyId>, Problem> {
     let mut errors = Errors::default();
     let mut fields = optional_body(parts, body, &mut errors)?;
     let party = order::party_id(&mut fields, &mut errors);

@@ -270,8 +270,12 @@ pub(super) fn read_destination(mut object: Fields, currency: Option<Currency>, e
 }
 
 fn metadata(fields: &mut Fields, errors: &mut Errors) -> Metadata {
-    let Some(object) = fields.optional_object("metadata", errors) else { return Metadata::default() };
-    let entries = object.rest();
+    Metadata::from(&metadata_entries(fields, errors).unwrap_or_default())
+}
+
+/// The entries of `metadata`, if it is there.
+pub(super) fn metadata_entries(fields: &mut Fields, errors: &mut Errors) -> Option<BTreeMap<String, String>> {
+    let entries = fields.optional_object("metadata", errors)?.rest();
     if entries.len() > METADATA_MAX {
         errors.field("/metadata", "too_many", format_args!("may have {METADATA_MAX} entries"));
     }
@@ -291,7 +295,7 @@ fn metadata(fields: &mut Fields, errors: &mut Errors) -> Metadata {
             other => errors.field(at, "wrong_type", format_args!("must be a string, not {}", other.kind())),
         }
     }
-    Metadata::from(&kept)
+    Some(kept)
 }
 
 /// Keeps what parsed, and notes what did not.

@@ -61,7 +61,7 @@ struct EventView<'a> {
 }
 
 #[derive(Serialize)]
-struct DeliveryView<'a> {
+pub(super) struct DeliveryView<'a> {
     id: DeliveryId,
     subscription_id: SubscriptionId,
     event_id: EventId,
@@ -130,7 +130,7 @@ impl<'a> EventView<'a> {
 }
 
 impl<'a> DeliveryView<'a> {
-    fn new(payout: PayoutId, listed: &'a ListedDelivery) -> Self {
+    pub(super) fn new(payout: PayoutId, listed: &'a ListedDelivery) -> Self {
         let event_id = EventId::new(payout, listed.sequence);
         let tried: Option<&Delivery> = listed.delivery.as_ref();
         let (mut next_attempt_at, mut delivered_at, mut abandoned_at) = (None, None, None);

@@ -1,7 +1,8 @@
-//! `/v1/webhooks`: where a party's events go. The signing secret is shown in the answer that makes it and never again.
+//! `/v1/webhooks`: where a party's events go. The signing secret is shown in the answer that makes it and never again; of a header only its name.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, RawQuery, Request, State};
@@ -9,35 +10,53 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use domain::credential::Scope;
-use domain::event::EventType;
-use domain::fact::Reason;
+use domain::delivery::{Attempt, Attempted};
 use domain::id::{Mode, PartyId, SubscriptionId};
 use domain::signature::Secret;
-use domain::subscription::{EventTypes, Secrets, Status, Subscription};
-use jiff::SignedDuration;
+use domain::subscription::{EventTypes, Ordering, Payload, Secrets, Status, Subscription};
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use workers::egress::Egress;
+use workers::relay::ping;
 use workers::store::StoreError;
-use workers::store::subscriptions::{SUBSCRIPTIONS_MAX, Subscribed};
+use workers::store::subscriptions::{SUBSCRIPTIONS_MAX, Standing, Subscribed};
 
 use super::caller::Caller;
 use super::commands::optional_body;
 use super::intake::Duty;
-use super::json::{Fields, Value};
 use super::payouts::party_in;
 use super::problem::{Errors, Kind, Problem};
 use super::view::{Moment, answer, result, set};
-use super::{DECISIONS_MAX, Ingress, json, order};
+use super::webhook_fields::Wishes;
+use super::{DECISIONS_MAX, Ingress, json, order, revision};
 
-const NAME_MAX: usize = 64;
 const OVERLAP_HOURS_DEFAULT: i64 = 24;
 const OVERLAP_HOURS_MAX: i64 = 168;
+
+/// Limits of what is done for subscriptions while their party waits.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The longest time for a ping. 5 s.
+    pub ping_timeout_ms: u64,
+    /// Pings under way at one time, at most; more are answered with 503. 8.
+    pub pings: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { ping_timeout_ms: 5_000, pings: 8 }
+    }
+}
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new()
         .route("/v1/webhooks", post(create).get(list))
-        .route("/v1/webhooks/{id}", get(one).delete(remove))
+        .route("/v1/webhooks/{id}", get(one).patch(change).delete(remove))
         .route("/v1/webhooks/{id}/rotate", post(rotate))
+        .route("/v1/webhooks/{id}/pause", post(pause))
+        .route("/v1/webhooks/{id}/resume", post(resume))
+        .route("/v1/webhooks/{id}/ping", post(ping))
+        .route("/.well-known/webhook-keys.json", get(keys))
 }
 
 #[derive(Serialize)]
@@ -47,15 +66,35 @@ struct View<'a> {
     mode: Mode,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
     url: &'a str,
-    /// Every name, or `*`.
-    event_types: Vec<&'static str>,
+    /// Names and families of them, or `*`.
+    event_types: Vec<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: &'a BTreeMap<String, String>,
+    ordering: Ordering,
+    payload: Payload,
+    signatures: &'static [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_in_flight: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_per_s: Option<u16>,
+    /// Their values are not shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    header_names: Vec<&'a str>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    disabled_reason: Option<&'a Reason>,
+    status_reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    disabled_at: Option<Moment>,
+    status_since: Option<Moment>,
+    /// Nothing is sent until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_until: Option<Moment>,
+    waiting: u64,
+    in_flight: u64,
     created_at: Moment,
+    version: u64,
     /// Only in the answer that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -65,27 +104,41 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(subscription: &'a Subscription) -> Self {
-        let (status, disabled_reason, disabled_at) = match &subscription.status {
-            Status::Enabled => ("enabled", None, None),
-            Status::Disabled { reason, at } => ("disabled", Some(reason), Some(Moment(*at))),
+    fn new(subscription: &'a Subscription, secrets: &'a Secrets, standing: &Standing, now: Timestamp) -> Self {
+        let (status, status_reason, status_since) = match (&subscription.status, standing.failing) {
+            (Status::Enabled, None) => ("enabled", None, None),
+            (Status::Enabled, Some(failing)) => ("failing", Some("nothing_gets_through"), Some(Moment(failing.since))),
+            (Status::Paused { at }, _) => ("paused", Some("asked"), Some(Moment(*at))),
+            (Status::Disabled { reason, at }, _) => ("disabled", Some(reason.as_str()), Some(Moment(*at))),
         };
         Self {
             id: subscription.id,
             party_id: &subscription.party,
             mode: subscription.mode,
             name: subscription.name.as_deref(),
+            description: subscription.description.as_deref(),
             url: &subscription.url,
             event_types: match &subscription.event_types {
                 EventTypes::All => vec!["*"],
-                EventTypes::These(kinds) => kinds.iter().map(|kind| kind.name()).collect(),
+                EventTypes::These(patterns) => patterns.iter().map(domain::subscription::Pattern::as_str).collect(),
             },
+            metadata: &subscription.metadata,
+            ordering: subscription.ordering,
+            payload: subscription.payload,
+            signatures: if subscription.asymmetric { &["v1", "v1a"] } else { &["v1"] },
+            max_in_flight: subscription.max_in_flight,
+            rate_per_s: subscription.rate_per_s,
+            header_names: secrets.headers.names().collect(),
             status,
-            disabled_reason,
-            disabled_at,
+            status_reason,
+            status_since,
+            held_until: standing.held_until.map(Moment),
+            waiting: standing.waiting,
+            in_flight: standing.in_flight,
             created_at: Moment(subscription.created_at),
+            version: subscription.version,
             secret: None,
-            previous_secret_until: None,
+            previous_secret_until: secrets.next_change(now).map(Moment),
         }
     }
 }
@@ -95,30 +148,26 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     json::check_media_type(&parts.headers)?;
     let mut errors = Errors::default();
     let mut fields = json::read(&body, &mut errors)?;
-    let url = fields.text("url", &mut errors).and_then(|url| allowed_url(&ingress.egress, &url, caller.mode(), &mut errors));
-    let event_types = event_types(&mut fields, &mut errors);
-    let name = name(&mut fields, &mut errors);
+    let mode = caller.mode();
+    let mut wishes = Wishes::read(&mut fields, true, &ingress, mode, &mut errors);
     let party = order::party_id(&mut fields, &mut errors);
     fields.finish(&mut errors);
-    let (Some(url), Some(event_types), true) = (url, event_types, errors.is_empty()) else { return Err(errors.into_problem()) };
+    let (Some(url), Some(event_types), true) = (wishes.url.take(), wishes.event_types.take(), errors.is_empty()) else {
+        return Err(errors.into_problem());
+    };
     let party = ingress.party(&caller, party)?;
     let store = &ingress.recorder.store;
-    let mode = caller.mode();
-    let subscription = Subscription {
-        id: SubscriptionId::new(store.shards().of(&party, mode), random()),
-        party,
-        mode,
-        name,
-        url,
-        event_types,
-        created_at: store.clock().now(),
-        status: Status::Enabled,
-        version: 1,
-    };
+    let now = store.clock().now();
+    let id = SubscriptionId::new(store.shards().of(&party, mode), random());
+    let mut subscription = Subscription::new(id, party, mode, url, event_types, now);
+    wishes.apply(&mut subscription);
     let secret = new_secret();
-    match store.subscribe(&subscription, Some(&Secrets::new(secret.clone()))).await? {
+    let mut secrets = Secrets::new(secret.clone());
+    secrets.headers = wishes.headers.unwrap_or_default();
+    match store.subscribe(&subscription, Some(&secrets)).await? {
         Subscribed::Done => {
-            let mut response = result(StatusCode::CREATED, &View { secret: Some(secret.to_text()), ..View::new(&subscription) });
+            let view = View::new(&subscription, &secrets, &Standing::default(), now);
+            let mut response = result(StatusCode::CREATED, &View { secret: Some(secret.to_text()), ..view });
             set(&mut response, header::LOCATION, &format!("/v1/webhooks/{}", subscription.id));
             no_store(&mut response);
             Ok(response)
@@ -128,6 +177,103 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     }
 }
 
+/// What is in the body is changed, the rest stays. It says the `version` that was read. Another URL begins without the troubles of the one before.
+async fn change(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
+    json::check_media_type(&parts.headers)?;
+    let mut errors = Errors::default();
+    let mut fields = json::read(&body, &mut errors)?;
+    let wishes = Wishes::read(&mut fields, false, &ingress, caller.mode(), &mut errors);
+    let revised = revision::Revised::take(&mut fields, &[], &mut errors);
+    let party = order::party_id(&mut fields, &mut errors);
+    fields.finish(&mut errors);
+    let (Some(revised), true) = (revised, errors.is_empty()) else { return Err(errors.into_problem()) };
+    let (mut subscription, mut secrets) = ingress.subscription(&caller, party, &id).await?;
+    if subscription.version != revised.version {
+        return Err(revision::stale(subscription.version));
+    }
+    let elsewhere = wishes.url.as_ref().is_some_and(|url| *url != subscription.url);
+    wishes.apply(&mut subscription);
+    subscription.version = subscription.version.saturating_add(1);
+    let sealed = wishes.headers.map(|headers| secrets.headers = headers);
+    let changed = sealed.map(|()| &secrets);
+    let store = &ingress.recorder.store;
+    let written = if elsewhere { store.begin_afresh(&subscription, changed).await? } else { store.subscribe(&subscription, changed).await? };
+    match written {
+        Subscribed::Done => ingress.shown_subscription(&subscription, &secrets).await,
+        Subscribed::Stale => Err(revision::stale(subscription.version)),
+        Subscribed::Missing | Subscribed::Full => Err(Problem::not_found("webhook")),
+    }
+}
+
+/// Events go on making deliveries, and none is sent: they wait, in order. What is under way is finished. With an optional body `{"party_id"}`.
+async fn pause(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    ingress
+        .turn_subscription(&id, request, |status, now| match status {
+            Status::Enabled => Ok(Some(Status::Paused { at: now })),
+            Status::Paused { .. } => Ok(None),
+            Status::Disabled { .. } => Err(Problem::new(Kind::NotPossibleNow, "The subscription is `disabled`; resume it first.")),
+        })
+        .await
+}
+
+/// Ends a pause, a disablement, and whatever it is held back for after failures. With an optional body `{"party_id"}`.
+async fn resume(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    ingress.turn_subscription(&id, request, |_, _| Ok(Some(Status::Enabled))).await
+}
+
+/// Sends a signed `webhook.ping` now, whatever the status, and answers how that went. With an optional body `{"party_id"}`.
+async fn ping(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Pinged {
+        delivered: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        latency_ms: u32,
+    }
+    let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
+    let (subscription, secrets) = ingress.subscription(&caller, super::commands::only_party(&parts, &body)?, &id).await?;
+    let Ok(_slot) = ingress.pings.try_acquire() else {
+        return Err(Problem::new(Kind::Overloaded, "As many pings as can be are under way. Nothing was sent."));
+    };
+    let timeout = Duration::from_millis(ingress.settings.webhooks.ping_timeout_ms);
+    let now = ingress.recorder.store.clock().now();
+    let Attempt { latency_ms, result: how, .. } =
+        ping::ping(&ingress.egress, &ingress.settings.signing_keys, &subscription, &secrets, u64::from_ne_bytes(random()), timeout, now).await;
+    let (delivered, status, error) = match how {
+        Attempted::Acknowledged { status } => (true, Some(status), None),
+        Attempted::Answered { status, .. } => (false, Some(status), None),
+        Attempted::Unreachable { why } => (false, None, Some(why)),
+        Attempted::Unwanted => (false, None, None),
+    };
+    Ok(result(StatusCode::OK, &Pinged { delivered, status, error, latency_ms }))
+}
+
+/// The keys that `v1a` signatures verify with: a JWK set, each key in the text of Standard Webhooks as well. For everybody.
+async fn keys(State(ingress): State<Arc<Ingress>>) -> Response {
+    #[derive(Serialize)]
+    struct Jwks {
+        keys: Vec<Jwk>,
+    }
+    #[derive(Serialize)]
+    struct Jwk {
+        kty: &'static str,
+        crv: &'static str,
+        alg: &'static str,
+        r#use: &'static str,
+        kid: String,
+        x: String,
+        whpk: String,
+    }
+    let published = ingress.settings.signing_keys.published().into_iter();
+    let keys = published.map(|key| Jwk { kty: "OKP", crv: "Ed25519", alg: "EdDSA", r#use: "sig", kid: key.kid, x: key.x, whpk: key.text });
+    let mut response = answer(StatusCode::OK, &Jwks { keys: keys.collect() });
+    set(&mut response, header::CACHE_CONTROL, "public, max-age=300");
+    response
+}
+
 async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct List<'a> {
@@ -135,8 +281,12 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     }
     let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
     let party = ingress.party(&caller, party_in(query.as_deref())?)?;
-    let subscriptions = ingress.recorder.store.subscriptions(&party, caller.mode()).await?;
-    Ok(answer(StatusCode::OK, &List { results: subscriptions.iter().map(View::new).collect() }))
+    let store = &ingress.recorder.store;
+    let subscriptions = store.subscriptions(&party, caller.mode()).await?;
+    let standings = futures_util::future::try_join_all(subscriptions.iter().map(|(subscription, _)| store.standing(subscription.id))).await?;
+    let now = store.clock().now();
+    let views = subscriptions.iter().zip(&standings).map(|((subscription, secrets), standing)| View::new(subscription, secrets, standing, now));
+    Ok(answer(StatusCode::OK, &List { results: views.collect() }))
 }
 
 async fn one(
@@ -146,8 +296,8 @@ async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
-    let (subscription, _) = ingress.subscription(&caller, party_in(query.as_deref())?, &id).await?;
-    Ok(result(StatusCode::OK, &View::new(&subscription)))
+    let (subscription, secrets) = ingress.subscription(&caller, party_in(query.as_deref())?, &id).await?;
+    ingress.shown_subscription(&subscription, &secrets).await
 }
 
 /// With an optional body `{"overlap_hours", "party_id"}`. The secret before goes on signing for that long.
@@ -168,9 +318,11 @@ async fn rotate(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
     for _ in 0..DECISIONS_MAX {
         let (mut subscription, secrets) = ingress.subscription(&caller, party.clone(), &id).await?;
         subscription.version = subscription.version.saturating_add(1);
-        match store.subscribe(&subscription, Some(&secrets.rotated(secret.clone(), until))).await? {
+        let secrets = secrets.rotated(secret.clone(), until);
+        match store.subscribe(&subscription, Some(&secrets)).await? {
             Subscribed::Done => {
-                let view = View { secret: Some(secret.to_text()), previous_secret_until: Some(Moment(until)), ..View::new(&subscription) };
+                let standing = store.standing(subscription.id).await?;
+                let view = View { secret: Some(secret.to_text()), ..View::new(&subscription, &secrets, &standing, store.clock().now()) };
                 let mut response = result(StatusCode::OK, &view);
                 no_store(&mut response);
                 return Ok(response);
@@ -202,8 +354,40 @@ async fn remove(
 }
 
 impl Ingress {
+    async fn shown_subscription(&self, subscription: &Subscription, secrets: &Secrets) -> Result<Response, Problem> {
+        let store = &self.recorder.store;
+        let standing = store.standing(subscription.id).await?;
+        Ok(result(StatusCode::OK, &View::new(subscription, secrets, &standing, store.clock().now())))
+    }
+
+    /// Gives a subscription the status that `turn` decides on, if any, and forgets what went wrong before.
+    async fn turn_subscription(
+        self: &Arc<Self>,
+        id: &str,
+        request: Request,
+        turn: impl Fn(&Status, Timestamp) -> Result<Option<Status>, Problem>,
+    ) -> Result<Response, Problem> {
+        let (caller, parts, body) = self.receive(request, Scope::WebhooksWrite, Duty::None).await?;
+        let party = super::commands::only_party(&parts, &body)?;
+        let store = &self.recorder.store;
+        for _ in 0..DECISIONS_MAX {
+            let (mut subscription, secrets) = self.subscription(&caller, party.clone(), id).await?;
+            let Some(status) = turn(&subscription.status, store.clock().now())? else {
+                return self.shown_subscription(&subscription, &secrets).await;
+            };
+            subscription.status = status;
+            subscription.version = subscription.version.saturating_add(1);
+            match store.begin_afresh(&subscription, None).await? {
+                Subscribed::Done => return self.shown_subscription(&subscription, &secrets).await,
+                Subscribed::Stale => {}
+                Subscribed::Missing | Subscribed::Full => return Err(Problem::not_found("webhook")),
+            }
+        }
+        Err(StoreError::Unavailable(None).into())
+    }
+
     /// A subscription within the caller's reach. Its id says all, so a platform key need not name the party; if it does, it must be right.
-    async fn subscription(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
+    pub(super) async fn subscription(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
         let missing = || Problem::not_found("webhook");
         let named = match named {
             Some(party) => Some(self.party(caller, Some(party))?),
@@ -218,51 +402,6 @@ impl Ingress {
         let within = |found: &Subscription| caller.reaches(&found.party, found.mode) && named.as_ref().is_none_or(|party| *party == found.party);
         found.filter(|(subscription, _)| within(subscription)).ok_or_else(missing)
     }
-}
-
-/// The URL as it will be called. It is checked again at each call, and so is the address that its name leads to.
-fn allowed_url(egress: &Egress, url: &str, mode: Mode, errors: &mut Errors) -> Option<String> {
-    egress.check_url(url, mode).map(String::from).map_err(|refusal| errors.field("/url", "not_allowed", refusal)).ok()
-}
-
-/// `"*"`, alone or in a list, or a list of names.
-fn event_types(fields: &mut Fields, errors: &mut Errors) -> Option<EventTypes> {
-    const AT: &str = "/event_types";
-    let names = match fields.required("event_types", errors)? {
-        Value::Text(text) if text == "*" => return Some(EventTypes::All),
-        Value::List(names) if matches!(names.as_slice(), [Value::Text(text)] if text == "*") => return Some(EventTypes::All),
-        Value::List(names) if !names.is_empty() => names,
-        Value::List(_) => {
-            errors.field(AT, "empty", "must name at least one event type, or be \"*\"");
-            return None;
-        }
-        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::Object(_) => {
-            errors.field(AT, "wrong_type", "must be a list of event types, or \"*\"");
-            return None;
-        }
-    };
-    let mut kinds = BTreeSet::new();
-    let mut good = true;
-    for (index, name) in names.iter().enumerate() {
-        let kind = if let Value::Text(name) = name { EventType::named(name) } else { None };
-        match kind {
-            Some(kind) => _ = kinds.insert(kind),
-            None => {
-                good = false;
-                errors.field(format!("{AT}/{index}"), "unknown_event_type", "is not an event type");
-            }
-        }
-    }
-    good.then_some(EventTypes::These(kinds))
-}
-
-fn name(fields: &mut Fields, errors: &mut Errors) -> Option<String> {
-    let text = fields.optional_text("name", errors)?;
-    if text.trim().is_empty() || text.chars().count() > NAME_MAX || text.chars().any(char::is_control) {
-        errors.field("/name", "invalid", format_args!("must be 1 to {NAME_MAX} characters, none of them a control character"));
-        return None;
-    }
-    Some(text)
 }
 
 fn new_secret() -> Secret {

@@ -85,6 +85,7 @@ pub const METRICS: &[Metric] = &[
     seconds("payrelay_delivery_acknowledged_seconds", &["event"], "From an event to its acknowledgement by a subscriber, waits included."),
     counter("payrelay_deliveries_abandoned_total", &["event"], "Deliveries that were given up."),
     counter("payrelay_subscriptions_disabled_total", &["reason"], "Subscriptions that the relay disabled."),
+    counter("payrelay_subscriptions_failing_total", &[], "Warnings that nothing has got through to a subscriber for a long time."),
     // What callers get.
     seconds("payrelay_http_request_duration_seconds", &["route", "method", "status"], "Requests to the ingress, from their headers to their answer."),
     counter("payrelay_http_shed_total", &[], "Requests refused because too many were under way."),

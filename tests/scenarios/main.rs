@@ -21,3 +21,4 @@ mod scheduled;
 mod seeds;
 mod support;
 mod telemetry;
+mod webhooks;

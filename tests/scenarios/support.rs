@@ -167,12 +167,21 @@ pub(crate) struct Plan {
     pub(crate) egress: egress::Settings,
     /// The longest time for one call of the store.
     pub(crate) store_deadline_ms: u64,
+    /// The installation's keys for webhooks.
+    pub(crate) signing_keys: workers::relay::keys::SigningKeys,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let providers = providers::Settings { truelayer_test: Some(truelayer("http://127.0.0.1:9")), ..providers::Settings::default() };
-        Self { ingress: json!({}), live: true, providers, egress: egress::Settings::default(), store_deadline_ms: 2_000 }
+        Self {
+            ingress: json!({}),
+            live: true,
+            providers,
+            egress: egress::Settings::default(),
+            store_deadline_ms: 2_000,
+            signing_keys: workers::relay::keys::SigningKeys::default(),
+        }
     }
 }
 
@@ -231,6 +240,7 @@ impl Installation {
         }
         let mut settings: ingress::Settings = serde_json::from_value(settings).expect("settings");
         settings.live = plan.live;
+        settings.signing_keys = plan.signing_keys;
         let recorder = Recorder::new(store.clone(), providers, Metrics::new(&meter), settings.gate(), &rules);
         let shutdown = CancellationToken::new();
         let calendars = payrelay::config::Config::read(None, []).expect("the defaults").calendars.read().expect("calendars");

@@ -119,6 +119,8 @@ pub struct Posted {
     pub latency_ms: u32,
     /// The beginning of the body. Foreign text: not for logs.
     pub excerpt: String,
+    /// `X-Request-Id` as sent. Foreign text too.
+    pub request_id: Option<String>,
 }
 
 /// That nothing usable came back.
@@ -283,14 +285,16 @@ impl Egress {
             Ok(Ok(response)) => {
                 let (head, body) = response.into_parts();
                 let retry_after_ms = retry_after_ms(&head.headers, now);
+                let request_id = head.headers.get("x-request-id").filter(|_| !head.status.is_success());
+                let request_id = request_id.and_then(|id| id.to_str().ok()).map(ToOwned::to_owned);
                 let read = tokio::time::timeout_at(ends, self.read(body)).await;
                 let read = read.unwrap_or(Err(Why::Timeout));
                 if head.status.is_success() { read } else { Ok(read.unwrap_or_default()) }
-                    .map(|excerpt| (head.status.as_u16(), retry_after_ms, excerpt))
+                    .map(|excerpt| (head.status.as_u16(), retry_after_ms, excerpt, request_id))
             }
         };
         match result {
-            Ok((status, retry_after_ms, excerpt)) => Ok(Posted { status, retry_after_ms, latency_ms: latency_ms(), excerpt }),
+            Ok((status, retry_after_ms, excerpt, request_id)) => Ok(Posted { status, retry_after_ms, latency_ms: latency_ms(), excerpt, request_id }),
             Err(why) => Err(Failure { why, latency_ms: latency_ms() }),
         }
     }

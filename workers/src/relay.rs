@@ -4,17 +4,19 @@
 //! either on record or made again with the same `webhook-id`: **at least once**. Order and fairness are the business of the lanes in the store; the
 //! schedule is that of [`Delivery::record`].
 
+pub mod keys;
 mod metrics;
+pub mod ping;
 mod subscribers;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use domain::delivery::{Attempt, Attempted, Delivery};
+use domain::delivery::{Attempt, Attempted, Delivery, Heard};
+use domain::event;
 use domain::fact::Reason;
-use domain::id::{DeliveryId, EventId, SubscriptionId};
-use domain::signature::Signer;
-use domain::subscription::Status;
+use domain::id::{DeliveryId, SubscriptionId};
+use domain::subscription::{Payload, Status};
 use domain::wait::Retry;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
@@ -22,18 +24,22 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tracing::{Instrument as _, Span, field};
 
+use self::keys::SigningKeys;
 use self::metrics::Metrics;
-use self::subscribers::{Course, Subscriber, Subscribers};
-use crate::egress::{Egress, Target};
+use self::subscribers::{Course, Subscriber, Subscribers, Way};
+use crate::egress::Egress;
 use crate::queue::Job;
 use crate::store::lanes::{RelayTicket, RelayWork};
-use crate::store::subscriptions::{Relayed, Subscribed};
+use crate::store::subscriptions::{Relayed, Subscribed, Trouble};
 use crate::store::{Store, StoreError};
 use crate::{trace, waits};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// How often this event was asked for once more, after it had been delivered or given up.
+const PAYRELAY_REPLAY: HeaderName = HeaderName::from_static("payrelay-replay");
 
 /// How often a call of the store is made before the work is left to its next lease. Each has the store's deadline.
 const STORE_TRIES: u32 = 5;
@@ -48,8 +54,22 @@ pub struct RelaySettings {
     /// The waits after the first failed attempt, after the second, and so on, in seconds; after the last one the delivery is abandoned.
     /// Seventeen waits over three days, from 5 s to 8 h.
     pub waits_s: Option<Vec<u32>>,
-    /// Of a subscriber's `Retry-After`, this much is honoured. One day.
+    /// Of a subscriber's `Retry-After`, this much is honoured for the delivery that it answers. One day.
     pub retry_after_cap_ms: u64,
+    /// How long all deliveries of a subscription wait that has answered 429, 502, 503 or 504 without `Retry-After`. 1 s.
+    pub throttle_ms: u64,
+    /// Of the `Retry-After` of such an answer, this much is honoured for all of them. An hour.
+    pub throttle_cap_ms: u64,
+    /// A subscription whose share has shrunk to one delivery at a time, and of which so many more in a row fail, is held back. 10.
+    pub circuit_failures: u32,
+    /// How long it is held back then; each further failure doubles that. 5 s.
+    pub circuit_wait_first_ms: u64,
+    /// The longest such wait. 5 min.
+    pub circuit_wait_cap_ms: u64,
+    /// Somebody is warned of a subscription to which nothing has got through for so many hours. 24 and 72.
+    pub warn_after_hours: Vec<u32>,
+    /// After so many hours it is disabled. 120.
+    pub disable_after_hours: u32,
     /// Deliveries under way to one subscription, at most. It begins with 4, earns one more by each acknowledgement, and loses half by each failure. 64.
     pub per_subscription: usize,
     /// Work that was leased more often than this without being recorded is recorded as a failed attempt, so that work that kills its worker is
@@ -57,11 +77,27 @@ pub struct RelaySettings {
     pub leases_max: u32,
     /// Subscriptions kept in memory, at most. 4,096.
     pub subscriptions_cached: usize,
+    /// The installation's keys for subscriptions that want `v1a` signatures, `whsk_…`, newest first. All of them sign. None.
+    pub signing_keys: SigningKeys,
 }
 
 impl Default for RelaySettings {
     fn default() -> Self {
-        Self { waits_s: None, retry_after_cap_ms: 86_400_000, per_subscription: 64, leases_max: 5, subscriptions_cached: 4_096 }
+        Self {
+            waits_s: None,
+            retry_after_cap_ms: 86_400_000,
+            throttle_ms: 1_000,
+            throttle_cap_ms: 3_600_000,
+            circuit_failures: 10,
+            circuit_wait_first_ms: 5_000,
+            circuit_wait_cap_ms: 300_000,
+            warn_after_hours: vec![24, 72],
+            disable_after_hours: 120,
+            per_subscription: 64,
+            leases_max: 5,
+            subscriptions_cached: 4_096,
+            signing_keys: SigningKeys::default(),
+        }
     }
 }
 
@@ -71,8 +107,7 @@ pub struct RelayContext {
     egress: Egress,
     retry: Retry,
     retry_after_cap: SignedDuration,
-    per_subscription: usize,
-    leases_max: u32,
+    settings: RelaySettings,
     subscribers: Subscribers,
     metrics: Metrics,
 }
@@ -96,7 +131,9 @@ pub async fn relay(context: Arc<RelayContext>, job: Job<RelayWork, RelayTicket>)
     let attempt = Box::pin(async {
         let subscription = work.subscription;
         match context.deliver(work, lease.ticket()).await {
-            Ok(()) => lease.settled(),
+            Ok(Delivered::Recorded) => lease.settled(),
+            // Given back; its lane is not looked at while it is paused.
+            Ok(Delivered::NotNow) => tracing::debug!(event.id = %event, subscription.id = %subscription, "the subscription was paused meanwhile"),
             Err(error) => {
                 tracing::warn!(event.id = %event, subscription.id = %subscription, %error, "an attempt could not be made or recorded; it will be repeated");
             }
@@ -115,8 +152,7 @@ impl RelayContext {
             egress,
             retry: settings.waits_s.as_ref().map_or_else(Retry::three_days, |seconds| Retry { waits: waits(seconds) }),
             retry_after_cap: SignedDuration::from_millis(i64::try_from(settings.retry_after_cap_ms).unwrap_or(i64::MAX)),
-            per_subscription: settings.per_subscription.max(1),
-            leases_max: settings.leases_max,
+            settings: settings.clone(),
             subscribers: Subscribers::new(settings.subscriptions_cached),
             metrics: Metrics::new(&opentelemetry::global::meter("payrelay")),
         }
@@ -124,8 +160,8 @@ impl RelayContext {
 
     /// Deliveries under way to one subscription, at most.
     #[must_use]
-    pub const fn per_subscription(&self) -> usize {
-        self.per_subscription
+    pub fn per_subscription(&self) -> usize {
+        self.settings.per_subscription.max(1)
     }
 
     #[must_use]
@@ -133,75 +169,95 @@ impl RelayContext {
         &self.egress
     }
 
-    async fn deliver(&self, mut work: RelayWork, ticket: &RelayTicket) -> Result<(), StoreError> {
+    async fn deliver(&self, mut work: RelayWork, ticket: &RelayTicket) -> Result<Delivered, StoreError> {
         let clock = self.store.clock();
         let at = clock.now();
-        let body = Bytes::from(std::mem::take(&mut work.event.body));
-        let attempt = self.attempt(&work, body, at).await?;
+        let body = std::mem::take(&mut work.event.body);
+        let Some(attempt) = self.attempt(&work, body, at).await? else { return Ok(Delivered::NotNow) };
         fail::fail_point!("delivered-not-marked");
         self.metrics.attempted(&attempt);
         Span::current().record("outcome", metrics::outcome(&attempt.result));
 
         let mut delivery = work.delivery.unwrap_or_else(|| Delivery::new(DeliveryId::derive(work.event.id, work.subscription), at));
         let now = clock.now();
+        let trouble = self.trouble(&attempt.result, now);
         let decision = delivery.record(attempt, &self.retry, self.retry_after_cap, now);
-        match self.patiently(|| self.store.relayed(ticket, &delivery, decision)).await? {
-            Relayed::Done { more } => {
+        match self.patiently(|| self.store.relayed(ticket, &delivery, decision, trouble)).await? {
+            Relayed::Done { more, failing_since } => {
                 if more {
                     self.store.wakes().relay.notify_one();
                 }
                 self.metrics.decided(decision, &work.event, now);
+                if let Some(since) = failing_since
+                    && let Err(error) = self.watch(work.subscription, since, now).await
+                {
+                    tracing::warn!(subscription.id = %work.subscription, %error, "a failing subscription could not be looked at; its next failure will");
+                }
             }
             // Also the answer to a repeat of a call that was applied.
             Relayed::LeaseLost => tracing::debug!(event.id = %work.event.id, "the lease had ended before the attempt was recorded"),
         }
+        Ok(Delivered::Recorded)
+    }
+
+    /// What a failure means for the whole subscription; `None` where there was none, or it was not the subscriber's.
+    fn trouble(&self, result: &Attempted, now: Timestamp) -> Option<Trouble> {
+        let asked = match result {
+            Attempted::Acknowledged { .. } | Attempted::Unwanted | Attempted::Answered { status: GONE, .. } => return None,
+            Attempted::Answered { status: 429 | 502 | 503 | 504, retry_after_ms } => {
+                let wait_ms = retry_after_ms.unwrap_or(self.settings.throttle_ms).min(self.settings.throttle_cap_ms);
+                now.checked_add(SignedDuration::from_millis(i64::try_from(wait_ms).unwrap_or(i64::MAX))).ok()
+            }
+            Attempted::Answered { .. } | Attempted::Unreachable { .. } => None,
+        };
+        let RelaySettings { circuit_failures, circuit_wait_first_ms, circuit_wait_cap_ms, .. } = self.settings;
+        Some(Trouble { failures: circuit_failures, wait_first_ms: circuit_wait_first_ms, wait_cap_ms: circuit_wait_cap_ms, asked })
+    }
+
+    /// Warns of a subscription that has been failing for long, and disables it after days.
+    async fn watch(&self, id: SubscriptionId, since: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        let hours = u32::try_from(now.duration_since(since).as_hours()).unwrap_or(0);
+        if hours >= self.settings.disable_after_hours {
+            return self.disable(id, None, "failing").await;
+        }
+        let Some(passed) = self.settings.warn_after_hours.iter().copied().filter(|limit| hours >= *limit).max() else { return Ok(()) };
+        if self.store.note_warning(id, passed).await? {
+            self.metrics.warned();
+            let disabled_after_hours = self.settings.disable_after_hours;
+            tracing::warn!(subscription.id = %id, failing.hours = hours, disabled_after_hours, "nothing has got through to a subscriber for long");
+        }
         Ok(())
     }
 
-    /// How the attempt went. Fails only if the subscription cannot be read, and then nothing was sent.
-    async fn attempt(&self, work: &RelayWork, body: Bytes, at: Timestamp) -> Result<Attempt, StoreError> {
-        let unsent = |result| Ok(Attempt { at, latency_ms: 0, result });
-        if work.times_leased > self.leases_max {
+    /// How the attempt went; `None` if there is to be none now. Fails only if the subscription or the payout cannot be read, and then nothing was sent.
+    async fn attempt(&self, work: &RelayWork, body: String, at: Timestamp) -> Result<Option<Attempt>, StoreError> {
+        let unsent = |result| Ok(Some(Attempt { at, latency_ms: 0, result, heard: None }));
+        if work.times_leased > self.settings.leases_max {
             return unsent(Attempted::Unreachable { why: "worker_lost".to_owned() });
         }
         let Some(version) = work.subscription_version else { return unsent(Attempted::Unwanted) };
         let Some(subscriber) = self.subscriber(work.subscription, version, at).await? else { return unsent(Attempted::Unwanted) };
         let attempt = match &subscriber.course {
+            Course::Paused => return Ok(None),
             Course::Disabled => return unsent(Attempted::Unwanted),
             Course::Refused => return unsent(Attempted::Unreachable { why: "url_refused".to_owned() }),
-            Course::Send { target, signer } => self.send(target, signer, work.event.id, body, at).await,
+            Course::Send(way) => {
+                let body = match way.payload {
+                    Payload::Thin => body,
+                    Payload::Full => event::full(body, &self.store.beneficiary(work.event.id.payout()).await?),
+                };
+                fail::fail_point!("relay-before-post");
+                let replays = work.delivery.as_ref().map_or(0, |delivery| delivery.replays);
+                post(&self.egress, way, work.event.id.to_string(), Bytes::from(body), replays, at).await
+            }
         };
         if matches!(attempt.result, Attempted::Answered { status: GONE, .. }) {
             // Before the attempt is recorded: a crash in between makes the attempt again, instead of forgetting what the subscriber said.
-            if let Err(error) = self.disable(work.subscription, &subscriber.url).await {
+            if let Err(error) = self.disable(work.subscription, Some(&subscriber.url), "gone").await {
                 tracing::warn!(subscription.id = %work.subscription, %error, "a subscription that is gone could not be disabled; its next delivery will try");
             }
         }
-        Ok(attempt)
-    }
-
-    async fn send(&self, target: &Target, signer: &Signer, event: EventId, body: Bytes, at: Timestamp) -> Attempt {
-        let id = event.to_string();
-        let timestamp_s = at.as_second();
-        let signature = signer.header(&id, timestamp_s, &body);
-        let headers = [
-            (WEBHOOK_ID, text(id)),
-            (WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp_s)),
-            (WEBHOOK_SIGNATURE, text(signature)),
-            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        ];
-        fail::fail_point!("relay-before-post");
-        match self.egress.post(target, &headers, body, at).await {
-            Ok(posted) => {
-                Span::current().record("http.response.status_code", posted.status);
-                let result = match posted.status {
-                    status @ 200..=299 => Attempted::Acknowledged { status },
-                    status => Attempted::Answered { status, retry_after_ms: posted.retry_after_ms },
-                };
-                Attempt { at, latency_ms: posted.latency_ms, result }
-            }
-            Err(failure) => Attempt { at, latency_ms: failure.latency_ms, result: Attempted::Unreachable { why: failure.why.code().to_owned() } },
-        }
+        Ok(Some(attempt))
     }
 
     /// The subscriber as of `version` or later.
@@ -210,27 +266,27 @@ impl RelayContext {
             return Ok(Some(subscriber));
         }
         let Some((subscription, secrets)) = self.patiently(|| self.store.subscription(id)).await? else { return Ok(None) };
-        let subscriber = Arc::new(Subscriber::of(subscription, &secrets, &self.egress, now));
+        let subscriber = Arc::new(Subscriber::of(subscription, &secrets, &self.egress, &self.settings.signing_keys, now));
         self.subscribers.put(id, subscriber.clone());
         Ok(Some(subscriber))
     }
 
-    /// Disables a subscription whose subscriber answered 410 at `url`, unless it has been changed since.
-    async fn disable(&self, id: SubscriptionId, url: &str) -> Result<(), StoreError> {
+    /// Disables a subscription that is served, unless it leads to another URL by now than the one that this was decided by.
+    async fn disable(&self, id: SubscriptionId, url: Option<&str>, why: &'static str) -> Result<(), StoreError> {
         for _ in 0..STORE_TRIES {
             let Some((mut subscription, secrets)) = self.patiently(|| self.store.subscription(id)).await? else { return Ok(()) };
-            if subscription.status != Status::Enabled || subscription.url != url {
+            if matches!(subscription.status, Status::Disabled { .. }) || url.is_some_and(|url| subscription.url != url) {
                 return Ok(());
             }
-            subscription.status = Status::Disabled { reason: Reason::new("gone"), at: self.store.clock().now() };
+            subscription.status = Status::Disabled { reason: Reason::new(why), at: self.store.clock().now() };
             subscription.version += 1;
             match self.patiently(|| self.store.subscribe(&subscription, None)).await? {
                 Subscribed::Done => {
                     // Deliveries whose leases are older than this find it too.
                     let now = self.store.clock().now();
-                    self.subscribers.put(id, Arc::new(Subscriber::of(subscription, &secrets, &self.egress, now)));
-                    self.metrics.disabled("gone");
-                    tracing::warn!(subscription.id = %id, "a subscriber answered 410 Gone; its subscription is disabled");
+                    self.subscribers.put(id, Arc::new(Subscriber::of(subscription, &secrets, &self.egress, &self.settings.signing_keys, now)));
+                    self.metrics.disabled(why);
+                    tracing::warn!(subscription.id = %id, reason = why, "a subscription was disabled: its subscriber is gone, or nothing has got through for days");
                     return Ok(());
                 }
                 Subscribed::Missing => return Ok(()),
@@ -253,6 +309,50 @@ impl RelayContext {
             }
         }
         call().await
+    }
+}
+
+/// What became of a delivery that was leased.
+enum Delivered {
+    Recorded,
+    NotNow,
+}
+
+/// Signs a message and posts it.
+async fn post(egress: &Egress, way: &Way, id: String, body: Bytes, replays: u32, at: Timestamp) -> Attempt {
+    let timestamp_s = at.as_second();
+    let mut signature = way.signer.header(&id, timestamp_s, &body);
+    if let Some(keys) = &way.keys {
+        keys.add_to(&mut signature, &id, timestamp_s, &body);
+    }
+    let own = [
+        (WEBHOOK_ID, text(id)),
+        (WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp_s)),
+        (WEBHOOK_SIGNATURE, text(signature)),
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    ];
+    let posted = if way.headers.is_empty() && replays == 0 {
+        egress.post(&way.target, &own, body, at).await
+    } else {
+        let replay = (replays > 0).then(|| (PAYRELAY_REPLAY, HeaderValue::from(replays)));
+        let headers: Vec<_> = own.into_iter().chain(replay).chain(way.headers.iter().cloned()).collect();
+        egress.post(&way.target, &headers, body, at).await
+    };
+    match posted {
+        Ok(posted) => {
+            Span::current().record("http.response.status_code", posted.status);
+            let (result, heard) = match posted.status {
+                status @ 200..=299 => (Attempted::Acknowledged { status }, None),
+                status => {
+                    let heard = Heard::of(&posted.excerpt, posted.request_id.as_deref());
+                    (Attempted::Answered { status, retry_after_ms: posted.retry_after_ms }, heard)
+                }
+            };
+            Attempt { at, latency_ms: posted.latency_ms, result, heard }
+        }
+        Err(failure) => {
+            Attempt { at, latency_ms: failure.latency_ms, result: Attempted::Unreachable { why: failure.why.code().to_owned() }, heard: None }
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 #[path = "relay/receiver.rs"]
 mod receiver;
+#[path = "relay/wishes.rs"]
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -56,17 +58,7 @@ async fn installation_with(settings: RelaySettings) -> Installation {
     let lane = Lane { store: store.clone(), shard: Shard::new(0), lease: Duration::from_secs(30) };
     let receiver = Receiver::start().await;
     let subscription = SubscriptionId::new(Shard::new(0), [1; 11]);
-    let record = Subscription {
-        id: subscription,
-        party: party(),
-        mode: Mode::Test,
-        name: None,
-        url: receiver.url.clone(),
-        event_types: EventTypes::All,
-        created_at: store.clock().now(),
-        status: Status::Enabled,
-        version: 1,
-    };
+    let record = Subscription::new(subscription, party(), Mode::Test, receiver.url.clone(), EventTypes::All, store.clock().now());
     store.subscribe(&record, Some(&Secrets::new(secret(1)))).await.unwrap();
     Installation {
         lanes: RelayLanes { lane, per_subscription: context.per_subscription() },
@@ -302,7 +294,7 @@ async fn a_payout_keeps_its_order_and_holds_up_no_other() {
     let at = installation().await;
     let slow = at.open("slow").await;
     at.cancel(&slow).await;
-    at.receiver.mood(Mood::Status(503));
+    at.receiver.mood(Mood::Status(500));
     assert_eq!(at.crank().await, 1);
     at.receiver.mood(Mood::Status(200));
     let other = at.open("other").await;

@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 
 use domain::delivery::{Attempt, Attempted, Decision, Delivery};
 use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, StatementReference};
-use domain::event::EventType;
 use domain::fact::{Provider, Reason, Source};
 use domain::id::{BatchId, DeliveryId, Mode, NoticeId, PartyId, PayoutId, Shard, SubscriptionId};
 use domain::metadata::Metadata;
@@ -23,7 +22,7 @@ use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
 use domain::payout::{Fact, Order, Payout, Plan, Step, Verdict, What};
 use domain::signature::Secret;
-use domain::subscription::{EventTypes, Secrets, Status, Subscription};
+use domain::subscription::{EventTypes, Pattern, Secrets, Subscription};
 use domain::wait::{Backoff, Polling, Retry};
 use jiff::SignedDuration;
 use std::sync::Arc;
@@ -41,6 +40,7 @@ use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayTicket
 use workers::store::notices::{Remembered, Settled, Worth};
 use workers::store::payouts::{Committed, Opened, Permit, Permitted};
 use workers::store::private_server::{Fsync, PrivateServer};
+use workers::store::subscriptions::Trouble;
 use workers::store::vault::Vault;
 use workers::store::{Settings, Store};
 
@@ -120,17 +120,8 @@ fn decide(payout: &Payout, store: &Store, what: What) -> Step {
 
 async fn subscription(store: &Store, event_types: EventTypes) -> SubscriptionId {
     let id = SubscriptionId::new(store.shards().of(&party(), Mode::Test), rand::random());
-    let subscription = Subscription {
-        id,
-        party: party(),
-        mode: Mode::Test,
-        name: None,
-        url: "https://merchant.example/hooks".to_owned(),
-        event_types,
-        created_at: store.clock().now(),
-        status: Status::Enabled,
-        version: 1,
-    };
+    let url = "https://merchant.example/hooks".to_owned();
+    let subscription = Subscription::new(id, party(), Mode::Test, url, event_types, store.clock().now());
     store.subscribe(&subscription, Some(&Secrets::new(Secret::from_bytes(&[7; 32]).unwrap()))).await.unwrap();
     id
 }
@@ -138,7 +129,7 @@ async fn subscription(store: &Store, event_types: EventTypes) -> SubscriptionId 
 fn acknowledged(store: &Store, work: &RelayWork) -> (Delivery, Decision) {
     let now = store.clock().now();
     let mut delivery = Delivery::new(DeliveryId::derive(work.event.id, work.subscription), now);
-    let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Acknowledged { status: 200 } };
+    let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Acknowledged { status: 200 }, heard: None };
     let decision = delivery.record(attempt, &Retry::three_days(), SignedDuration::ZERO, now);
     (delivery, decision)
 }
@@ -237,7 +228,7 @@ async fn only_the_holder_of_the_lease_may_dispatch() {
 async fn events_go_to_whom_they_concern_one_after_the_other() {
     let Installation { store, server: _server, .. } = &installation().await;
     let all = subscription(store, EventTypes::All).await;
-    let only = subscription(store, EventTypes::These([EventType::Canceled].into())).await;
+    let only = subscription(store, EventTypes::These([Pattern::parse("payout.canceled").unwrap()].into())).await;
     let opened = order(store, "k1");
     store.open_payout(&opened, &beneficiary(), "f1").await.unwrap();
     let canceled = decide(&opened.payout, store, What::Cancel { reason: Reason::new("asked") });
@@ -254,9 +245,9 @@ async fn events_go_to_whom_they_concern_one_after_the_other() {
 
     let (work, ticket) = first.items.into_iter().find(|(work, _)| work.subscription == all).unwrap();
     let (delivery, decision) = acknowledged(store, &work);
-    let relayed = store.relayed(&ticket, &delivery, decision).await.unwrap();
-    assert_eq!(relayed, workers::store::subscriptions::Relayed::Done { more: true });
-    assert_eq!(store.relayed(&ticket, &delivery, decision).await.unwrap(), workers::store::subscriptions::Relayed::LeaseLost);
+    let relayed = store.relayed(&ticket, &delivery, decision, None).await.unwrap();
+    assert_eq!(relayed, workers::store::subscriptions::Relayed::Done { more: true, failing_since: None });
+    assert_eq!(store.relayed(&ticket, &delivery, decision, None).await.unwrap(), workers::store::subscriptions::Relayed::LeaseLost);
     let next = relay.lease(10).await.unwrap().items;
     assert_eq!(next.len(), 1);
     assert_eq!(next[0].0.event.kind, "payout.canceled");
@@ -334,7 +325,7 @@ async fn a_subscription_earns_its_window() {
     for _ in 0..3 {
         let (work, ticket) = leased.remove(0);
         let (delivery, decision) = acknowledged(store, &work);
-        store.relayed(&ticket, &delivery, decision).await.unwrap();
+        store.relayed(&ticket, &delivery, decision, None).await.unwrap();
     }
     leased.extend(relay.lease(100).await.unwrap().items);
     assert_eq!(leased.len(), 6, "acknowledgements widen it, up to the limit");
@@ -342,9 +333,10 @@ async fn a_subscription_earns_its_window() {
         let (work, ticket) = leased.remove(0);
         let (mut delivery, _) = acknowledged(store, &work);
         let now = store.clock().now();
-        let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Unreachable { why: "timeout".to_owned() } };
+        let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Unreachable { why: "timeout".to_owned() }, heard: None };
         let decision = delivery.record(attempt, &Retry::three_days(), SignedDuration::ZERO, now);
-        store.relayed(&ticket, &delivery, decision).await.unwrap();
+        let trouble = Trouble { failures: 10, wait_first_ms: 1_000, wait_cap_ms: 1_000, asked: None };
+        store.relayed(&ticket, &delivery, decision, Some(trouble)).await.unwrap();
         assert!(relay.lease(100).await.unwrap().items.is_empty());
     }
     store.move_clock(Duration::from_secs(31)).await.unwrap();
@@ -373,13 +365,13 @@ async fn tries_are_recorded_together_and_each_for_itself() {
     let before = called(&mut raw).await;
     let recorded = futures_util::future::join_all(leased.iter().map(async |(work, ticket)| {
         let (delivery, decision) = acknowledged(store, work);
-        store.relayed(ticket, &delivery, decision).await
+        store.relayed(ticket, &delivery, decision, None).await
     }))
     .await;
     // The script was unknown at first.
     assert!(called(&mut raw).await - before <= 2);
     assert!(matches!(recorded[1], Err(workers::store::StoreError::Corrupt(_))), "{:?}", recorded[1]);
-    let done = |at: usize| matches!(recorded[at], Ok(workers::store::subscriptions::Relayed::Done { more: false }));
+    let done = |at: usize| matches!(recorded[at], Ok(workers::store::subscriptions::Relayed::Done { more: false, .. }));
     assert!(done(0) && done(2) && done(3), "{recorded:?}");
     assert_eq!(queue.health().in_flight(), 3, "one for each that ended");
     let flying: usize = redis::cmd("ZCARD").arg(format!("t:{{s00}}:fly:{id}")).query_async(&mut raw).await.unwrap();
@@ -397,7 +389,7 @@ async fn a_late_record_leaves_nothing_of_a_subscription_that_is_gone() {
     let (record, _) = store.subscription(id).await.unwrap().unwrap();
     store.unsubscribe(&record).await.unwrap();
     let (delivery, decision) = acknowledged(store, &work);
-    store.relayed(&ticket, &delivery, decision).await.unwrap();
+    store.relayed(&ticket, &delivery, decision, None).await.unwrap();
     let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
     let left: Vec<String> = redis::cmd("HKEYS").arg(format!("t:{{s00}}:sub:{id}")).query_async(&mut raw).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
@@ -466,7 +458,7 @@ async fn what_is_handed_over_is_what_was_written() {
         let told = told.clone();
         async move {
             let (delivery, decision) = acknowledged(&store, &job.item);
-            store.relayed(job.ticket(), &delivery, decision).await.unwrap();
+            store.relayed(job.ticket(), &delivery, decision, None).await.unwrap();
             told.send(job.item.event.body.clone()).unwrap();
             job.settled();
         }
@@ -497,19 +489,19 @@ async fn an_acknowledgement_hands_over_the_next_unless_another_lane_waits() {
     let (relay, queue) = taking(store, 2, 4);
     let (work, ticket) = leased.remove(0);
     let (delivery, decision) = acknowledged(store, &work);
-    let done = workers::store::subscriptions::Relayed::Done { more: false };
-    assert_eq!(store.relayed(&ticket, &delivery, decision).await.unwrap(), done);
+    let done = workers::store::subscriptions::Relayed::Done { more: false, failing_since: None };
+    assert_eq!(store.relayed(&ticket, &delivery, decision, None).await.unwrap(), done);
     assert_eq!(queue.health().in_flight(), 1, "the third took the place of the first");
     assert!(relay.lease(10).await.unwrap().items.is_empty());
 
-    let waiting = subscription(store, EventTypes::These([EventType::Requested].into())).await;
+    let waiting = subscription(store, EventTypes::These([Pattern::parse("payout.requested").unwrap()].into())).await;
     let (_, full) = taking(store, 2, 1);
     let _room = full.door().room(1);
     open(store, "k5").await;
     let (relay, queue) = taking(store, 2, 4);
     let (work, ticket) = leased.remove(0);
     let (delivery, decision) = acknowledged(store, &work);
-    assert_eq!(store.relayed(&ticket, &delivery, decision).await.unwrap(), done);
+    assert_eq!(store.relayed(&ticket, &delivery, decision, None).await.unwrap(), done);
     assert_eq!(queue.health().in_flight(), 0, "another lane's turn has come");
     let next: Vec<_> = relay.lease(10).await.unwrap().items.iter().map(|(work, _)| work.subscription).collect();
     assert!(next.contains(&waiting) && next.contains(&backlog), "{next:?}");

@@ -14,6 +14,7 @@ pub(super) struct Metrics {
     acknowledged_after: Histogram<f64>,
     abandoned: Counter<u64>,
     disabled: Counter<u64>,
+    warned: Counter<u64>,
 }
 
 impl Metrics {
@@ -39,12 +40,19 @@ impl Metrics {
                 .build(),
             abandoned: meter.u64_counter("payrelay_deliveries_abandoned_total").with_description("Deliveries that were given up").build(),
             disabled: meter.u64_counter("payrelay_subscriptions_disabled_total").with_description("Subscriptions disabled by the relay").build(),
+            warned: meter
+                .u64_counter("payrelay_subscriptions_failing_total")
+                .with_description("Warnings that nothing has got through to a subscriber for a long time")
+                .build(),
         };
         // What counts faults only is 0 from the start: a counter that has never counted is not shown, and an alert would wait for it in vain.
         for kind in EventType::ALL {
             metrics.abandoned.add(0, &[KeyValue::new("event", kind.name())]);
         }
-        metrics.disabled.add(0, &[KeyValue::new("reason", "gone")]);
+        for reason in ["gone", "failing"] {
+            metrics.disabled.add(0, &[KeyValue::new("reason", reason)]);
+        }
+        metrics.warned.add(0, &[]);
         metrics
     }
 
@@ -67,6 +75,10 @@ impl Metrics {
 
     pub(super) fn disabled(&self, reason: &'static str) {
         self.disabled.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    pub(super) fn warned(&self) {
+        self.warned.add(1, &[]);
     }
 }
 

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::id::SubscriptionId;
 use domain::signature::Signer;
-use domain::subscription::{Secrets, Status, Subscription};
+use domain::subscription::{Payload, Secrets, Status, Subscription};
+use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 
-use crate::egress::{Egress, Target};
+use super::keys::SigningKeys;
+use crate::egress::{Egress, Refusal, Target};
 
 /// One version of a subscription, ready for sending.
 pub(super) struct Subscriber {
@@ -23,13 +25,23 @@ pub(super) struct Subscriber {
 
 /// What to do with its events.
 pub(super) enum Course {
-    Send {
-        target: Target,
-        signer: Signer,
-    },
+    Send(Box<Way>),
+    /// Whatever was leased before is not sent either.
+    Paused,
     Disabled,
     /// The URL was accepted when it was registered and is refused now, because the configuration has changed.
     Refused,
+}
+
+/// Where events go, and what goes with each.
+pub(super) struct Way {
+    pub(super) target: Target,
+    pub(super) signer: Signer,
+    /// The merchant's own.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) payload: Payload,
+    /// Those of the installation, if it wants their signatures too.
+    pub(super) keys: Option<SigningKeys>,
 }
 
 /// The subscribers used lately, at most a fixed number: those used since the last turn of generations, and those used in the one before.
@@ -45,11 +57,12 @@ struct Generations {
 }
 
 impl Subscriber {
-    pub(super) fn of(subscription: Subscription, secrets: &Secrets, egress: &Egress, now: Timestamp) -> Self {
+    pub(super) fn of(subscription: Subscription, secrets: &Secrets, egress: &Egress, keys: &SigningKeys, now: Timestamp) -> Self {
         let course = match subscription.status {
             Status::Disabled { .. } => Course::Disabled,
-            Status::Enabled => match egress.target(&subscription.url, subscription.mode) {
-                Ok(target) => Course::Send { target, signer: Signer::new(&secrets.valid_at(now)) },
+            Status::Paused { .. } => Course::Paused,
+            Status::Enabled => match Way::of(&subscription, secrets, egress, keys, now) {
+                Ok(way) => Course::Send(Box::new(way)),
                 Err(refusal) => {
                     tracing::warn!(subscription.id = %subscription.id, %refusal, "the URL of a subscription is refused; its deliveries fail");
                     Course::Refused
@@ -61,6 +74,20 @@ impl Subscriber {
 
     pub(super) fn is_current(&self, version: u64, now: Timestamp) -> bool {
         self.version >= version && self.signs_until.is_none_or(|until| now < until)
+    }
+}
+
+impl Way {
+    pub(super) fn of(subscription: &Subscription, secrets: &Secrets, egress: &Egress, keys: &SigningKeys, now: Timestamp) -> Result<Self, Refusal> {
+        // Names and values were checked when they were registered.
+        let header = |(name, value): (&str, &str)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?));
+        Ok(Self {
+            target: egress.target(&subscription.url, subscription.mode)?,
+            signer: Signer::new(&secrets.valid_at(now)),
+            headers: secrets.headers.iter().filter_map(header).collect(),
+            payload: subscription.payload,
+            keys: subscription.asymmetric.then(|| keys.clone()),
+        })
     }
 }
 

@@ -192,6 +192,23 @@ else
   redis.call('ZADD', prefix .. 'ended', ARGV[13], id)
 end
 
+-- Whether a subscription wants an event, and whether without waiting for those before it. Most say in a word what they want; who asks for more, as JSON.
+local function wants(filter, kind)
+  if string.byte(filter) ~= 123 then
+    return filter == '*' or string.find(filter, ',' .. kind .. ',', 1, true) or string.find(filter, ',' .. string.match(kind, '^[^.]*') .. '.*,', 1, true)
+  end
+  local asks = cjson.decode(filter)
+  if next(asks.metadata) then
+    local text = ARGV[22] ~= '' and ARGV[22] or not opening and redis.call('HGET', key, 'meta') or '{}'
+    local read, metadata = pcall(cjson.decode, text)
+    -- What cannot be read is rather told too much.
+    for name, value in pairs(read and asks.metadata or {}) do
+      if metadata[name] ~= value then return false end
+    end
+  end
+  return wants(asks.kinds, kind), asks.unordered
+end
+
 local events = tonumber(ARGV[at])
 at = at + 1
 local room, lease, handed = tonumber(ARGV[16]), now + tonumber(ARGV[17]), {}
@@ -208,10 +225,12 @@ if events > 0 then
     at = at + 3
     for i = 1, #subscriptions, 2 do
       local subscription, filter = subscriptions[i], subscriptions[i + 1]
-      if filter == '*' or string.find(filter, ',' .. kind .. ',', 1, true) then
+      local wanted, unordered = filter == '*', false
+      if not wanted then wanted, unordered = wants(filter, kind) end
+      if wanted then
         -- The deliveries of one payout to one subscription queue up here: only the first of them is in the lane.
         local queue = 'q:' .. subscription
-        local tail = waiting[subscription] or not opening and redis.call('HGET', key, queue) or ''
+        local tail = unordered and '' or waiting[subscription] or not opening and redis.call('HGET', key, queue) or ''
         if tail == '' then
           local member, flying = id .. '/' .. sequence, prefix .. 'fly:' .. subscription
           local is = room > 0 and redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window')
@@ -225,7 +244,7 @@ if events > 0 then
           elseif sooner then
             wake('relay')
           end
-          waiting[subscription] = sequence
+          if not unordered then waiting[subscription] = sequence end
         else
           waiting[subscription] = tail .. ',' .. sequence
         end

@@ -11,10 +11,27 @@ local out = { now, '' }
 local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', fine, 'LIMIT', 0, n)
 local share = math.max(1, math.floor(n / math.max(1, #lanes)))
 local turns, idle = {}, {}
+
+-- A subscription with a window of 0 is gated: paused, held back for a while after trouble, or held to a rate. What may be under way, what may begin now, when
+-- it may begin again; of a rate, how far apart deliveries are, ms, and when the next one would begin if none went ahead.
+local function gate(key)
+  local is = redis.call('HMGET', key, 'paused', 'until', 'share', 'rate', 'next', 'most')
+  if is[1] then return 0, 0 end
+  if is[2] and tonumber(is[2]) > now then return 0, 0, tonumber(is[2]) end
+  -- After trouble there is one at a time, until it goes well.
+  local window = is[2] and 1 or math.min(tonumber(ARGV[4]), tonumber(is[6] or ARGV[4]), tonumber(is[3] or 4))
+  if not is[4] then return window, window end
+  -- As many may go ahead of their time as belong to a tenth of a second.
+  local gap, first = 1000 / tonumber(is[4]), math.max(now, tonumber(is[5] or 0))
+  return window, math.max(0, math.floor((now + 100 - first) / gap) + 1), nil, gap, first
+end
+
 for _, subscription in ipairs(lanes) do
   local wait, flying = prefix .. 'wait:' .. subscription, prefix .. 'fly:' .. subscription
   local is = redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window')
   local version, window = is[1] or '', math.min(tonumber(ARGV[4]), tonumber(is[2] or 4))
+  local may, opens, gap, first = math.huge, nil, nil, nil
+  if window == 0 then window, may, opens, gap, first = gate(prefix .. 'sub:' .. subscription) end
   local lease = tonumber(redis.call('ZRANGE', flying, 0, 0, 'WITHSCORES')[2])
   if lease and lease <= now then
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', flying, '-inf', now, 'LIMIT', 0, 100)) do
@@ -25,7 +42,7 @@ for _, subscription in ipairs(lanes) do
     end
     lease = tonumber(redis.call('ZRANGE', flying, 0, 0, 'WITHSCORES')[2])
   end
-  local room = math.max(0, lease and window - redis.call('ZCARD', flying) or window)
+  local room = math.min(may, math.max(0, lease and window - redis.call('ZCARD', flying) or window))
   -- One more than is taken: the next head.
   local waiting = redis.call('ZRANGE', wait, 0, math.max(0, math.min(room, share)), 'WITHSCORES')
   local members, leases, head = {}, {}, nil
@@ -51,9 +68,18 @@ for _, subscription in ipairs(lanes) do
     room = room - #members
     lease = math.min(lease or token, token)
   end
+  if gap then
+    first = first + #members * gap
+    if #members > 0 then redis.call('HSET', prefix .. 'sub:' .. subscription, 'next', string.format('%.3f', first)) end
+    opens = may <= #members and first - 100 or nil
+  end
   -- The next turn: when something is due and there is room, behind those not yet served; else when a lease ends (an acknowledgement comes earlier).
   local turn = lease
-  if room > 0 and head then turn = math.min(math.max(head, fine), lease or math.huge) end
+  if room > 0 and head then
+    turn = math.min(math.max(head, fine), lease or math.huge)
+  elseif opens and head then
+    turn = math.min(math.max(head, opens), lease or math.huge)
+  end
   if turn then
     turns[#turns + 1] = string.format('%.3f', turn)
     turns[#turns + 1] = subscription

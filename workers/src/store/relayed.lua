@@ -3,9 +3,11 @@
 --
 -- KEYS  1 lanes  2 abandoned  3 clock
 -- ARGV  1 key prefix  2 lease, ms, of what is handed over  3 widest window, then of each try
---       1 subscription  2 member  3 token  4 delivery record  5 d(one) r(etry) a(bandoned)  6 due, ms, of a retry
+--       1 subscription  2 member  3 token  4 delivery record  5 d(one) r(etry) a(bandoned)
+--       6 of a failure: due, ms, of a retry; and if the subscriber was at fault, failures until its subscription is held back, the first such wait, ms, the longest, and until when the
+--       subscriber itself wants to be left alone, ms, or 0
 --       7 whether the caller would take another delivery at once: '1' or '0'
--- Returns of each try { 'committed', 1 if the lane is due earlier than it was } and, where one is handed over, what lease_relay.lua returns of it;
+-- Returns of each try { 'committed', 1 if the lane is due earlier than it was, since when it fails, ms, or 0 } and, where one is handed over, what lease_relay.lua returns of it;
 --       or { 'lost' }, or { 'failed', why }, which concerns that try alone
 local lanes, prefix, widest = KEYS[1], ARGV[1], tonumber(ARGV[3])
 local t = redis.call('TIME')
@@ -17,7 +19,7 @@ local function payout_and_sequence(member)
 end
 
 -- What is read comes first, and the lease ends last: what fails in between is found again when the lease has run out.
-local function record(subscription, member, token, delivery, outcome, retry_at)
+local function record(subscription, member, token, delivery, outcome, trouble)
   local flying, waiting = prefix .. 'fly:' .. subscription, prefix .. 'wait:' .. subscription
   local leased = redis.call('ZSCORE', flying, member)
   if not leased or tonumber(leased) ~= tonumber(token) then return { 'lost' } end
@@ -27,10 +29,14 @@ local function record(subscription, member, token, delivery, outcome, retry_at)
   redis.call('HSET', payout, 'd:' .. subscription .. ':' .. sequence, delivery)
   if outcome == 'r' then
     redis.call('HDEL', payout, lost)
-    redis.call('ZADD', waiting, retry_at, member)
+    redis.call('ZADD', waiting, string.match(trouble, '^%d+'), member)
   else
     local comma = string.find(open, ',', 1, true)
-    if not comma then
+    -- What came out of order stands in no queue, and is nobody's turn.
+    local ordered = string.sub(open, 1, (comma or 0) - 1) == sequence
+    if not ordered then
+      redis.call('HDEL', payout, lost)
+    elseif not comma then
       redis.call('HDEL', payout, queue, lost)
     else
       local rest = string.sub(open, comma + 1)
@@ -41,7 +47,7 @@ local function record(subscription, member, token, delivery, outcome, retry_at)
     if outcome == 'a' then redis.call('ZADD', KEYS[2], now, subscription .. '/' .. member) end
   end
   redis.call('ZREM', flying, member)
-  return { 'committed', 0 }
+  return { 'committed', 0, 0 }
 end
 
 -- What follows for a subscription: how much may be under way, what is handed over to those who take it, and when it is its turn.
@@ -49,14 +55,48 @@ local function go_on(subscription, ended)
   local flying, waiting, key = prefix .. 'fly:' .. subscription, prefix .. 'wait:' .. subscription, prefix .. 'sub:' .. subscription
   -- How many deliveries of a subscription may be under way at a time is earned by acknowledgements, and half of it is lost by each failure: a subscriber
   -- that hangs keeps next to nobody's turn.
-  local held = redis.call('HMGET', key, 'v', 'window')
+  local held = redis.call('HMGET', key, 'v', 'window', 'most')
   local version, earned = held[1], tonumber(held[2] or 4)
-  local window = earned
-  for _, outcome in ipairs(ended.outcomes) do
-    window = outcome == 'd' and math.min(window + 1, math.max(window, widest)) or math.max(1, math.floor(window / 2))
+  local gate = earned == 0 and redis.call('HMGET', key, 'paused', 'until', 'share', 'rate')
+  -- A late record of a try must not leave anything behind for a subscription that is gone, and what is paused stays as it is.
+  if version and not (gate and gate[1]) then
+    local share = gate and (gate[2] and 1 or tonumber(gate[3] or 4)) or earned
+    local window, most, until_ms = share, tonumber(held[3] or widest), gate and tonumber(gate[2] or 0) or 0
+    local trouble, got_through
+    for at, outcome in ipairs(ended.outcomes) do
+      if outcome == 'd' then
+        got_through = true
+        -- Whoever has asked to be left alone still is.
+        if until_ms <= now then until_ms = 0 end
+        if window == 1 then redis.call('HDEL', key, 'fails', 'since', 'warned') end
+        window = math.min(window + 1, math.max(window, most))
+      elseif string.find(ended.troubles[at], ' ', 1, true) then
+        trouble = ended.troubles[at]
+        until_ms = math.max(until_ms, tonumber(string.match(trouble, '%d+$')))
+        window = math.max(1, math.floor(window / 2))
+      end
+    end
+    -- Counted is one that failed alone: of many that were under way when the subscriber stumbled, the last.
+    if trouble and not got_through and share == 1 and redis.call('ZCARD', flying) == 0 then
+      local most_fails, first, longest = string.match(trouble, '^%d+ (%d+) (%d+) (%d+)')
+      local fails = redis.call('HINCRBY', key, 'fails', 1)
+      redis.call('HSETNX', key, 'since', now)
+      if fails >= tonumber(most_fails) then
+        until_ms = math.max(until_ms, now + math.min(tonumber(longest), tonumber(first) * 2 ^ math.min(30, fails - most_fails)))
+      end
+      ended.first[3] = tonumber(redis.call('HGET', key, 'since'))
+    end
+    if until_ms > 0 or gate and gate[4] then
+      redis.call('HSET', key, 'window', 0, 'share', window)
+      if until_ms > 0 then redis.call('HSET', key, 'until', until_ms) else redis.call('HDEL', key, 'until') end
+      gate = true
+    elseif window ~= earned then
+      redis.call('HSET', key, 'window', window)
+      if gate then redis.call('HDEL', key, 'until', 'share') end
+      gate = false
+    end
+    earned = window
   end
-  -- A late record of a try must not leave anything behind for a subscription that is gone.
-  if window ~= earned and version then redis.call('HSET', key, 'window', window) end
 
   local takers = ended.takers
   local heads = redis.call('ZRANGE', waiting, 0, #takers, 'WITHSCORES')
@@ -65,9 +105,9 @@ local function go_on(subscription, ended)
     return
   end
   local handed = 0
-  if #takers > 0 and tonumber(heads[2]) <= now and redis.call('ZCOUNT', lanes, '-inf', now) == 0 then
+  if not gate and #takers > 0 and tonumber(heads[2]) <= now and redis.call('ZCOUNT', lanes, '-inf', now) == 0 then
     -- Nobody's turn has come, so this subscription goes on: the leases that ended make room for the next ones.
-    local lease, room = now + tonumber(ARGV[2]), math.min(#takers, window - redis.call('ZCARD', flying))
+    local lease, room = now + tonumber(ARGV[2]), math.min(#takers, earned - redis.call('ZCARD', flying))
     while handed < room and heads[handed * 2 + 1] and tonumber(heads[handed * 2 + 2]) <= now do
       local member = heads[handed * 2 + 1]
       handed = handed + 1
@@ -76,7 +116,7 @@ local function go_on(subscription, ended)
       local payout, sequence = payout_and_sequence(member)
       local lost = 'l:' .. subscription
       local kept = redis.call('HMGET', payout, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost, 'meta')
-      takers[handed][3] = { subscription, version or '', member, lease, tonumber(kept[3] or 0) + 1, kept[1] or '', kept[2] or '', kept[4] or '' }
+      takers[handed][4] = { subscription, version or '', member, lease, tonumber(kept[3] or 0) + 1, kept[1] or '', kept[2] or '', kept[4] or '' }
     end
     if handed > 0 then redis.call('ZADD', lanes, 'LT', lease, subscription) end
   end
@@ -98,11 +138,12 @@ for at = 4, #ARGV, 7 do
   if answer[1] == 'committed' then
     local of = ended[subscription]
     if not of then
-      of = { outcomes = {}, takers = {}, first = answer }
+      of = { outcomes = {}, troubles = {}, takers = {}, first = answer }
       ended[subscription] = of
       order[#order + 1] = subscription
     end
     of.outcomes[#of.outcomes + 1] = ARGV[at + 4]
+    of.troubles[#of.outcomes] = ARGV[at + 5]
     if ARGV[at + 6] == '1' then of.takers[#of.takers + 1] = answer end
   end
 end

@@ -1,8 +1,11 @@
 //! Subscriptions and their deliveries.
 
+use std::fmt::Write as _;
+
 use domain::delivery::{Decision, Delivery};
-use domain::id::{EventId, Mode, PartyId, Shard, SubscriptionId};
+use domain::id::{DeliveryId, EventId, Mode, PartyId, Shard, SubscriptionId};
 use domain::subscription::{Secrets, Status, Subscription};
+use jiff::Timestamp;
 
 use super::gather::Gather;
 use super::lanes::{RelayTicket, leased_delivery, member};
@@ -12,6 +15,14 @@ use redis::Value;
 
 /// Subscriptions of one party and mode, at most: what one commit can serve by itself.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
+
+/// What is written of a subscription.
+#[derive(Clone, Copy)]
+enum Write {
+    Change,
+    Afresh,
+    Delete,
+}
 
 /// How a write of a subscription went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +38,55 @@ pub enum Subscribed {
 /// Whether the record of a try was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relayed {
-    /// Written. `more` says that the lane has another delivery due now.
-    Done { more: bool },
+    /// Written. `more` says that the lane has another delivery due now, `failing_since` since when nothing has got through to the subscriber.
+    Done { more: bool, failing_since: Option<Timestamp> },
     /// The lease has gone to somebody else, who will send again with the same id.
     LeaseLost,
+}
+
+/// What a failed try means for its subscription as a whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble {
+    /// Failures in a row, after its share has shrunk to one delivery at a time, from which on it is held back.
+    pub failures: u32,
+    /// How long it is held back the first time; each further failure doubles that.
+    pub wait_first_ms: u64,
+    pub wait_cap_ms: u64,
+    /// Until when the subscriber itself wants to be left alone.
+    pub asked: Option<Timestamp>,
+}
+
+/// That nothing has got through to a subscriber for a while, only one delivery at a time having been tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failing {
+    pub since: Timestamp,
+    pub failures: u32,
+}
+
+/// How a subscription is doing, beside what its record says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub failing: Option<Failing>,
+    /// Nothing is sent until then: it has failed too often, or has asked to be left alone.
+    pub held_until: Option<Timestamp>,
+    /// Deliveries that wait for their time or for their turn, those of which an earlier event of the payout is first not counted.
+    pub waiting: u64,
+    /// Deliveries under way.
+    pub in_flight: u64,
+}
+
+/// How asking for a delivery went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redelivered {
+    Due,
+    /// It is being tried at this moment.
+    UnderWay,
+    /// It has not begun: an earlier event of its payout comes first.
+    Queued,
+    /// It is not as it was seen any more: read, decide again.
+    Stale,
+    /// There is no such event, or no such subscription.
+    Missing,
 }
 
 /// The try of a delivery, on its way to the store.
@@ -38,7 +94,7 @@ pub(super) struct Try {
     ticket: RelayTicket,
     delivery: String,
     outcome: &'static str,
-    retry_at: i64,
+    trouble: String,
     takes: bool,
 }
 
@@ -60,7 +116,16 @@ impl Store {
     /// As every call. Repeatable.
     pub async fn subscribe(&self, subscription: &Subscription, secrets: Option<&Secrets>) -> Result<Subscribed, StoreError> {
         let sealed = secrets.map(|secrets| self.shared.vault.seal(&owner(subscription.id), to_json(secrets).as_bytes()));
-        self.write_subscription(subscription, sealed.as_deref().unwrap_or_default(), false).await
+        self.write_subscription(subscription, sealed.as_deref().unwrap_or_default(), Write::Change).await
+    }
+
+    /// As [`Store::subscribe`], and whatever went wrong before is forgotten: it is not held back any more, and begins with a new one's share.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn begin_afresh(&self, subscription: &Subscription, secrets: Option<&Secrets>) -> Result<Subscribed, StoreError> {
+        let sealed = secrets.map(|secrets| self.shared.vault.seal(&owner(subscription.id), to_json(secrets).as_bytes()));
+        self.write_subscription(subscription, sealed.as_deref().unwrap_or_default(), Write::Afresh).await
     }
 
     /// Removes a subscription. Its open deliveries are abandoned when their turn comes.
@@ -70,27 +135,32 @@ impl Store {
     pub async fn unsubscribe(&self, subscription: &Subscription) -> Result<Subscribed, StoreError> {
         let mut next = subscription.clone();
         next.version = next.version.saturating_add(1);
-        self.write_subscription(&next, &[], true).await
+        self.write_subscription(&next, &[], Write::Delete).await
     }
 
-    async fn write_subscription(&self, subscription: &Subscription, sealed: &[u8], delete: bool) -> Result<Subscribed, StoreError> {
+    async fn write_subscription(&self, subscription: &Subscription, sealed: &[u8], write: Write) -> Result<Subscribed, StoreError> {
         let names = &self.shared.names;
         let shard = subscription.id.shard();
         let keys = [
             names.subscription(subscription.id),
             names.party(shard, "subs", &subscription.party, subscription.mode),
             names.party(shard, "sublist", &subscription.party, subscription.mode),
+            names.of(shard, "lanes"),
+            [names.shard(shard), "wait:", &subscription.id.to_string()].concat(),
+            names.of(shard, "clock"),
         ];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let filter = match subscription.status {
-            Status::Enabled => subscription.event_types.to_filter(),
-            Status::Disabled { .. } => String::new(),
-        };
+        let disabled = matches!(subscription.status, Status::Disabled { .. });
+        // What is left of one that is disabled is given up without delay.
+        let limit = |limit: Option<u16>| limit.filter(|_| !disabled).map(|limit| limit.to_string()).unwrap_or_default();
         let answer = self
             .run(&self.shared.scripts.subscribe, &keys, |command| {
-                command.arg(subscription.version.saturating_sub(1)).arg(subscription.version).arg(to_json(subscription)).arg(sealed).arg(filter);
-                command.arg(subscription.id.to_string()).arg(SUBSCRIPTIONS_MAX).arg(if delete { "1" } else { "0" });
-                command.arg(super::payouts::random_token());
+                command.arg(subscription.version.saturating_sub(1)).arg(subscription.version).arg(to_json(subscription)).arg(sealed);
+                command.arg(subscription.filter()).arg(subscription.id.to_string()).arg(SUBSCRIPTIONS_MAX);
+                command.arg(u8::from(matches!(write, Write::Delete))).arg(super::payouts::random_token());
+                command.arg(u8::from(matches!(subscription.status, Status::Paused { .. })));
+                command.arg(limit(subscription.max_in_flight)).arg(limit(subscription.rate_per_s));
+                command.arg(u8::from(disabled || matches!(write, Write::Afresh))).arg(names.of(shard, "wake"));
             })
             .await?;
         match answer_of(&answer)? {
@@ -114,25 +184,65 @@ impl Store {
         Ok(Some((from_json("subscription", &record)?, from_json("secrets", &secrets)?)))
     }
 
-    /// All subscriptions of a party and mode, oldest first. At most [`SUBSCRIPTIONS_MAX`].
+    /// How a subscription is doing. For one that is not there: as if it were new.
     ///
     /// # Errors
     /// As every call.
-    pub async fn subscriptions(&self, party: &PartyId, mode: Mode) -> Result<Vec<Subscription>, StoreError> {
+    pub async fn standing(&self, id: SubscriptionId) -> Result<Standing, StoreError> {
+        let shard = self.shared.names.shard(id.shard());
+        let (wait, fly) = (format!("{shard}wait:{id}"), format!("{shard}fly:{id}"));
+        let fields = redis::cmd("HMGET").arg(self.shared.names.subscription(id)).arg(&["since", "fails", "until"]).to_owned();
+        let count = |key| self.query(redis::cmd("ZCARD").arg(key).to_owned());
+        let (fields, waiting, in_flight) = futures_util::try_join!(self.query(fields), count(wait), count(fly))?;
+        let (since, failures, until): (Option<i64>, Option<u32>, Option<f64>) = from_value(fields)?;
+        let at = |ms| Timestamp::from_millisecond(ms).ok();
+        #[expect(clippy::cast_possible_truncation, reason = "milliseconds, far below 2^53")]
+        let held_until = until.and_then(|ms| at(ms as i64)).filter(|until| *until > self.clock().now());
+        let failing = since.and_then(at).map(|since| Failing { since, failures: failures.unwrap_or(0) });
+        Ok(Standing { failing, held_until, waiting: from_value(waiting)?, in_flight: from_value(in_flight)? })
+    }
+
+    /// Notes that somebody was warned that a subscription has been failing for so many hours; `false` if that was noted before. Forgotten once it recovers.
+    ///
+    /// # Errors
+    /// As every call. After one, somebody may be warned twice.
+    pub async fn note_warning(&self, id: SubscriptionId, hours: u32) -> Result<bool, StoreError> {
+        let key = self.shared.names.subscription(id);
+        let (version, warned): (Option<u64>, Option<u32>) =
+            from_value(self.query(redis::cmd("HMGET").arg(&key).arg("v").arg("warned").to_owned()).await?)?;
+        if version.is_none() || warned.is_some_and(|warned| warned >= hours) {
+            return Ok(false);
+        }
+        self.query(redis::cmd("HSET").arg(&key).arg("warned").arg(hours).to_owned()).await?;
+        Ok(true)
+    }
+
+    /// All subscriptions of a party and mode with their secrets, oldest first. At most [`SUBSCRIPTIONS_MAX`].
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn subscriptions(&self, party: &PartyId, mode: Mode) -> Result<Vec<(Subscription, Secrets)>, StoreError> {
         let key = self.shared.names.party(self.shared.shards.of(party, mode), "sublist", party, mode);
         let ids: Vec<String> = from_value(self.query(redis::cmd("SMEMBERS").arg(key).to_owned()).await?)?;
         let ids = ids.iter().filter_map(|id| id.parse().ok());
         let found = futures_util::future::try_join_all(ids.map(|id| self.subscription(id))).await?;
-        let mut found: Vec<Subscription> = found.into_iter().flatten().map(|(subscription, _)| subscription).collect();
-        found.sort_by_key(|subscription| (subscription.created_at, subscription.id));
+        let mut found: Vec<_> = found.into_iter().flatten().collect();
+        found.sort_by_key(|(subscription, _)| (subscription.created_at, subscription.id));
         Ok(found)
     }
 
-    /// Records a try of a delivery, acknowledges its work, and lets the payout's next event into the lane if this one has ended.
+    /// Records a try of a delivery, acknowledges its work, and lets the payout's next event into the lane if this one has ended. `trouble`: what it means for
+    /// the subscription that the try failed, if it did and the subscriber was at fault.
     ///
     /// # Errors
     /// As every call. A repeat answers [`Relayed::LeaseLost`] and changes nothing.
-    pub async fn relayed(&self, ticket: &RelayTicket, delivery: &Delivery, decision: Decision) -> Result<Relayed, StoreError> {
+    pub async fn relayed(
+        &self,
+        ticket: &RelayTicket,
+        delivery: &Delivery,
+        decision: Decision,
+        trouble: Option<Trouble>,
+    ) -> Result<Relayed, StoreError> {
         let shard = ticket.event.shard();
         let (outcome, retry_at) = match decision {
             Decision::Delivered => ("d", 0),
@@ -141,7 +251,16 @@ impl Store {
         };
         let taker = self.taker(shard);
         let room = taker.as_ref().and_then(|taker| taker.room_for_one());
-        let one = Try { ticket: ticket.clone(), delivery: to_json(delivery), outcome, retry_at, takes: room.is_some() };
+        let mut told = retry_at.to_string();
+        match trouble {
+            Some(Trouble { failures, wait_first_ms, wait_cap_ms, asked }) => {
+                let asked = asked.map_or(0, |asked| asked.as_millisecond());
+                let _ = write!(told, " {failures} {wait_first_ms} {wait_cap_ms} {asked}");
+            }
+            None if retry_at == 0 => told.clear(),
+            None => {}
+        }
+        let one = Try { ticket: ticket.clone(), delivery: to_json(delivery), outcome, trouble: told, takes: room.is_some() };
         let tries = self.shared.tries.get(usize::from(shard.index())).ok_or_else(|| unknown_answer("a shard"))?;
         let store = self.clone();
         let send = move |tries| {
@@ -155,10 +274,12 @@ impl Store {
                 let Value::Array(parts) = answer else { return Err(unknown_answer("committed")) };
                 let mut parts = parts.into_iter().skip(1);
                 let more: u8 = from_value(parts.next().unwrap_or(Value::Nil))?;
+                let since: i64 = from_value(parts.next().unwrap_or(Value::Nil))?;
                 if let Some(room) = room {
                     room.fill(parts.filter_map(leased_delivery).collect());
                 }
-                Ok(Relayed::Done { more: more == 1 })
+                let failing_since = if since == 0 { None } else { Timestamp::from_millisecond(since).ok() };
+                Ok(Relayed::Done { more: more == 1, failing_since })
             }
             "lost" => Ok(Relayed::LeaseLost),
             "failed" => {
@@ -178,9 +299,9 @@ impl Store {
             .run(&self.shared.scripts.relayed, &keys, |command| {
                 command.arg(names.shard(shard)).arg(taker.as_ref().map_or(0, |taker| taker.lease_ms));
                 command.arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
-                for Try { ticket, delivery, outcome, retry_at, takes } in &tries {
+                for Try { ticket, delivery, outcome, trouble, takes } in &tries {
                     command.arg(ticket.subscription.to_string()).arg(member(ticket.event)).arg(ticket.token.0);
-                    command.arg(delivery).arg(outcome).arg(retry_at).arg(u8::from(*takes));
+                    command.arg(delivery).arg(outcome).arg(trouble).arg(u8::from(*takes));
                 }
             })
             .await;
@@ -188,6 +309,41 @@ impl Store {
             Ok(Value::Array(answers)) if answers.len() == tries.len() => answers.into_iter().map(Ok).collect(),
             Ok(_) => tries.iter().map(|_| Err(unknown_answer("another number of answers"))).collect(),
             Err(error) => tries.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// Makes the delivery of an event to a subscription due now: sooner, if it waits for its time, or once more, if it has ended as `seen`, or there was none.
+    ///
+    /// # Errors
+    /// As every call. A repeat makes nothing due that is already.
+    pub async fn redeliver(&self, subscription: SubscriptionId, event: EventId, seen: Option<&Delivery>) -> Result<Redelivered, StoreError> {
+        let names = &self.shared.names;
+        let shard = event.shard();
+        let prefix = names.shard(shard);
+        let keys = [
+            names.payout(event.payout()),
+            format!("{prefix}wait:{subscription}"),
+            format!("{prefix}fly:{subscription}"),
+            names.of(shard, "lanes"),
+            names.of(shard, "clock"),
+            names.subscription(subscription),
+        ];
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let now = self.clock().now();
+        let delivery = seen.cloned().unwrap_or_else(|| Delivery::new(DeliveryId::derive(event, subscription), now)).replayed(now);
+        let answer = self
+            .run(&self.shared.scripts.redeliver, &keys, |command| {
+                command.arg(member(event)).arg(subscription.to_string()).arg(event.sequence());
+                command.arg(seen.map(to_json).unwrap_or_default()).arg(to_json(&delivery)).arg(names.of(shard, "wake"));
+            })
+            .await?;
+        match answer_of(&answer)? {
+            "committed" => Ok(Redelivered::Due),
+            "flying" => Ok(Redelivered::UnderWay),
+            "queued" => Ok(Redelivered::Queued),
+            "stale" => Ok(Redelivered::Stale),
+            "missing" => Ok(Redelivered::Missing),
+            other => Err(unknown_answer(other)),
         }
     }
 

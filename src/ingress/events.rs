@@ -1,0 +1,124 @@
+//! `/v1/events`: one event as it was told, with its deliveries, and one delivery made again.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+use domain::credential::Scope;
+use domain::id::{EventId, PayoutId, SubscriptionId};
+use domain::subscription::Status;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use workers::store::StoreError;
+use workers::store::payouts::Timeline;
+use workers::store::subscriptions::Redelivered;
+
+use super::caller::Caller;
+use super::intake::Duty;
+use super::payouts::party_in;
+use super::problem::{Errors, Kind, Problem};
+use super::timeline::DeliveryView;
+use super::view::{Moment, result};
+use super::{DECISIONS_MAX, Ingress, json, order};
+
+pub(super) fn routes() -> Router<Arc<Ingress>> {
+    Router::new().route("/v1/events/{event_id}", get(one)).route("/v1/webhooks/{id}/retry", post(retry))
+}
+
+#[derive(Serialize)]
+struct View<'a> {
+    id: EventId,
+    payout_id: PayoutId,
+    sequence: u32,
+    r#type: &'a str,
+    at: Moment,
+    /// What is signed and sent to subscriptions that want it thin, byte for byte.
+    payload: &'a RawValue,
+    deliveries: Vec<DeliveryView<'a>>,
+}
+
+/// An event of a payout within the caller's reach.
+async fn one(
+    State(ingress): State<Arc<Ingress>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
+    let named = party_in(query.as_deref())?;
+    let id = id.parse().map_err(|_| Problem::not_found("event"))?;
+    let timeline = ingress.event(&caller, id).await?;
+    let event = timeline.events.iter().find(|event| event.id == id && named.as_ref().is_none_or(|party| *party == timeline.payout.party));
+    let event = event.ok_or_else(|| Problem::not_found("event"))?;
+    let payload = serde_json::from_str(&event.body).map_err(|_| StoreError::Corrupt(format!("the body of {id}")))?;
+    let of_event = timeline.deliveries.iter().filter(|listed| listed.sequence == id.sequence());
+    let view = View {
+        id,
+        payout_id: id.payout(),
+        sequence: id.sequence(),
+        r#type: &event.kind,
+        at: Moment(event.at),
+        payload,
+        deliveries: of_event.map(|listed| DeliveryView::new(id.payout(), listed)).collect(),
+    };
+    Ok(result(StatusCode::OK, &view))
+}
+
+/// With `{"event_id", "party_id"}`: delivers that event to this subscription, sooner if it was to be tried again later, or once more if it was delivered or given
+/// up, or was never meant for it. What is sent once more says so in `payrelay-replay`.
+async fn retry(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Retried {
+        event_id: EventId,
+        subscription_id: SubscriptionId,
+        status: &'static str,
+    }
+    let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
+    json::check_media_type(&parts.headers)?;
+    let mut errors = Errors::default();
+    let mut fields = json::read(&body, &mut errors)?;
+    let event: Option<EventId> =
+        fields.text("event_id", &mut errors).and_then(|text| text.parse().map_err(|error| errors.field("/event_id", "invalid", error)).ok());
+    let party = order::party_id(&mut fields, &mut errors);
+    fields.finish(&mut errors);
+    let (Some(event), true) = (event, errors.is_empty()) else { return Err(errors.into_problem()) };
+    for _ in 0..DECISIONS_MAX {
+        let (subscription, _) = ingress.subscription(&caller, party.clone(), &id).await?;
+        if let Status::Disabled { .. } = subscription.status {
+            return Err(Problem::new(Kind::NotPossibleNow, "The subscription is `disabled`; resume it first."));
+        }
+        let timeline = ingress.event(&caller, event).await?;
+        if timeline.payout.party != subscription.party || timeline.payout.mode != subscription.mode {
+            return Err(Problem::not_found("event"));
+        }
+        let listed = timeline.deliveries.iter().find(|listed| listed.subscription == subscription.id && listed.sequence == event.sequence());
+        let seen = listed.and_then(|listed| listed.delivery.as_ref());
+        match ingress.recorder.store.redeliver(subscription.id, event, seen).await? {
+            Redelivered::Due => {
+                let view = Retried { event_id: event, subscription_id: subscription.id, status: "pending" };
+                return Ok(result(StatusCode::ACCEPTED, &view));
+            }
+            Redelivered::UnderWay => return Err(Problem::new(Kind::NotPossibleNow, "It is being delivered.")),
+            Redelivered::Queued => return Err(Problem::new(Kind::NotPossibleNow, "It waits for an earlier event of its payout; retry that one.")),
+            Redelivered::Stale => {}
+            Redelivered::Missing => return Err(Problem::not_found("event")),
+        }
+    }
+    Err(StoreError::Unavailable(None).into())
+}
+
+impl Ingress {
+    /// All of the payout of an event, if the caller may see it.
+    async fn event(&self, caller: &Caller, id: EventId) -> Result<Timeline, Problem> {
+        let missing = || Problem::not_found("event");
+        let store = &self.recorder.store;
+        if !store.shards().contains(id.shard()) {
+            return Err(missing());
+        }
+        let found = store.timeline(id.payout()).await?;
+        found.filter(|timeline| caller.reaches(&timeline.payout.party, timeline.payout.mode)).ok_or_else(missing)
+    }
+}

@@ -1,0 +1,172 @@
+//! What a party wishes of a subscription, in the bodies that make one and that change one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::id::Mode;
+use domain::subscription::{EventTypes, Headers, Ordering, Pattern, Payload, Subscription};
+use workers::egress::Egress;
+
+use super::json::{self, Fields, Value};
+use super::problem::Errors;
+use super::{Ingress, order};
+
+const NAME_MAX: usize = 64;
+const DESCRIPTION_MAX: usize = 512;
+const HEADERS_MAX: usize = 16;
+const IN_FLIGHT_MAX: i64 = 1_000;
+const RATE_MAX: i64 = 10_000;
+
+/// Each field that the body has, read. In a change, what is absent stays; an empty text or object, and 0, take away what there was.
+pub(super) struct Wishes {
+    pub(super) url: Option<String>,
+    pub(super) event_types: Option<EventTypes>,
+    pub(super) headers: Option<Headers>,
+    name: Option<String>,
+    description: Option<String>,
+    metadata: Option<BTreeMap<String, String>>,
+    ordering: Option<Ordering>,
+    payload: Option<Payload>,
+    asymmetric: Option<bool>,
+    max_in_flight: Option<u16>,
+    rate_per_s: Option<u16>,
+}
+
+impl Wishes {
+    /// `make`: the URL and the event types must be there.
+    pub(super) fn read(fields: &mut Fields, make: bool, ingress: &Ingress, mode: Mode, errors: &mut Errors) -> Self {
+        let url = if make { fields.text("url", errors) } else { fields.optional_text("url", errors) };
+        let kinds = if make { fields.required("event_types", errors) } else { fields.take("event_types") };
+        Self {
+            url: url.and_then(|url| allowed_url(&ingress.egress, &url, mode, errors)),
+            event_types: kinds.and_then(|kinds| event_types(&kinds, errors)),
+            headers: headers(fields, errors),
+            name: text(fields, "name", NAME_MAX, make, errors),
+            description: text(fields, "description", DESCRIPTION_MAX, make, errors),
+            metadata: order::metadata_entries(fields, errors),
+            ordering: word(fields, "ordering", &[("strict", Ordering::Strict), ("none", Ordering::None)], errors),
+            payload: word(fields, "payload", &[("thin", Payload::Thin), ("full", Payload::Full)], errors),
+            asymmetric: signatures(fields, !ingress.settings.signing_keys.is_empty(), errors),
+            max_in_flight: limit(fields, "max_in_flight", IN_FLIGHT_MAX, errors),
+            rate_per_s: limit(fields, "rate_per_s", RATE_MAX, errors),
+        }
+    }
+
+    /// Writes into `subscription` what is wished of its record; the headers are among its secrets.
+    pub(super) fn apply(&self, subscription: &mut Subscription) {
+        fn put<T: Clone>(field: &mut T, wish: Option<&T>) {
+            if let Some(wish) = wish {
+                *field = wish.clone();
+            }
+        }
+        let text = |wish: &Option<String>| wish.clone().map(|text| Some(text).filter(|text| !text.is_empty()));
+        let limit = |wish: Option<u16>| wish.map(|limit| Some(limit).filter(|limit| *limit > 0));
+        put(&mut subscription.url, self.url.as_ref());
+        put(&mut subscription.event_types, self.event_types.as_ref());
+        put(&mut subscription.name, text(&self.name).as_ref());
+        put(&mut subscription.description, text(&self.description).as_ref());
+        put(&mut subscription.metadata, self.metadata.as_ref());
+        put(&mut subscription.ordering, self.ordering.as_ref());
+        put(&mut subscription.payload, self.payload.as_ref());
+        put(&mut subscription.asymmetric, self.asymmetric.as_ref());
+        put(&mut subscription.max_in_flight, limit(self.max_in_flight).as_ref());
+        put(&mut subscription.rate_per_s, limit(self.rate_per_s).as_ref());
+    }
+}
+
+/// The URL as it will be called. It is checked again at each call, and so is the address that its name leads to.
+fn allowed_url(egress: &Egress, url: &str, mode: Mode, errors: &mut Errors) -> Option<String> {
+    egress.check_url(url, mode).map(String::from).map_err(|refusal| errors.field("/url", "not_allowed", refusal)).ok()
+}
+
+/// `"*"`, alone or in a list, or a list of types and of families of them (`payout.*`).
+fn event_types(value: &Value, errors: &mut Errors) -> Option<EventTypes> {
+    const AT: &str = "/event_types";
+    let names = match value {
+        Value::Text(text) if text == "*" => return Some(EventTypes::All),
+        Value::List(names) if matches!(names.as_slice(), [Value::Text(text)] if text == "*") => return Some(EventTypes::All),
+        Value::List(names) if !names.is_empty() => names,
+        Value::List(_) => {
+            errors.field(AT, "empty", "must name at least one event type, or be \"*\"");
+            return None;
+        }
+        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::Object(_) => {
+            errors.field(AT, "wrong_type", "must be a list of event types, or \"*\"");
+            return None;
+        }
+    };
+    let mut patterns = BTreeSet::new();
+    for (index, name) in names.iter().enumerate() {
+        let pattern = if let Value::Text(name) = name { Pattern::parse(name).ok() } else { None };
+        match pattern {
+            Some(pattern) => _ = patterns.insert(pattern),
+            None => errors.field(format!("{AT}/{index}"), "unknown_event_type", "is neither an event type nor the beginning of some, as in payout.*"),
+        }
+    }
+    (patterns.len() == names.len()).then_some(EventTypes::These(patterns))
+}
+
+/// Headers of the party's own. Their values are repeated nowhere.
+fn headers(fields: &mut Fields, errors: &mut Errors) -> Option<Headers> {
+    let entries = fields.optional_object("headers", errors)?.rest();
+    let mut headers = Headers::default();
+    for (name, value) in entries {
+        let at = json::pointer("/headers", &name);
+        let Value::Text(value) = value else {
+            errors.field(at, "wrong_type", format_args!("must be a string, not {}", value.kind()));
+            continue;
+        };
+        if let Err(refused) = headers.set(&name, &value) {
+            errors.field(at, "not_allowed", refused);
+        }
+    }
+    if headers.len() > HEADERS_MAX {
+        errors.field("/headers", "too_many", format_args!("may have {HEADERS_MAX} entries"));
+    }
+    Some(headers)
+}
+
+/// `["v1"]`, or with `v1a` where the installation has keys for it: whether it is there.
+fn signatures(fields: &mut Fields, available: bool, errors: &mut Errors) -> Option<bool> {
+    const AT: &str = "/signatures";
+    let Value::List(names) = fields.take("signatures")? else {
+        errors.field(AT, "wrong_type", "must be a list: [\"v1\"] or [\"v1\", \"v1a\"]");
+        return None;
+    };
+    let names: Option<Vec<&str>> = names.iter().map(|name| if let Value::Text(name) = name { Some(name.as_str()) } else { None }).collect();
+    match names.as_deref() {
+        Some(["v1"]) => return Some(false),
+        Some(["v1", "v1a"] | ["v1a", "v1"]) if available => return Some(true),
+        Some(["v1", "v1a"] | ["v1a", "v1"]) => errors.field(AT, "not_available", "this installation has no keys for v1a"),
+        _ => errors.field(AT, "unknown_value", "must be [\"v1\"] or [\"v1\", \"v1a\"]"),
+    }
+    None
+}
+
+fn text(fields: &mut Fields, name: &str, max: usize, make: bool, errors: &mut Errors) -> Option<String> {
+    let text = fields.optional_text(name, errors)?;
+    let takes_away = text.is_empty() && !make;
+    if !takes_away && (text.trim().is_empty() || text.chars().count() > max || text.chars().any(char::is_control)) {
+        errors.field(fields.pointer(name), "invalid", format_args!("must be 1 to {max} characters, none of them a control character"));
+        return None;
+    }
+    Some(text)
+}
+
+fn word<T: Copy>(fields: &mut Fields, name: &str, words: &[(&str, T)], errors: &mut Errors) -> Option<T> {
+    let text = fields.optional_text(name, errors)?;
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    if found.is_none() {
+        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        errors.field(fields.pointer(name), "unknown_value", format_args!("must be {}", known.join(" or ")));
+    }
+    found
+}
+
+fn limit(fields: &mut Fields, name: &str, max: i64, errors: &mut Errors) -> Option<u16> {
+    let limit = fields.optional_integer(name, errors)?;
+    let within = (0..=max).contains(&limit);
+    if !within {
+        errors.field(fields.pointer(name), "out_of_range", format_args!("must be from 1 to {max}, or 0 for no limit of its own"));
+    }
+    u16::try_from(limit).ok().filter(|_| within)
+}

@@ -1,0 +1,197 @@
+//! What a party can wish of a subscription, over the API; how deliveries go by it is tested with the relay.
+
+use payrelay::subscriber::Subscriber;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use workers::egress;
+
+use crate::support::{Caller, Installation, Plan, payout, transaction};
+
+fn wishes() -> Value {
+    json!({
+        "url": "https://hooks.example.com/",
+        "event_types": ["payout.*"],
+        "name": "books",
+        "description": "for the books",
+        "metadata": { "region": "eu" },
+        "ordering": "none",
+        "payload": "full",
+        "max_in_flight": 3,
+        "rate_per_s": 50,
+    })
+}
+
+async fn made(shop: &Caller, wishes: &Value) -> (String, Value) {
+    let made = shop.post("/v1/webhooks", wishes).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    (made.header("location").unwrap().to_owned(), made.json["result"].clone())
+}
+
+async fn patch(shop: &Caller, path: &str, body: &Value) -> crate::support::Reply {
+    let request = shop.request(reqwest::Method::PATCH, path).header("content-type", "application/json").body(body.to_string());
+    shop.send(request).await
+}
+
+#[tokio::test]
+async fn every_wish_is_kept_shown_and_changed_by_version() {
+    let installation = Installation::start().await;
+    let shop = installation.caller("shop").await;
+    let mut asked = wishes();
+    asked["headers"] = json!({ "X-Api-Key": "of-the-merchant" });
+    let (path, shown) = made(&shop, &asked).await;
+    for (name, value) in wishes().as_object().unwrap() {
+        assert_eq!(&shown[name], value, "{name}");
+    }
+    assert_eq!((&shown["header_names"], &shown["version"]), (&json!(["x-api-key"]), &json!(1)));
+
+    let changed = patch(&shop, &path, &json!({ "version": 1, "description": "", "rate_per_s": 0, "metadata": {}, "ordering": "strict" })).await;
+    let result = &changed.json["result"];
+    assert_eq!((changed.status, &result["version"], &result["ordering"]), (200, &json!(2), &json!("strict")));
+    assert!(["description", "rate_per_s", "metadata"].iter().all(|name| result.get(name).is_none()), "{result}");
+    assert_eq!((&result["name"], &result["header_names"]), (&json!("books"), &json!(["x-api-key"])), "the rest stays");
+    assert_eq!(patch(&shop, &path, &json!({ "version": 1, "name": "x" })).await.problem(), "version-stale");
+    assert_eq!(patch(&shop, &path, &json!({ "name": "x" })).await.errors(), [("/version", "missing")]);
+    let without = patch(&shop, &path, &json!({ "version": 2, "headers": {} })).await;
+    assert!(without.json["result"].get("header_names").is_none());
+    for reply in [shop.get(&path).await, shop.get("/v1/webhooks").await, changed, without] {
+        assert!(!reply.text.contains("of-the-merchant"), "{}", reply.text);
+    }
+    // Nor is it in the store as it was sent.
+    let id = path.rsplit_once('/').unwrap().1;
+    let shard = &id[4..6];
+    let stored = installation.redis.say(&["HGETALL", &format!("t:{{s{shard}}}:sub:{id}")]);
+    assert!(stored.contains("payout.*") && !stored.contains("of-the-merchant"), "{stored}");
+}
+
+#[tokio::test]
+async fn wishes_that_cannot_be_are_named() {
+    let installation = Installation::start().await;
+    let shop = installation.caller("shop").await;
+    let cases = [
+        ("event_types", json!(["payouts.*", "payout.completed"]), "/event_types/0", "unknown_event_type"),
+        ("event_types", json!(["payout.com*"]), "/event_types/0", "unknown_event_type"),
+        ("ordering", json!("loose"), "/ordering", "unknown_value"),
+        ("payload", json!("fat"), "/payload", "unknown_value"),
+        ("max_in_flight", json!(-1), "/max_in_flight", "out_of_range"),
+        ("max_in_flight", json!(1001), "/max_in_flight", "out_of_range"),
+        ("rate_per_s", json!("5"), "/rate_per_s", "wrong_type"),
+        ("metadata", json!({ "a": 1 }), "/metadata/a", "wrong_type"),
+        ("headers", json!({ "Webhook-Id": "x" }), "/headers/Webhook-Id", "not_allowed"),
+        ("headers", json!({ "Host": "x" }), "/headers/Host", "not_allowed"),
+        ("headers", json!({ "Content-Length": "1" }), "/headers/Content-Length", "not_allowed"),
+        ("headers", json!({ "a": "b\r\nc: d" }), "/headers/a", "not_allowed"),
+        ("headers", json!({ "a": 1 }), "/headers/a", "wrong_type"),
+        ("description", json!(" "), "/description", "invalid"),
+        ("filters", json!([]), "/filters", "unknown_field"),
+    ];
+    for (name, value, at, code) in cases {
+        let mut asked = wishes();
+        asked[name] = value;
+        assert_eq!(shop.post("/v1/webhooks", &asked).await.errors(), [(at, code)], "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_is_paused_and_resumed() {
+    let installation = Installation::start().await;
+    let (shop, cafe) = (installation.caller("shop").await, installation.caller("cafe").await);
+    let (path, _) = made(&shop, &wishes()).await;
+    assert_eq!(cafe.post_bytes(&format!("{path}/pause"), "", &[]).await.problem(), "not-found");
+    let turned = async |verb: &str| shop.post_bytes(&format!("{path}/{verb}"), "", &[]).await.json["result"].clone();
+    let paused = turned("pause").await;
+    assert_eq!((&paused["status"], &paused["status_reason"], &paused["version"]), (&json!("paused"), &json!("asked"), &json!(2)));
+    assert_eq!(turned("pause").await, paused, "a repeat changes nothing");
+    assert_eq!(turned("resume").await["status"], "enabled");
+
+    let id = path.rsplit_once('/').unwrap().1.parse().unwrap();
+    let (mut gone, _) = installation.store.subscription(id).await.unwrap().unwrap();
+    gone.status = domain::subscription::Status::Disabled { reason: domain::fact::Reason::new("gone"), at: installation.store.clock().now() };
+    gone.version += 1;
+    installation.store.subscribe(&gone, None).await.unwrap();
+    let read = shop.get(&path).await.json["result"].clone();
+    assert_eq!((&read["status"], &read["status_reason"]), (&json!("disabled"), &json!("gone")));
+    assert_eq!(shop.post_bytes(&format!("{path}/pause"), "", &[]).await.problem(), "not-possible-now");
+    let resumed = turned("resume").await;
+    assert_eq!((&resumed["status"], resumed.get("status_reason")), (&json!("enabled"), None));
+}
+
+#[tokio::test]
+async fn a_ping_arrives_signed_and_its_answer_tells() {
+    let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
+    let installation = Installation::with(Plan { egress, ..Plan::default() }).await;
+    let shop = installation.caller("shop").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (subscriber, stop) = (Subscriber::default(), CancellationToken::new());
+    subscriber.count_only(true);
+    let serving = tokio::spawn(subscriber.clone().serve(listener, stop.clone()));
+    let mut asked = wishes();
+    asked["url"] = json!(format!("http://{address}/"));
+    let (path, shown) = made(&shop, &asked).await;
+    let ping = async || shop.post_bytes(&format!("{path}/ping"), "", &[]).await.json["result"].clone();
+    // It does not know the secret yet.
+    let refused = ping().await;
+    assert_eq!((&refused["delivered"], &refused["status"]), (&json!(false), &json!(401)));
+    subscriber.trust(vec![domain::signature::Secret::parse(shown["secret"].as_str().unwrap()).unwrap()]);
+    let pinged = ping().await;
+    assert_eq!((&pinged["delivered"], &pinged["status"]), (&json!(true), &json!(200)));
+    assert!(pinged["latency_ms"].is_u64());
+    assert_eq!((subscriber.verified(), subscriber.refused()), (1, 1));
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+    let failed = ping().await;
+    assert!(failed["delivered"] == false && failed["status"].is_null() && failed["error"].is_string(), "{failed}");
+}
+
+/// The keys are public, and who wants their signatures is told where there are none.
+#[tokio::test]
+async fn keys_are_published_and_wanted_by_name() {
+    let installation = Installation::start().await;
+    let shop = installation.caller("shop").await;
+    let anybody = installation.http.get(format!("{}/.well-known/webhook-keys.json", installation.url)).send().await.unwrap();
+    assert_eq!(anybody.text().await.unwrap(), r#"{"keys":[]}"#);
+    for (signatures, code) in [(json!(["v1", "v1a"]), "not_available"), (json!(["v2"]), "unknown_value"), (json!("v1"), "wrong_type")] {
+        let mut asked = wishes();
+        asked["signatures"] = signatures;
+        assert_eq!(shop.post("/v1/webhooks", &asked).await.errors(), [("/signatures", code)]);
+    }
+    assert_eq!(made(&shop, &wishes()).await.1["signatures"], json!(["v1"]));
+
+    let (private, public) = workers::relay::keys::make(&[7; 32]).unwrap();
+    let signing_keys = workers::relay::keys::SigningKeys::read([private.as_str()]).unwrap();
+    let installation = Installation::with(Plan { signing_keys, ..Plan::default() }).await;
+    let shop = installation.caller("shop").await;
+    let anybody = installation.http.get(format!("{}/.well-known/webhook-keys.json", installation.url)).send().await.unwrap();
+    let published: Value = serde_json::from_str(&anybody.text().await.unwrap()).unwrap();
+    assert_eq!((&published["keys"][0]["whpk"], &published["keys"][0]["kid"]), (&json!(public.text), &json!(public.kid)));
+    let mut asked = wishes();
+    asked["signatures"] = json!(["v1", "v1a"]);
+    let (path, shown) = made(&shop, &asked).await;
+    assert_eq!(shown["signatures"], asked["signatures"]);
+    assert_eq!(patch(&shop, &path, &json!({ "version": 1, "signatures": ["v1"] })).await.json["result"]["signatures"], json!(["v1"]));
+}
+
+#[tokio::test]
+async fn an_event_is_read_and_delivered_again_within_its_party() {
+    let installation = Installation::start().await;
+    let (shop, cafe) = (installation.caller("shop").await, installation.caller("cafe").await);
+    let (path, _) = made(&shop, &json!({ "url": "https://hooks.example.com/", "event_types": "*" })).await;
+    let (elsewhere, _) = made(&cafe, &wishes()).await;
+    let id = transaction();
+    assert_eq!(shop.post("/v1/payouts", &payout(&id)).await.status, 202);
+    let timeline = shop.get(&format!("/v1/payouts/{id}/timeline")).await;
+    let event = timeline.json["result"]["events"][0]["id"].as_str().unwrap().to_owned();
+    let read = shop.get(&format!("/v1/events/{event}")).await;
+    let result = &read.json["result"];
+    assert_eq!((&result["type"], &result["payload"]["data"]["transaction_id"]), (&json!("payout.requested"), &json!(id)));
+    assert_eq!(result["deliveries"][0]["status"], "waiting");
+    assert_eq!(cafe.get(&format!("/v1/events/{event}")).await.problem(), "not-found");
+    assert_eq!(shop.get("/v1/events/ev_1").await.problem(), "not-found");
+
+    let retry = async |caller: &Caller, path: &str| caller.post(&format!("{path}/retry"), &json!({ "event_id": event })).await;
+    assert_eq!(retry(&shop, &path).await.status, 202);
+    assert_eq!(retry(&cafe, &elsewhere).await.problem(), "not-found", "an event of another party");
+    assert_eq!(retry(&cafe, &path).await.problem(), "not-found", "a subscription of another party");
+    assert_eq!(shop.post(&format!("{path}/retry"), &json!({ "event_id": "x" })).await.errors(), [("/event_id", "invalid")]);
+}
