@@ -31,7 +31,7 @@ test: ## every test, against a real Redis (cargo-nextest where installed)
 	@tools/setup.sh build
 	cargo test --locked --workspace --no-fail-fast --doc
 	@$(redis) && if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --locked --workspace --no-fail-fast --test-threads $(threads) $(ARGS); \
-	  else set -x; cargo test --locked --workspace --no-fail-fast --tests $(ARGS); fi
+	  else set -x; RUST_TEST_THREADS=$(threads) cargo test --locked --workspace --no-fail-fast --tests $(ARGS); fi
 	@$(MAKE) --no-print-directory interop
 
 # A workspace of its own, see tests/interop/Cargo.toml.
