@@ -29,7 +29,7 @@ pub struct FreezeArguments {
 /// The party that a freeze is for, if it is for one.
 #[derive(Debug, clap::Args)]
 struct Of {
-    /// Only this party. What it asks for is accepted, and waits.
+    /// Only this party. While it is frozen, what it asks for is accepted, and waits.
     #[arg(long, requires = "mode", conflicts_with = "shard", value_parser = party)]
     party: Option<PartyId>,
     /// `test` or `live`, of a party.
@@ -42,7 +42,7 @@ struct Of {
 
 #[derive(Debug, clap::Args)]
 pub struct ThawArguments {
-    /// For so long no payout is sent before its provider was asked whether it knows it, and none can be canceled. 0 only if the store is known to have forgotten nothing.
+    /// For so long no payout is sent before its provider was asked whether it knows it, and none can be canceled. 0 after a freeze by hand, if the store is known to have forgotten nothing: what is asked for before the end of that time stays suspect for ever, and a later thaw does not shorten it.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(0..=720))]
     look_first_hours: u64,
     /// Only this shard. Without it: all.
@@ -92,7 +92,9 @@ pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Resu
             continue;
         };
         store.thaw(shard, Duration::from_hours(arguments.look_first_hours)).await?;
-        print(&format!("{shard}: thawed (it was frozen because: {}); looks first for {} h", freeze.reason, arguments.look_first_hours))?;
+        let (suspect, now) = (store.suspect_until(shard).await?, store.clock().now());
+        let looks = if suspect > now { format!("looks first until {suspect}") } else { "looks first for nothing new".to_owned() };
+        print(&format!("{shard}: thawed (it was frozen because: {}); {looks}", freeze.reason))?;
     }
     Ok(ExitCode::SUCCESS)
 }

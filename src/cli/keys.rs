@@ -50,7 +50,7 @@ pub struct Create {
     /// Whose data it reaches: `platform`, or `party:<id>`.
     #[arg(long, value_parser = reach)]
     reach: Reach,
-    /// What it may do: payouts.read, payouts.write, webhooks.read, webhooks.write, balances.read, balances.write, parties.read, parties.write, operator. Several with commas, or the option several times.
+    /// What it may do: payouts.read, payouts.write, payouts.approve, webhooks.read, webhooks.write, balances.read, balances.write, parties.read, parties.write, operator. Several with commas, or the option several times.
     #[arg(long = "scope", value_name = "SCOPE", required = true, value_delimiter = ',', value_parser = scope)]
     scopes: Vec<Scope>,
     /// A public key that its requests are signed with: the id that signatures name, and a PEM file. May stand several times.

@@ -21,7 +21,10 @@ pub enum Command {
         limit: u16,
     },
     /// Settle one again, as if it had come now: after its account was named in `deposits.accounts`, say.
-    Retry { id: NoticeId },
+    Retry {
+        /// As `orphans` lists it.
+        id: NoticeId,
+    },
 }
 
 /// Runs one of the commands.

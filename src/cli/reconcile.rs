@@ -35,7 +35,7 @@ pub struct Arguments {
     /// `test` or `live`.
     #[arg(long, value_parser = keys::mode)]
     mode: Mode,
-    /// The day in UTC, such as 2026-01-31; one that is over. A payout belongs to the day on which it was first sent.
+    /// The day in UTC, such as 2026-01-31; one that has begun, and better one that is over. A payout belongs to the day on which it was first sent.
     #[arg(long)]
     day: Date,
     /// Print JSON.

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use domain::credential::Scope;
 use domain::fact::{Reason, Source};
@@ -17,6 +17,7 @@ use workers::record::Recorded;
 
 use super::intake::Duty;
 use super::json::Fields;
+use super::payouts::party_in;
 use super::problem::{Errors, Kind, Problem};
 use super::view::{PayoutView, result};
 use super::{Ingress, json, order};
@@ -139,10 +140,11 @@ pub(super) fn only_party(parts: &Parts, body: &[u8]) -> Result<Option<PartyId>, 
     Ok(party)
 }
 
-/// No body at all is an empty object.
+/// No body at all is an empty object, or one that holds the party that the query names.
 pub(super) fn optional_body(parts: &Parts, body: &[u8], errors: &mut Errors) -> Result<Fields, Problem> {
     if body.is_empty() {
-        return Ok(Fields::none());
+        let named = if parts.method == Method::DELETE { None } else { party_in(parts.uri.query())? };
+        return named.map_or_else(|| Ok(Fields::none()), |party| json::read(serde_json::json!({ "party_id": party }).to_string().as_bytes(), errors));
     }
     json::check_media_type(&parts.headers)?;
     json::read(body, errors)

@@ -113,7 +113,6 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::PayoutsWrite, Duty::Keyed).await?;
-    nothing_in(parts.uri.query())?;
     json::check_media_type(&parts.headers)?;
     let mut asked = Asked::read(&body)?;
     let party = ingress.party(&caller, asked.party.take())?;
@@ -344,14 +343,6 @@ async fn cancel(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         Recorded::Declined(..) => Err(too_late()),
         Recorded::Missing => Err(Problem::not_found("payout")),
     }
-}
-
-/// A query that may hold nothing.
-fn nothing_in(query: Option<&str>) -> Result<(), Problem> {
-    let mut errors = Errors::default();
-    let mut parameters = Parameters::read(query);
-    refuse_testmode(&mut parameters, &mut errors);
-    parameters.finish(errors)
 }
 
 /// The party of a query that may hold nothing else. The id says whose the payout is, so it need not be named.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
+use axum::http::Method;
 use axum::http::header::{CONTENT_LENGTH, HeaderName};
 use axum::http::request::Parts;
 use domain::credential::Scope;
@@ -20,7 +21,9 @@ use providers::truelayer::{BODY_SIGNATURE, REQUEST_SIGNATURE};
 
 use super::Ingress;
 use super::caller::{Caller, Credential};
-use super::problem::{Kind, Problem};
+use super::hal::refuse_testmode;
+use super::problem::{Errors, Kind, Problem};
+use super::query::Parameters;
 
 /// What a signature has to prove, for keys that must sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,12 @@ impl Ingress {
     pub(super) async fn take_in(self: &Arc<Self>, caller: &Caller, parts: &Parts, body: Body, max: usize, duty: Duty) -> Result<Bytes, Problem> {
         let body = self.read_body(parts, body, max).await?;
         self.check_signature(caller.credential(), parts, &body, duty).await?;
+        // What is not looked at must not be taken as said: a body says whose the request is.
+        if !body.is_empty() && parts.method != Method::DELETE {
+            let (mut parameters, mut errors) = (Parameters::read(parts.uri.query()), Errors::default());
+            refuse_testmode(&mut parameters, &mut errors);
+            parameters.finish(errors)?;
+        }
         Ok(body)
     }
 

@@ -193,6 +193,10 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         return Err(revision::stale(subscription.version));
     }
     let elsewhere = wishes.url.as_ref().is_some_and(|url| *url != subscription.url);
+    // Whoever may change the address need not know what the headers hold: they are not told to another one.
+    if elsewhere && wishes.headers.is_none() && secrets.headers.names().next().is_some() {
+        return Err(Problem::field("/headers", "required", "must be said again with another `url`: what they hold is not told to another address"));
+    }
     wishes.apply(&mut subscription);
     subscription.version = subscription.version.saturating_add(1);
     let sealed = wishes.headers.map(|headers| secrets.headers = headers);

@@ -378,6 +378,13 @@ async fn parties_and_modes_do_not_see_each_other() {
     assert_eq!(platform.get(&format!("{path}?party_id=shop")).await.json["result"]["amount_in_minor"], 10000);
     assert_eq!(platform.get(&path).await.json["result"]["party_id"], "default");
     assert_eq!(platform.get("/v1/payouts?party_id=cafe").await.json["results"].as_array().unwrap().len(), 1);
+    // Beside a body a query says nothing, so it is refused and not passed over; without one it names the party.
+    let beside = platform.post("/v1/payouts?party_id=cafe", &payout(&transaction())).await;
+    assert_eq!((beside.status, beside.errors()), (400, vec![("party_id", "unknown_parameter")]));
+    let canceled = platform.post_bytes(&format!("{path}/cancel?party_id=cafe"), "", &[]).await;
+    assert_eq!((canceled.status, &canceled.json["result"]["party_id"]), (200, &json!("cafe")), "{canceled:?}");
+    assert_eq!(platform.post_bytes(&format!("{path}/cancel?party=cafe"), "", &[]).await.errors(), [("party", "unknown_parameter")]);
+    assert_eq!(shop.post_bytes(&format!("{path}/cancel?party_id=cafe"), "", &[]).await.problem(), "other-party");
 }
 
 #[tokio::test]

@@ -52,6 +52,8 @@ async fn every_wish_is_kept_shown_and_changed_by_version() {
     assert_eq!((&result["name"], &result["header_names"]), (&json!("books"), &json!(["x-api-key"])), "the rest stays");
     assert_eq!(patch(&shop, &path, &json!({ "version": 1, "name": "x" })).await.problem(), "version-stale");
     assert_eq!(patch(&shop, &path, &json!({ "name": "x" })).await.errors(), [("/version", "missing")]);
+    let moved = patch(&shop, &path, &json!({ "version": 2, "url": "https://elsewhere.example/hooks" })).await;
+    assert_eq!(moved.errors(), [("/headers", "required")], "what headers hold is not told to another address");
     let without = patch(&shop, &path, &json!({ "version": 2, "headers": {} })).await;
     assert!(without.json["result"].get("header_names").is_none());
     for reply in [shop.get(&path).await, shop.get("/v1/webhooks").await, changed, without] {

@@ -52,7 +52,7 @@ pub enum Unreconciled {
     NotAsked(#[from] NoStatement),
     #[error("the store does not answer")]
     Store(#[from] StoreError),
-    #[error("that is not a day")]
+    #[error("that is not a day that has begun")]
     Day,
 }
 
@@ -72,6 +72,9 @@ pub async fn reconcile(
     }
     let start = |day: Date| day.to_zoned(TimeZone::UTC).map(|start| start.timestamp()).map_err(|_| Unreconciled::Day);
     let scope = Scope { provider, mode, from: start(day)?, to: start(day.tomorrow().map_err(|_| Unreconciled::Day)?)? };
+    if scope.from > store.clock().now() {
+        return Err(Unreconciled::Day);
+    }
     let margin = SignedDuration::from_millis(i64::try_from(settings.margin_ms).unwrap_or(i64::MAX));
     let reach = Scope { from: sub(scope.from, margin), to: add(scope.to, margin), ..scope };
 

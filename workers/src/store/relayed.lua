@@ -68,7 +68,7 @@ local function go_on(subscription, ended)
         got_through = true
         -- Whoever has asked to be left alone still is.
         if until_ms <= now then until_ms = 0 end
-        if window == 1 then redis.call('HDEL', key, 'fails', 'since', 'warned') end
+        if window == 1 then redis.call('HDEL', key, 'fails', 'since', 'warned', 'failed') end
         window = math.min(window + 1, math.max(window, most))
       elseif string.find(ended.troubles[at], ' ', 1, true) then
         trouble = ended.troubles[at]
@@ -80,6 +80,10 @@ local function go_on(subscription, ended)
     if trouble and not got_through and share == 1 and redis.call('ZCARD', flying) == 0 then
       local most_fails, first, longest = string.match(trouble, '^%d+ (%d+) (%d+) (%d+)')
       local fails = redis.call('HINCRBY', key, 'fails', 1)
+      -- What failed before a long time without any try says nothing about now.
+      local last = redis.call('HGET', key, 'failed')
+      if not last or now - last > 43200000 then redis.call('HDEL', key, 'since', 'warned') end
+      redis.call('HSET', key, 'failed', now)
       redis.call('HSETNX', key, 'since', now)
       if fails >= tonumber(most_fails) then
         until_ms = math.max(until_ms, now + math.min(tonumber(longest), tonumber(first) * 2 ^ math.min(30, fails - most_fails)))

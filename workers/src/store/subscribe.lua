@@ -35,7 +35,7 @@ redis.call('SADD', KEYS[3], ARGV[6])
 if ARGV[5] == '' then redis.call('HDEL', KEYS[2], ARGV[6]) else redis.call('HSET', KEYS[2], ARGV[6], ARGV[5]) end
 
 -- Its share begins anew where its limits have changed, and its troubles are forgotten where a person says so.
-if ARGV[13] == '1' then redis.call('HDEL', key, 'fails', 'since', 'warned', 'until', 'window', 'share') end
+if ARGV[13] == '1' then redis.call('HDEL', key, 'fails', 'since', 'warned', 'failed', 'until', 'window', 'share') end
 local function becomes(field, was, value)
   if (was or '') == value then return end
   if value == '' then redis.call('HDEL', key, field) else redis.call('HSET', key, field, value) end

@@ -327,6 +327,7 @@ impl Store {
             names.of(shard, "lanes"),
             names.of(shard, "clock"),
             names.subscription(subscription),
+            names.of(shard, "abandoned"),
         ];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let now = self.clock().now();

@@ -438,3 +438,43 @@ async fn a_refusal_is_kept_with_what_was_said() {
     assert_eq!(Heard::of(&"é".repeat(2_000), None).unwrap().excerpt.chars().count(), 256);
     assert_eq!(Heard::of(" ", None), None);
 }
+
+/// One event that is never taken, then days without any: the next failure is the first of its time, and nothing is disabled by it.
+#[tokio::test]
+async fn a_failure_after_quiet_days_is_the_first_one() {
+    let at = installation().await;
+    at.receiver.mood(Mood::Status(500));
+    at.open("poison").await;
+    // Its whole schedule: three days.
+    for _ in 0..100 {
+        at.crank().await;
+        at.later(3_600).await;
+    }
+    assert_eq!(at.store.abandoned(10).await.unwrap().len(), 1);
+    at.later(48 * 3_600).await;
+    at.open("next").await;
+    at.crank().await;
+    assert_eq!(at.status().await, Status::Enabled);
+    at.receiver.mood(Mood::Status(200));
+    at.receiver.take();
+    at.later(3_600).await;
+    at.crank().await;
+    assert_eq!((at.receiver.take().len(), at.store.abandoned(10).await.unwrap().len()), (1, 1));
+}
+
+/// What was given up and is delivered after all is not listed as given up.
+#[tokio::test]
+async fn what_is_delivered_again_is_not_abandoned() {
+    let at = installation_with(RelaySettings { waits_s: Some(vec![1]), ..RelaySettings::default() }).await;
+    let payout = at.open("a").await;
+    at.receiver.mood(Mood::Status(500));
+    at.crank().await;
+    at.later(2).await;
+    at.crank().await;
+    assert_eq!(at.store.abandoned(10).await.unwrap().len(), 1);
+    at.receiver.mood(Mood::Status(200));
+    let seen = at.deliveries(&payout).await.remove(0);
+    at.store.redeliver(at.subscription, EventId::new(payout.id, 1), seen.as_ref()).await.unwrap();
+    at.crank().await;
+    assert_eq!(at.store.abandoned(10).await.unwrap().len(), 0);
+}
