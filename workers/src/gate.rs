@@ -100,6 +100,9 @@ pub struct Question {
     approve_new: bool,
     known_ms: i64,
     known_max: u32,
+    /// When it is to be sent, ms, if later than at once: it counts in the window of that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_ms: Option<i64>,
     /// Not an empty list, which JSON and Lua write differently.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     counters: Vec<Counter>,
@@ -193,6 +196,7 @@ impl Gate {
             approve_new: self.rules.approvals.iter().any(|rule| rule.new_beneficiary && fits(rule, party, *amount, destination)),
             known_ms: SignedDuration::from_hours(24 * i64::from(self.rules.known_days)).as_secs().saturating_mul(1_000),
             known_max: self.rules.known_max,
+            at_ms: order.scheduled_for.map(Timestamp::as_millisecond),
             counters: self.counters((party, *mode), &account, *amount, 1),
             account,
         }
@@ -203,7 +207,8 @@ impl Gate {
     pub fn question_of_amount(&self, (party, mode): (&PartyId, Mode), beneficiary: &Beneficiary, money: Money) -> Option<Question> {
         let account = self.account(party, mode, &beneficiary.destination);
         let counters = self.counters((party, mode), &account, money.into(), 0);
-        let question = |counters| Question { account, twin: None, replaces: None, approve_new: false, known_ms: 0, known_max: 0, counters };
+        let question =
+            |counters| Question { account, twin: None, replaces: None, approve_new: false, known_ms: 0, known_max: 0, at_ms: None, counters };
         (!counters.is_empty()).then(|| question(counters))
     }
 

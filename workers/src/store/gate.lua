@@ -16,18 +16,22 @@ local function stopped(gate, prefix)
   if twin then return { 'twin', twin } end
 end
 
--- Whether it goes beyond a bound: `what` is 'reject' or 'approve'.
+-- The part of a window in which a payout counts: that of its day, if it has one.
+local function part_of(gate, counter, now) return math.floor(math.max(now, gate.at_ms or 0) / counter.part_ms) end
+
+-- Whether it goes beyond a bound: `what` is 'reject' or 'approve'. With it counts what goes within a window before it or after it.
 local function is_beyond(gate, what, prefix, now)
   for _, counter in ipairs(gate.counters or {}) do
     local most, times = counter[what .. '_minor'], counter[what .. '_count']
     if most or times then
-      local minor, count, oldest = counter.minor, counter.count, math.floor(now / counter.part_ms) - counter.parts
-      local held = redis.call('HGETALL', prefix .. 'lim:' .. counter.key)
+      local minor, count, at, fields = counter.minor, counter.count, part_of(gate, counter, now), {}
+      for part = at - counter.parts, at + counter.parts do
+        fields[#fields + 1] = string.format('%dm', part)
+        fields[#fields + 1] = string.format('%dn', part)
+      end
+      local held = redis.call('HMGET', prefix .. 'lim:' .. counter.key, unpack(fields))
       for i = 1, #held, 2 do
-        local part, unit = string.match(held[i], '^(%d+)(%a)$')
-        if tonumber(part) >= oldest then
-          if unit == 'm' then minor = minor + held[i + 1] else count = count + held[i + 1] end
-        end
+        minor, count = minor + (held[i] or 0), count + (held[i + 1] or 0)
       end
       if most and minor > most or times and count > times then return true end
     end
@@ -42,17 +46,22 @@ local function is_new(gate, prefix, name, now)
   return not sent or tonumber(sent) < now - gate.known_ms or redis.call('ZREVRANK', known, gate.account) >= gate.known_max
 end
 
--- Counts it, and says where: what `give_or_take` needs. What has left a window goes.
+-- Counts it, and says where: what `give_or_take` needs. What left a window lately goes, and all of it when nothing was counted for as long.
 local function count(gate, prefix, now)
   local shares = {}
   for _, counter in ipairs(gate.counters or {}) do
-    local key, part = prefix .. 'lim:' .. counter.key, string.format('%d', math.floor(now / counter.part_ms))
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-      if tonumber(string.match(field, '^%d+')) < part - counter.parts then redis.call('HDEL', key, field) end
+    local key, part, gone = prefix .. 'lim:' .. counter.key, string.format('%d', part_of(gate, counter, now)), {}
+    local oldest = math.floor(now / counter.part_ms) - counter.parts
+    for left = oldest - 2 * counter.parts, oldest - 1 do
+      gone[#gone + 1] = string.format('%dm', left)
+      gone[#gone + 1] = string.format('%dn', left)
     end
+    redis.call('HDEL', key, unpack(gone))
     redis.call('HINCRBY', key, part .. 'm', string.format('%.0f', counter.minor))
     redis.call('HINCRBY', key, part .. 'n', counter.count)
-    redis.call('PEXPIRE', key, counter.part_ms * (counter.parts + 2))
+    -- Until its day has left the window; one that is further away stays as it is.
+    local until_ms = (part + counter.parts + 2) * counter.part_ms - now
+    if redis.call('PTTL', key) < until_ms then redis.call('PEXPIRE', key, string.format('%d', until_ms)) end
     shares[#shares + 1] = string.format('%s %s %.0f %d;', counter.key, part, counter.minor, counter.count)
   end
   return table.concat(shares)

@@ -106,6 +106,29 @@ async fn a_hundred_at_once_get_no_further_than_the_limit() {
     }
 }
 
+/// However long before they are asked for: what is to go on one day counts together.
+#[tokio::test]
+async fn what_is_dated_counts_on_its_day() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let gate = &gate(json!([]), json!([limit("party", json!({ "amount_max": 1_000 }))]));
+    let day = store.clock().now() + SignedDuration::from_hours(240);
+    let dated = async |key: &str, hours: i64| {
+        let order = Order { scheduled_for: Some(day + SignedDuration::from_hours(hours)), ..order(store, key, 1_000) };
+        open(store, gate, &order, &beneficiary()).await
+    };
+    assert!(matches!(dated("d0", 0).await, Opened::New));
+    for (key, hours) in [("d1", 0), ("d2", 12), ("d3", -12)] {
+        store.move_clock(Duration::from_secs(26 * 3_600)).await.unwrap();
+        assert!(matches!(dated(key, hours).await, Opened::Refused(_)), "{key}");
+    }
+    assert!(matches!(dated("d4", 49).await, Opened::New), "another day");
+    assert!(matches!(open(store, gate, &order(store, "now", 1_000), &beneficiary()).await, Opened::New), "its day is far");
+    store.move_clock(Duration::from_secs((240 - 3 * 26) * 3_600)).await.unwrap();
+    assert!(matches!(open(store, gate, &order(store, "k", 1), &beneficiary()).await, Opened::Refused(_)), "its day has come");
+    happens(store, "d0", What::Cancel { reason: Reason::new("why") }).await;
+    assert!(matches!(open(store, gate, &order(store, "k", 1), &beneficiary()).await, Opened::New), "its share is given back");
+}
+
 /// A window moves on; each beneficiary has its own; beyond a limit of approval a second person is asked.
 #[tokio::test]
 async fn a_window_moves_on_and_beneficiaries_are_counted_apart() {
