@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use domain::credential::Scope;
-use domain::id::{EventId, PayoutId, SubscriptionId};
+use domain::id::{EventId, PartyId, PayoutId, SubscriptionId};
 use domain::subscription::Status;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -67,8 +67,7 @@ async fn one(
     Ok(result(StatusCode::OK, &view))
 }
 
-/// With `{"event_id", "party_id"}`: delivers that event to this subscription, sooner if it was to be tried again later, or once more if it was delivered or given
-/// up, or was never meant for it. What is sent once more says so in `payrelay-replay`.
+/// With `{"event_id", "party_id"}`.
 async fn retry(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Retried {
@@ -85,34 +84,43 @@ async fn retry(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, requ
     let party = order::party_id(&mut fields, &mut errors);
     fields.finish(&mut errors);
     let (Some(event), true) = (event, errors.is_empty()) else { return Err(errors.into_problem()) };
-    for _ in 0..DECISIONS_MAX {
-        let (subscription, _) = ingress.subscription(&caller, party.clone(), &id).await?;
-        if let Status::Disabled { .. } = subscription.status {
-            return Err(Problem::new(Kind::NotPossibleNow, "The subscription is `disabled`; resume it first."));
-        }
-        let timeline = ingress.event(&caller, event).await?;
-        if timeline.payout.party != subscription.party || timeline.payout.mode != subscription.mode {
-            return Err(Problem::not_found("event"));
-        }
-        let listed = timeline.deliveries.iter().find(|listed| listed.subscription == subscription.id && listed.sequence == event.sequence());
-        let seen = listed.and_then(|listed| listed.delivery.as_ref());
-        match ingress.recorder.store.redeliver(subscription.id, event, seen).await? {
-            Redelivered::Due => {
-                let view = Retried { event_id: event, subscription_id: subscription.id, status: "pending" };
-                return Ok(result(StatusCode::ACCEPTED, &view));
-            }
-            Redelivered::UnderWay => return Err(Problem::new(Kind::NotPossibleNow, "It is being delivered.")),
-            Redelivered::Queued => return Err(Problem::new(Kind::NotPossibleNow, "It waits for an earlier event of its payout; retry that one.")),
-            Redelivered::Stale => {}
-            Redelivered::Missing => return Err(Problem::not_found("event")),
-        }
-    }
-    Err(StoreError::Unavailable(None).into())
+    let subscription_id = ingress.deliver_again(&caller, party, &id, event).await?;
+    Ok(result(StatusCode::ACCEPTED, &Retried { event_id: event, subscription_id, status: "pending" }))
 }
 
 impl Ingress {
+    /// Delivers an event to a subscription, sooner if it was to be tried again later, or once more if it was delivered or given up, or was never meant for
+    /// it. What is sent once more says so in `payrelay-replay`.
+    ///
+    /// # Errors
+    /// [`Kind::NotPossibleNow`] while it is being delivered, waits for an earlier event, or the subscription is disabled. Trouble with the store; a repeat is safe.
+    pub(crate) async fn deliver_again(&self, caller: &Caller, party: Option<PartyId>, id: &str, event: EventId) -> Result<SubscriptionId, Problem> {
+        for _ in 0..DECISIONS_MAX {
+            let (subscription, _) = self.subscription(caller, party.clone(), id).await?;
+            if let Status::Disabled { .. } = subscription.status {
+                return Err(Problem::new(Kind::NotPossibleNow, "The subscription is `disabled`; resume it first."));
+            }
+            let timeline = self.event(caller, event).await?;
+            if timeline.payout.party != subscription.party || timeline.payout.mode != subscription.mode {
+                return Err(Problem::not_found("event"));
+            }
+            let listed = timeline.deliveries.iter().find(|listed| listed.subscription == subscription.id && listed.sequence == event.sequence());
+            let seen = listed.and_then(|listed| listed.delivery.as_ref());
+            match self.recorder.store.redeliver(subscription.id, event, seen).await? {
+                Redelivered::Due => return Ok(subscription.id),
+                Redelivered::UnderWay => return Err(Problem::new(Kind::NotPossibleNow, "It is being delivered.")),
+                Redelivered::Queued => {
+                    return Err(Problem::new(Kind::NotPossibleNow, "It waits for an earlier event of its payout; retry that one."));
+                }
+                Redelivered::Stale => {}
+                Redelivered::Missing => return Err(Problem::not_found("event")),
+            }
+        }
+        Err(StoreError::Unavailable(None).into())
+    }
+
     /// All of the payout of an event, if the caller may see it.
-    async fn event(&self, caller: &Caller, id: EventId) -> Result<Timeline, Problem> {
+    pub(crate) async fn event(&self, caller: &Caller, id: EventId) -> Result<Timeline, Problem> {
         let missing = || Problem::not_found("event");
         let store = &self.recorder.store;
         if !store.shards().contains(id.shard()) {

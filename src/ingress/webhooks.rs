@@ -21,8 +21,9 @@ use workers::store::StoreError;
 use workers::store::subscriptions::{SUBSCRIPTIONS_MAX, Standing, Subscribed};
 
 use super::caller::Caller;
-use super::commands::optional_body;
+use super::commands::{only_party, optional_body};
 use super::intake::Duty;
+use super::json::Fields;
 use super::payouts::party_in;
 use super::problem::{Errors, Kind, Problem};
 use super::view::{Moment, answer, result, set};
@@ -147,86 +148,39 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
     json::check_media_type(&parts.headers)?;
     let mut errors = Errors::default();
-    let mut fields = json::read(&body, &mut errors)?;
-    let mode = caller.mode();
-    let mut wishes = Wishes::read(&mut fields, true, &ingress, mode, &mut errors);
-    let party = order::party_id(&mut fields, &mut errors);
-    fields.finish(&mut errors);
-    let (Some(url), Some(event_types), true) = (wishes.url.take(), wishes.event_types.take(), errors.is_empty()) else {
-        return Err(errors.into_problem());
-    };
-    let party = ingress.party(&caller, party)?;
-    let store = &ingress.recorder.store;
-    let now = store.clock().now();
-    let id = SubscriptionId::new(store.shards().of(&party, mode), random());
-    let mut subscription = Subscription::new(id, party, mode, url, event_types, now);
-    wishes.apply(&mut subscription);
-    let secret = new_secret();
-    let mut secrets = Secrets::new(secret.clone());
-    secrets.headers = wishes.headers.unwrap_or_default();
-    match store.subscribe(&subscription, Some(&secrets)).await? {
-        Subscribed::Done => {
-            let view = View::new(&subscription, &secrets, &Standing::default(), now);
-            let mut response = result(StatusCode::CREATED, &View { secret: Some(secret.to_text()), ..view });
-            set(&mut response, header::LOCATION, &format!("/v1/webhooks/{}", subscription.id));
-            no_store(&mut response);
-            Ok(response)
-        }
-        Subscribed::Full => Err(Problem::new(Kind::SubscriptionsFull, format!("A party can have {SUBSCRIPTIONS_MAX}. Delete one first."))),
-        Subscribed::Stale | Subscribed::Missing => Err(StoreError::Unavailable(None).into()),
-    }
+    let fields = json::read(&body, &mut errors)?;
+    let (subscription, secrets, secret) = ingress.subscribe(&caller, fields, errors).await?;
+    let view = View::new(&subscription, &secrets, &Standing::default(), subscription.created_at);
+    let mut response = result(StatusCode::CREATED, &View { secret: Some(secret.to_text()), ..view });
+    set(&mut response, header::LOCATION, &format!("/v1/webhooks/{}", subscription.id));
+    no_store(&mut response);
+    Ok(response)
 }
 
-/// What is in the body is changed, the rest stays. It says the `version` that was read. Another URL begins without the troubles of the one before.
 async fn change(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
     json::check_media_type(&parts.headers)?;
     let mut errors = Errors::default();
-    let mut fields = json::read(&body, &mut errors)?;
-    let wishes = Wishes::read(&mut fields, false, &ingress, caller.mode(), &mut errors);
-    let revised = revision::Revised::take(&mut fields, &[], &mut errors);
-    let party = order::party_id(&mut fields, &mut errors);
-    fields.finish(&mut errors);
-    let (Some(revised), true) = (revised, errors.is_empty()) else { return Err(errors.into_problem()) };
-    let (mut subscription, mut secrets) = ingress.subscription(&caller, party, &id).await?;
-    if subscription.version != revised.version {
-        return Err(revision::stale(subscription.version));
-    }
-    let elsewhere = wishes.url.as_ref().is_some_and(|url| *url != subscription.url);
-    // Whoever may change the address need not know what the headers hold: they are not told to another one.
-    if elsewhere && wishes.headers.is_none() && secrets.headers.names().next().is_some() {
-        return Err(Problem::field("/headers", "required", "must be said again with another `url`: what they hold is not told to another address"));
-    }
-    wishes.apply(&mut subscription);
-    subscription.version = subscription.version.saturating_add(1);
-    let sealed = wishes.headers.map(|headers| secrets.headers = headers);
-    let changed = sealed.map(|()| &secrets);
-    let store = &ingress.recorder.store;
-    let written = if elsewhere { store.begin_afresh(&subscription, changed).await? } else { store.subscribe(&subscription, changed).await? };
-    match written {
-        Subscribed::Done => ingress.shown_subscription(&subscription, &secrets).await,
-        Subscribed::Stale => Err(revision::stale(subscription.version)),
-        Subscribed::Missing | Subscribed::Full => Err(Problem::not_found("webhook")),
-    }
+    let fields = json::read(&body, &mut errors)?;
+    let (subscription, secrets) = ingress.change_subscription(&caller, &id, fields, errors).await?;
+    ingress.shown_subscription(&subscription, &secrets).await
 }
 
-/// Events go on making deliveries, and none is sent: they wait, in order. What is under way is finished. With an optional body `{"party_id"}`.
+/// With an optional body `{"party_id"}`.
 async fn pause(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
-    ingress
-        .turn_subscription(&id, request, |status, now| match status {
-            Status::Enabled => Ok(Some(Status::Paused { at: now })),
-            Status::Paused { .. } => Ok(None),
-            Status::Disabled { .. } => Err(Problem::new(Kind::NotPossibleNow, "The subscription is `disabled`; resume it first.")),
-        })
-        .await
+    let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
+    let (subscription, secrets) = ingress.pause_subscription(&caller, only_party(&parts, &body)?, &id).await?;
+    ingress.shown_subscription(&subscription, &secrets).await
 }
 
-/// Ends a pause, a disablement, and whatever it is held back for after failures. With an optional body `{"party_id"}`.
+/// With an optional body `{"party_id"}`.
 async fn resume(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
-    ingress.turn_subscription(&id, request, |_, _| Ok(Some(Status::Enabled))).await
+    let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
+    let (subscription, secrets) = ingress.resume_subscription(&caller, only_party(&parts, &body)?, &id).await?;
+    ingress.shown_subscription(&subscription, &secrets).await
 }
 
-/// Sends a signed `webhook.ping` now, whatever the status, and answers how that went. With an optional body `{"party_id"}`.
+/// With an optional body `{"party_id"}`. Answers how it went.
 async fn ping(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Pinged {
@@ -238,14 +192,7 @@ async fn ping(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, reque
         latency_ms: u32,
     }
     let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
-    let (subscription, secrets) = ingress.subscription(&caller, super::commands::only_party(&parts, &body)?, &id).await?;
-    let Ok(_slot) = ingress.pings.try_acquire() else {
-        return Err(Problem::new(Kind::Overloaded, "As many pings as can be are under way. Nothing was sent."));
-    };
-    let timeout = Duration::from_millis(ingress.settings.webhooks.ping_timeout_ms);
-    let now = ingress.recorder.store.clock().now();
-    let Attempt { latency_ms, result: how, .. } =
-        ping::ping(&ingress.egress, &ingress.settings.signing_keys, &subscription, &secrets, u64::from_ne_bytes(random()), timeout, now).await;
+    let Attempt { latency_ms, result: how, .. } = ingress.ping_subscription(&caller, only_party(&parts, &body)?, &id).await?;
     let (delivered, status, error) = match how {
         Attempted::Acknowledged { status } => (true, Some(status), None),
         Attempted::Answered { status, .. } => (false, Some(status), None),
@@ -284,12 +231,9 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
         results: Vec<View<'a>>,
     }
     let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
-    let party = ingress.party(&caller, party_in(query.as_deref())?)?;
-    let store = &ingress.recorder.store;
-    let subscriptions = store.subscriptions(&party, caller.mode()).await?;
-    let standings = futures_util::future::try_join_all(subscriptions.iter().map(|(subscription, _)| store.standing(subscription.id))).await?;
-    let now = store.clock().now();
-    let views = subscriptions.iter().zip(&standings).map(|((subscription, secrets), standing)| View::new(subscription, secrets, standing, now));
+    let listed = ingress.subscriptions(&caller, party_in(query.as_deref())?).await?;
+    let now = ingress.recorder.store.clock().now();
+    let views = listed.iter().map(|(subscription, secrets, standing)| View::new(subscription, secrets, standing, now));
     Ok(answer(StatusCode::OK, &List { results: views.collect() }))
 }
 
@@ -308,34 +252,14 @@ async fn one(
 async fn rotate(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
     let mut errors = Errors::default();
-    let mut fields = optional_body(&parts, &body, &mut errors)?;
-    let hours = fields.optional_integer("overlap_hours", &mut errors).unwrap_or(OVERLAP_HOURS_DEFAULT);
-    if !(0..=OVERLAP_HOURS_MAX).contains(&hours) {
-        errors.field("/overlap_hours", "out_of_range", format_args!("must be from 0 to {OVERLAP_HOURS_MAX}"));
-    }
-    let party = order::party_id(&mut fields, &mut errors);
-    fields.finish(&mut errors);
-    errors.check()?;
-    let secret = new_secret();
+    let fields = optional_body(&parts, &body, &mut errors)?;
+    let (subscription, secrets, secret) = ingress.rotate_secret(&caller, &id, fields, errors).await?;
     let store = &ingress.recorder.store;
-    let until = store.clock().now().saturating_add(SignedDuration::from_hours(hours)).unwrap_or(jiff::Timestamp::MAX);
-    for _ in 0..DECISIONS_MAX {
-        let (mut subscription, secrets) = ingress.subscription(&caller, party.clone(), &id).await?;
-        subscription.version = subscription.version.saturating_add(1);
-        let secrets = secrets.rotated(secret.clone(), until);
-        match store.subscribe(&subscription, Some(&secrets)).await? {
-            Subscribed::Done => {
-                let standing = store.standing(subscription.id).await?;
-                let view = View { secret: Some(secret.to_text()), ..View::new(&subscription, &secrets, &standing, store.clock().now()) };
-                let mut response = result(StatusCode::OK, &view);
-                no_store(&mut response);
-                return Ok(response);
-            }
-            Subscribed::Stale => {}
-            Subscribed::Missing | Subscribed::Full => return Err(Problem::not_found("webhook")),
-        }
-    }
-    Err(StoreError::Unavailable(None).into())
+    let standing = store.standing(subscription.id).await?;
+    let view = View { secret: Some(secret.to_text()), ..View::new(&subscription, &secrets, &standing, store.clock().now()) };
+    let mut response = result(StatusCode::OK, &view);
+    no_store(&mut response);
+    Ok(response)
 }
 
 async fn remove(
@@ -345,16 +269,8 @@ async fn remove(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = ingress.admit(&headers, Scope::WebhooksWrite).await?;
-    let party = party_in(query.as_deref())?;
-    for _ in 0..DECISIONS_MAX {
-        let (subscription, _) = ingress.subscription(&caller, party.clone(), &id).await?;
-        match ingress.recorder.store.unsubscribe(&subscription).await? {
-            Subscribed::Done | Subscribed::Missing => return Ok(StatusCode::NO_CONTENT.into_response()),
-            Subscribed::Stale => {}
-            Subscribed::Full => break,
-        }
-    }
-    Err(StoreError::Unavailable(None).into())
+    ingress.unsubscribe(&caller, party_in(query.as_deref())?, &id).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 impl Ingress {
@@ -364,25 +280,194 @@ impl Ingress {
         Ok(result(StatusCode::OK, &View::new(subscription, secrets, &standing, store.clock().now())))
     }
 
+    /// Makes a subscription of what the fields wish. The secret is shown to whoever asked, now and never again.
+    ///
+    /// # Errors
+    /// Every field that is wrong, [`Kind::SubscriptionsFull`], or trouble with the store. A repeat makes another one.
+    pub(crate) async fn subscribe(
+        &self,
+        caller: &Caller,
+        mut fields: Fields,
+        mut errors: Errors,
+    ) -> Result<(Subscription, Secrets, Secret), Problem> {
+        let mode = caller.mode();
+        let mut wishes = Wishes::read(&mut fields, true, self, mode, &mut errors);
+        let party = order::party_id(&mut fields, &mut errors);
+        fields.finish(&mut errors);
+        let (Some(url), Some(event_types), true) = (wishes.url.take(), wishes.event_types.take(), errors.is_empty()) else {
+            return Err(errors.into_problem());
+        };
+        let party = self.party(caller, party)?;
+        let store = &self.recorder.store;
+        let id = SubscriptionId::new(store.shards().of(&party, mode), random());
+        let mut subscription = Subscription::new(id, party, mode, url, event_types, store.clock().now());
+        wishes.apply(&mut subscription);
+        let secret = new_secret();
+        let mut secrets = Secrets::new(secret.clone());
+        secrets.headers = wishes.headers.unwrap_or_default();
+        match store.subscribe(&subscription, Some(&secrets)).await? {
+            Subscribed::Done => Ok((subscription, secrets, secret)),
+            Subscribed::Full => Err(Problem::new(Kind::SubscriptionsFull, format!("A party can have {SUBSCRIPTIONS_MAX}. Delete one first."))),
+            Subscribed::Stale | Subscribed::Missing => Err(StoreError::Unavailable(None).into()),
+        }
+    }
+
+    /// What the fields wish is changed, the rest stays. They say the `version` that was read. Another URL begins without the troubles of the one before.
+    ///
+    /// # Errors
+    /// Every field that is wrong, [`Kind::VersionStale`], which a repeat gets too, or trouble with the store.
+    pub(crate) async fn change_subscription(
+        &self,
+        caller: &Caller,
+        id: &str,
+        mut fields: Fields,
+        mut errors: Errors,
+    ) -> Result<(Subscription, Secrets), Problem> {
+        let wishes = Wishes::read(&mut fields, false, self, caller.mode(), &mut errors);
+        let revised = revision::Revised::take(&mut fields, &[], &mut errors);
+        let party = order::party_id(&mut fields, &mut errors);
+        fields.finish(&mut errors);
+        let (Some(revised), true) = (revised, errors.is_empty()) else { return Err(errors.into_problem()) };
+        let (mut subscription, mut secrets) = self.subscription(caller, party, id).await?;
+        if subscription.version != revised.version {
+            return Err(revision::stale(subscription.version));
+        }
+        let elsewhere = wishes.url.as_ref().is_some_and(|url| *url != subscription.url);
+        // Whoever may change the address need not know what the headers hold: they are not told to another one.
+        if elsewhere && wishes.headers.is_none() && secrets.headers.names().next().is_some() {
+            return Err(Problem::field(
+                "/headers",
+                "required",
+                "must be said again with another `url`: what they hold is not told to another address",
+            ));
+        }
+        wishes.apply(&mut subscription);
+        subscription.version = subscription.version.saturating_add(1);
+        let sealed = wishes.headers.map(|headers| secrets.headers = headers);
+        let changed = sealed.map(|()| &secrets);
+        let store = &self.recorder.store;
+        let written = if elsewhere { store.begin_afresh(&subscription, changed).await? } else { store.subscribe(&subscription, changed).await? };
+        match written {
+            Subscribed::Done => Ok((subscription, secrets)),
+            Subscribed::Stale => Err(revision::stale(subscription.version)),
+            Subscribed::Missing | Subscribed::Full => Err(Problem::not_found("webhook")),
+        }
+    }
+
+    /// Events go on making deliveries, and none is sent: they wait, in order. What is under way is finished. A repeat changes nothing.
+    ///
+    /// # Errors
+    /// [`Kind::NotPossibleNow`] while it is disabled, or trouble with the store.
+    pub(crate) async fn pause_subscription(&self, caller: &Caller, party: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
+        self.turn_subscription(caller, party, id, |status, now| match status {
+            Status::Enabled => Ok(Some(Status::Paused { at: now })),
+            Status::Paused { .. } => Ok(None),
+            Status::Disabled { .. } => Err(Problem::new(Kind::NotPossibleNow, "The subscription is `disabled`; resume it first.")),
+        })
+        .await
+    }
+
+    /// Ends a pause, a disablement, and whatever it is held back for after failures.
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub(crate) async fn resume_subscription(&self, caller: &Caller, party: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
+        self.turn_subscription(caller, party, id, |_, _| Ok(Some(Status::Enabled))).await
+    }
+
+    /// Sends a signed `webhook.ping` now, whatever the status, and tells how that went.
+    ///
+    /// # Errors
+    /// [`Kind::Overloaded`] when too many are under way; nothing was sent then. Trouble with the store.
+    pub(crate) async fn ping_subscription(&self, caller: &Caller, party: Option<PartyId>, id: &str) -> Result<Attempt, Problem> {
+        let (subscription, secrets) = self.subscription(caller, party, id).await?;
+        let Ok(_slot) = self.pings.try_acquire() else {
+            return Err(Problem::new(Kind::Overloaded, "As many pings as can be are under way. Nothing was sent."));
+        };
+        let timeout = Duration::from_millis(self.settings.webhooks.ping_timeout_ms);
+        let now = self.recorder.store.clock().now();
+        let keys = &self.settings.signing_keys;
+        Ok(ping::ping(&self.egress, keys, &subscription, &secrets, u64::from_ne_bytes(random()), timeout, now).await)
+    }
+
+    /// All subscriptions of a party, and how each is doing.
+    ///
+    /// # Errors
+    /// Another party than the caller's, or trouble with the store.
+    pub(crate) async fn subscriptions(&self, caller: &Caller, party: Option<PartyId>) -> Result<Vec<(Subscription, Secrets, Standing)>, Problem> {
+        let party = self.party(caller, party)?;
+        let store = &self.recorder.store;
+        let found = store.subscriptions(&party, caller.mode()).await?;
+        let standings = futures_util::future::try_join_all(found.iter().map(|(subscription, _)| store.standing(subscription.id))).await?;
+        Ok(found.into_iter().zip(standings).map(|((subscription, secrets), standing)| (subscription, secrets, standing)).collect())
+    }
+
+    /// Gives a subscription a new secret, which is shown to whoever asked, now and never again. The one before goes on signing for `overlap_hours`.
+    ///
+    /// # Errors
+    /// Every field that is wrong, or trouble with the store. A repeat rotates once more, so that only what it answers signs at the end.
+    pub(crate) async fn rotate_secret(
+        &self,
+        caller: &Caller,
+        id: &str,
+        mut fields: Fields,
+        mut errors: Errors,
+    ) -> Result<(Subscription, Secrets, Secret), Problem> {
+        let hours = fields.optional_integer("overlap_hours", &mut errors).unwrap_or(OVERLAP_HOURS_DEFAULT);
+        if !(0..=OVERLAP_HOURS_MAX).contains(&hours) {
+            errors.field("/overlap_hours", "out_of_range", format_args!("must be from 0 to {OVERLAP_HOURS_MAX}"));
+        }
+        let party = order::party_id(&mut fields, &mut errors);
+        fields.finish(&mut errors);
+        errors.check()?;
+        let secret = new_secret();
+        let store = &self.recorder.store;
+        let until = store.clock().now().saturating_add(SignedDuration::from_hours(hours)).unwrap_or(jiff::Timestamp::MAX);
+        for _ in 0..DECISIONS_MAX {
+            let (mut subscription, secrets) = self.subscription(caller, party.clone(), id).await?;
+            subscription.version = subscription.version.saturating_add(1);
+            let secrets = secrets.rotated(secret.clone(), until);
+            match store.subscribe(&subscription, Some(&secrets)).await? {
+                Subscribed::Done => return Ok((subscription, secrets, secret)),
+                Subscribed::Stale => {}
+                Subscribed::Missing | Subscribed::Full => return Err(Problem::not_found("webhook")),
+            }
+        }
+        Err(StoreError::Unavailable(None).into())
+    }
+
+    /// Ends a subscription. What waits for it is given up.
+    ///
+    /// # Errors
+    /// There is none (any more), or trouble with the store.
+    pub(crate) async fn unsubscribe(&self, caller: &Caller, party: Option<PartyId>, id: &str) -> Result<(), Problem> {
+        for _ in 0..DECISIONS_MAX {
+            let (subscription, _) = self.subscription(caller, party.clone(), id).await?;
+            match self.recorder.store.unsubscribe(&subscription).await? {
+                Subscribed::Done | Subscribed::Missing => return Ok(()),
+                Subscribed::Stale => {}
+                Subscribed::Full => break,
+            }
+        }
+        Err(StoreError::Unavailable(None).into())
+    }
+
     /// Gives a subscription the status that `turn` decides on, if any, and forgets what went wrong before.
     async fn turn_subscription(
-        self: &Arc<Self>,
+        &self,
+        caller: &Caller,
+        party: Option<PartyId>,
         id: &str,
-        request: Request,
         turn: impl Fn(&Status, Timestamp) -> Result<Option<Status>, Problem>,
-    ) -> Result<Response, Problem> {
-        let (caller, parts, body) = self.receive(request, Scope::WebhooksWrite, Duty::None).await?;
-        let party = super::commands::only_party(&parts, &body)?;
+    ) -> Result<(Subscription, Secrets), Problem> {
         let store = &self.recorder.store;
         for _ in 0..DECISIONS_MAX {
-            let (mut subscription, secrets) = self.subscription(&caller, party.clone(), id).await?;
-            let Some(status) = turn(&subscription.status, store.clock().now())? else {
-                return self.shown_subscription(&subscription, &secrets).await;
-            };
+            let (mut subscription, secrets) = self.subscription(caller, party.clone(), id).await?;
+            let Some(status) = turn(&subscription.status, store.clock().now())? else { return Ok((subscription, secrets)) };
             subscription.status = status;
             subscription.version = subscription.version.saturating_add(1);
             match store.begin_afresh(&subscription, None).await? {
-                Subscribed::Done => return self.shown_subscription(&subscription, &secrets).await,
+                Subscribed::Done => return Ok((subscription, secrets)),
                 Subscribed::Stale => {}
                 Subscribed::Missing | Subscribed::Full => return Err(Problem::not_found("webhook")),
             }
@@ -391,7 +476,7 @@ impl Ingress {
     }
 
     /// A subscription within the caller's reach. Its id says all, so a platform key need not name the party; if it does, it must be right.
-    pub(super) async fn subscription(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
+    pub(crate) async fn subscription(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
         let missing = || Problem::not_found("webhook");
         let named = match named {
             Some(party) => Some(self.party(caller, Some(party))?),
