@@ -13,9 +13,9 @@ pub mod edge;
 mod events;
 mod hal;
 mod hal_balances;
-mod hal_payout;
 mod hal_payout_list;
 mod hal_payouts;
+mod hal_webhooks;
 pub mod health;
 mod instruments;
 pub mod intake;
@@ -330,6 +330,7 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(balance_accounts::routes())
         .merge(hal_payouts::routes())
         .merge(hal_balances::routes())
+        .merge(hal_webhooks::routes())
         .layer(from_fn_with_state(Arc::clone(ingress), edge::share));
     let noticed = notices::routes().layer(from_fn_with_state(Arc::clone(ingress), edge::share_notices));
     finish(ingress, shared.merge(noticed).merge(health::routes()))

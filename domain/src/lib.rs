@@ -23,6 +23,7 @@ pub mod payout;
 pub mod revision;
 pub mod schedule;
 pub mod signature;
+pub mod snapshot;
 pub mod subscription;
 pub mod wait;
 pub mod work;

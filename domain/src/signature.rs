@@ -58,6 +58,14 @@ impl Secret {
     }
 }
 
+impl Secret {
+    /// The bytes as text, for receivers whose secret is a text; as [`to_text`](Self::to_text) for nobody else.
+    #[must_use]
+    pub fn to_plain_text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -90,6 +98,11 @@ impl Signer {
     pub fn header(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
         let signatures: Vec<String> = self.0.iter().map(|state| one(state.clone(), id, timestamp_s, body)).collect();
         signatures.join(" ")
+    }
+
+    /// What Mollie's receivers verify: over the body alone, `sha256=` and hexadecimal digits. One per secret, each the value of an `X-Mollie-Signature`.
+    pub fn of_body(&self, body: &[u8]) -> impl Iterator<Item = String> {
+        self.0.iter().map(move |state| format!("sha256={}", const_hex::encode(state.clone().chain_update(body).finalize().into_bytes())))
     }
 }
 
@@ -230,6 +243,15 @@ mod tests {
         assert_eq!(sign(&secret(), ID, AT, BODY), SIGNATURE);
         assert_eq!(header(&[secret()], ID, AT, BODY), SIGNATURE);
         assert_eq!(check(&[secret()], SIGNATURE), Ok(()));
+    }
+
+    /// The example of Mollie's own documentation of its client.
+    #[test]
+    fn a_body_is_signed_as_mollie_does() {
+        let body = br#"{"id":"tr_12345","event_type":"payment-link.paid"}"#;
+        let secret = Secret(Box::from(&b"foobar"[..]));
+        let signatures: Vec<String> = Signer::new(&[secret]).of_body(body).collect();
+        assert_eq!(signatures, ["sha256=3576009ce91769ab297d20a82fcc53acb040674c14882f0546a7922247c8d8c0"]);
     }
 
     #[test]

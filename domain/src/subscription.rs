@@ -82,6 +82,8 @@ pub enum Payload {
     Thin,
     /// The reference and the masked destination as well.
     Full,
+    /// Messages of another form, with the payout inside and a signature of their own: [`crate::snapshot`].
+    Snapshot,
 }
 
 /// Whether a subscription is served.
@@ -175,6 +177,12 @@ impl Pattern {
     }
 }
 
+impl From<EventType> for Pattern {
+    fn from(kind: EventType) -> Self {
+        Self(kind.name().to_owned())
+    }
+}
+
 impl TryFrom<String> for Pattern {
     type Error = UnknownEventType;
 
@@ -247,7 +255,7 @@ impl Payload {
 
 impl Headers {
     /// Headers that no merchant can set, beside those that begin with one of [`Self::RESERVED_BEGINNINGS`].
-    const RESERVED: [&str; 17] = [
+    const RESERVED: [&str; 18] = [
         "accept-encoding",
         "connection",
         "cookie",
@@ -265,6 +273,7 @@ impl Headers {
         "traceparent",
         "tracestate",
         "baggage",
+        "x-mollie-signature",
     ];
     const RESERVED_BEGINNINGS: [&str; 5] = ["webhook-", "payrelay-", "content-", "proxy-", "x-forwarded-"];
 

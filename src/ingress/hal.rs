@@ -1,42 +1,20 @@
-//! What all routes below `/v2` share: HAL documents in the shape of seed 004, and how amounts, times and links look in them.
-//!
-//! Our own ids are behind theirs: `payout_…` has the digits of `po_…`, and a balance is the balance account.
+//! What all routes below `/v2` share: HAL documents in the shape of seed 004. How payouts, amounts, times and links look in them is [`domain::snapshot`]'s; a
+//! balance is the balance account.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use domain::id::PayoutId;
-use domain::money::Currency;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use serde::{Serialize, Serializer};
+use domain::id::PartyId;
+use domain::snapshot::{Link, MEDIA_TYPE};
+use serde::Serialize;
 
 use super::problem::{Errors, Problem};
 use super::query::Parameters;
 
 /// The root of the routes that speak HAL.
 pub(super) const ROOT: &str = "/v2/";
-const MEDIA_TYPE: &str = "application/hal+json";
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 250;
-
-/// An amount in major units, with as many decimals as its currency has.
-#[derive(Serialize)]
-pub(super) struct Amount {
-    currency: &'static str,
-    value: String,
-}
-
-/// A time as the seed's provider writes it: `2024-03-20T09:13:37+00:00`.
-#[derive(Clone, Copy)]
-pub(super) struct Moment(pub(super) Timestamp);
-
-/// A place that belongs to a document. Relative, as the service does not know by which name it is reached.
-#[derive(Serialize)]
-pub(super) struct Link {
-    href: String,
-    r#type: &'static str,
-}
 
 /// A page of a list.
 #[derive(Serialize)]
@@ -56,25 +34,6 @@ struct PageLinks {
     previous: Option<Link>,
     /// `null` on the last page.
     next: Option<Link>,
-}
-
-impl Amount {
-    /// So many minor units, which may be none or a debt.
-    pub(super) fn of(minor: i64, currency: Currency) -> Self {
-        Self { currency: currency.code(), value: currency.decimal(minor) }
-    }
-}
-
-impl Serialize for Moment {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S%:z"))
-    }
-}
-
-impl Link {
-    pub(super) const fn to(href: String) -> Self {
-        Self { href, r#type: MEDIA_TYPE }
-    }
 }
 
 impl<T> Page<T> {
@@ -111,21 +70,21 @@ pub(super) fn refused(response: &mut Response, problem: &Problem) -> Vec<u8> {
     document
 }
 
-/// The id of a payout, as these routes write it.
-pub(super) fn payout_id(id: PayoutId) -> String {
-    id.to_string().replacen("po_", "payout_", 1)
-}
-
-/// Reads what [`payout_id`] writes.
-pub(super) fn read_payout_id(text: &str) -> Option<PayoutId> {
-    format!("po_{}", text.strip_prefix("payout_")?).parse().ok()
-}
-
 /// Every key is for one mode, so nobody may name one.
 pub(super) fn refuse_testmode(parameters: &mut Parameters, errors: &mut Errors) {
     if !parameters.all("testmode").is_empty() {
         errors.field("/testmode", "not_allowed", TESTMODE);
     }
+}
+
+/// The party of a query that may hold nothing else. An id says whose it is, so it need not be named.
+pub(super) fn party_in(query: Option<&str>) -> Result<Option<PartyId>, Problem> {
+    let mut errors = Errors::default();
+    let mut parameters = Parameters::read(query);
+    refuse_testmode(&mut parameters, &mut errors);
+    let party = parameters.parsed("party_id", "invalid", &mut errors, PartyId::parse);
+    parameters.finish(errors)?;
+    Ok(party)
 }
 
 pub(super) const TESTMODE: &str = "must not be sent: the API key says which mode is meant";
@@ -137,27 +96,4 @@ pub(super) fn limit(parameters: &mut Parameters, errors: &mut Errors) -> usize {
         limit.ok_or("must be a number from 1 to 250")
     });
     limit.unwrap_or(LIMIT_DEFAULT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_and_times_look_as_in_the_seed() {
-        let id: PayoutId = "po_108b18049462e43939ac383bbcce".parse().unwrap();
-        assert_eq!(payout_id(id), "payout_108b18049462e43939ac383bbcce");
-        assert_eq!(read_payout_id(&payout_id(id)), Some(id));
-        for wrong in
-            ["po_108b18049462e43939ac383bbcce", "payout_", "payout_po_108b18049462e43939ac383bbcce", "payout_108B18049462e43939ac383bbcce", ""]
-        {
-            assert_eq!(read_payout_id(wrong), None, "{wrong}");
-        }
-        let moment = serde_json::to_string(&Moment("2024-03-20T10:13:37.9+01:00".parse().unwrap())).unwrap();
-        assert_eq!(moment, "\"2024-03-20T09:13:37+00:00\"");
-        let amounts = [(1_000, "EUR", "10.00"), (0, "EUR", "0.00"), (-5, "EUR", "-0.05"), (1_200, "JPY", "1200"), (-1, "BHD", "-0.001")];
-        for (minor, currency, value) in amounts {
-            assert_eq!(Amount::of(minor, Currency::parse(currency).unwrap()).value, value);
-        }
-    }
 }

@@ -14,11 +14,12 @@ use domain::instrument::{Instrument, Payee};
 use domain::ledger::Account;
 use domain::money::Currency;
 use domain::schedule::{Frequency, Schedule};
+use domain::snapshot::{Amount, Link, Moment};
 use serde::Serialize;
 use workers::store::accounts::Standing;
 
 use super::Ingress;
-use super::hal::{self, Amount, Link, Moment, answer, refuse_testmode};
+use super::hal::{self, answer, refuse_testmode};
 use super::problem::{Errors, Problem};
 use super::query::Parameters;
 

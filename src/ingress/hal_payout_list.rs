@@ -9,13 +9,13 @@ use domain::credential::Scope;
 use domain::destination::Beneficiary;
 use domain::id::{BalanceAccountId, PartyId};
 use domain::payout::Payout;
+use domain::snapshot::{View, payout_id};
 use jiff::Timestamp;
 use serde::Serialize;
 use workers::store::lists::{Position, Range};
 
 use super::Ingress;
-use super::hal::{self, answer, payout_id, refuse_testmode};
-use super::hal_payout::View;
+use super::hal::{self, answer, refuse_testmode};
 use super::payouts::named_party;
 use super::problem::{Errors, Problem};
 use super::query::Parameters;

@@ -20,6 +20,7 @@ use domain::instrument::Payee;
 use domain::metadata::Metadata;
 use domain::money::{Currency, Money};
 use domain::payout::{Fact, Payout, What};
+use domain::snapshot::{Status, View, payout_id, read_payout_id};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
@@ -32,15 +33,13 @@ use workers::store::payouts::Drawing;
 use super::caller::Caller;
 use super::commands::optional_body;
 use super::edge::TraceParent;
-use super::hal::{self, answer, payout_id, read_payout_id, refuse_testmode};
-use super::hal_payout::{Status, View};
+use super::hal::{self, answer};
 use super::intake::{Duty, KEY};
 use super::json::{self, Fields};
 use super::opening::Circumstances;
 use super::order::{self, checked};
 use super::payouts::REPLAYED;
 use super::problem::{Errors, Kind, Problem};
-use super::query::Parameters;
 use super::view::set;
 use super::{DECISIONS_MAX, Ingress, hal_payout_list};
 
@@ -308,14 +307,14 @@ async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = ingress.admit(&headers, Scope::PayoutsRead).await?;
-    let payout = ingress.payout_of_id(&caller, party_in(query.as_deref())?, &id).await?;
+    let payout = ingress.payout_of_id(&caller, hal::party_in(query.as_deref())?, &id).await?;
     ingress.payout_shown(&payout).await
 }
 
 /// `DELETE /v2/payouts/{id}`: takes it back until it is initiated. It moves no money, so it need not be signed. One that was taken back is answered as such.
 async fn cancel(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::PayoutsWrite, Duty::None).await?;
-    let party = party_in(parts.uri.query())?;
+    let party = hal::party_in(parts.uri.query())?;
     let mut errors = Errors::default();
     let mut fields = optional_body(&parts, &body, &mut errors)?;
     if fields.take("testmode").is_some() {
@@ -343,16 +342,6 @@ async fn cancel(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         Recorded::Declined(..) => Err(too_late()),
         Recorded::Missing => Err(Problem::not_found("payout")),
     }
-}
-
-/// The party of a query that may hold nothing else. The id says whose the payout is, so it need not be named.
-fn party_in(query: Option<&str>) -> Result<Option<PartyId>, Problem> {
-    let mut errors = Errors::default();
-    let mut parameters = Parameters::read(query);
-    refuse_testmode(&mut parameters, &mut errors);
-    let party = parameters.parsed("party_id", "invalid", &mut errors, PartyId::parse);
-    parameters.finish(errors)?;
-    Ok(party)
 }
 
 /// What a provider cannot take, in the words of this request.

@@ -10,7 +10,7 @@ use super::json::{self, Fields, Value};
 use super::problem::Errors;
 use super::{Ingress, order};
 
-const NAME_MAX: usize = 64;
+pub(super) const NAME_MAX: usize = 64;
 const DESCRIPTION_MAX: usize = 512;
 const HEADERS_MAX: usize = 16;
 const IN_FLIGHT_MAX: i64 = 1_000;
@@ -25,7 +25,7 @@ pub(super) struct Wishes {
     description: Option<String>,
     metadata: Option<BTreeMap<String, String>>,
     ordering: Option<Ordering>,
-    payload: Option<Payload>,
+    pub(super) payload: Option<Payload>,
     asymmetric: Option<bool>,
     max_in_flight: Option<u16>,
     rate_per_s: Option<u16>,
@@ -74,7 +74,7 @@ impl Wishes {
 }
 
 /// The URL as it will be called. It is checked again at each call, and so is the address that its name leads to.
-fn allowed_url(egress: &Egress, url: &str, mode: Mode, errors: &mut Errors) -> Option<String> {
+pub(super) fn allowed_url(egress: &Egress, url: &str, mode: Mode, errors: &mut Errors) -> Option<String> {
     egress.check_url(url, mode).map(String::from).map_err(|refusal| errors.field("/url", "not_allowed", refusal)).ok()
 }
 
@@ -142,7 +142,7 @@ fn signatures(fields: &mut Fields, available: bool, errors: &mut Errors) -> Opti
     None
 }
 
-fn text(fields: &mut Fields, name: &str, max: usize, make: bool, errors: &mut Errors) -> Option<String> {
+pub(super) fn text(fields: &mut Fields, name: &str, max: usize, make: bool, errors: &mut Errors) -> Option<String> {
     let text = fields.optional_text(name, errors)?;
     let takes_away = text.is_empty() && !make;
     if !takes_away && (text.trim().is_empty() || text.chars().count() > max || text.chars().any(char::is_control)) {

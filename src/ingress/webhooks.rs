@@ -9,6 +9,8 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::credential::Scope;
 use domain::delivery::{Attempt, Attempted};
 use domain::id::{Mode, PartyId, SubscriptionId};
@@ -151,7 +153,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let fields = json::read(&body, &mut errors)?;
     let (subscription, secrets, secret) = ingress.subscribe(&caller, fields, errors).await?;
     let view = View::new(&subscription, &secrets, &Standing::default(), subscription.created_at);
-    let mut response = result(StatusCode::CREATED, &View { secret: Some(secret.to_text()), ..view });
+    let mut response = result(StatusCode::CREATED, &View { secret: Some(told(&secret, subscription.payload)), ..view });
     set(&mut response, header::LOCATION, &format!("/v1/webhooks/{}", subscription.id));
     no_store(&mut response);
     Ok(response)
@@ -256,7 +258,7 @@ async fn rotate(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
     let (subscription, secrets, secret) = ingress.rotate_secret(&caller, &id, fields, errors).await?;
     let store = &ingress.recorder.store;
     let standing = store.standing(subscription.id).await?;
-    let view = View { secret: Some(secret.to_text()), ..View::new(&subscription, &secrets, &standing, store.clock().now()) };
+    let view = View { secret: Some(told(&secret, subscription.payload)), ..View::new(&subscription, &secrets, &standing, store.clock().now()) };
     let mut response = result(StatusCode::OK, &view);
     no_store(&mut response);
     Ok(response)
@@ -302,12 +304,12 @@ impl Ingress {
         let id = SubscriptionId::new(store.shards().of(&party, mode), random());
         let mut subscription = Subscription::new(id, party, mode, url, event_types, store.clock().now());
         wishes.apply(&mut subscription);
-        let secret = new_secret();
+        let secret = new_secret(subscription.payload);
         let mut secrets = Secrets::new(secret.clone());
         secrets.headers = wishes.headers.unwrap_or_default();
         match store.subscribe(&subscription, Some(&secrets)).await? {
             Subscribed::Done => Ok((subscription, secrets, secret)),
-            Subscribed::Full => Err(Problem::new(Kind::SubscriptionsFull, format!("A party can have {SUBSCRIPTIONS_MAX}. Delete one first."))),
+            Subscribed::Full => Err(full()),
             Subscribed::Stale | Subscribed::Missing => Err(StoreError::Unavailable(None).into()),
         }
     }
@@ -333,13 +335,12 @@ impl Ingress {
             return Err(revision::stale(subscription.version));
         }
         let elsewhere = wishes.url.as_ref().is_some_and(|url| *url != subscription.url);
-        // Whoever may change the address need not know what the headers hold: they are not told to another one.
-        if elsewhere && wishes.headers.is_none() && secrets.headers.names().next().is_some() {
-            return Err(Problem::field(
-                "/headers",
-                "required",
-                "must be said again with another `url`: what they hold is not told to another address",
-            ));
+        if elsewhere && wishes.headers.is_none() {
+            check_headers_stay(&secrets)?;
+        }
+        // Its receiver knows neither the form nor the signature of the other payloads.
+        if subscription.payload == Payload::Snapshot && wishes.payload.is_some() {
+            return Err(Problem::field("/payload", "not_allowed", "stays as it is for a subscription of /v2/webhooks"));
         }
         wishes.apply(&mut subscription);
         subscription.version = subscription.version.saturating_add(1);
@@ -420,12 +421,12 @@ impl Ingress {
         let party = order::party_id(&mut fields, &mut errors);
         fields.finish(&mut errors);
         errors.check()?;
-        let secret = new_secret();
         let store = &self.recorder.store;
         let until = store.clock().now().saturating_add(SignedDuration::from_hours(hours)).unwrap_or(jiff::Timestamp::MAX);
         for _ in 0..DECISIONS_MAX {
             let (mut subscription, secrets) = self.subscription(caller, party.clone(), id).await?;
             subscription.version = subscription.version.saturating_add(1);
+            let secret = new_secret(subscription.payload);
             let secrets = secrets.rotated(secret.clone(), until);
             match store.subscribe(&subscription, Some(&secrets)).await? {
                 Subscribed::Done => return Ok((subscription, secrets, secret)),
@@ -493,17 +494,42 @@ impl Ingress {
     }
 }
 
-fn new_secret() -> Secret {
-    Secret::from_bytes(&random::<32>()).expect("32 bytes are a secret")
+/// A new secret. Where the payload is a snapshot, the secret is a text of 32 characters.
+pub(super) fn new_secret(payload: Payload) -> Secret {
+    let secret = match payload {
+        Payload::Thin | Payload::Full => Secret::from_bytes(&random::<32>()),
+        Payload::Snapshot => Secret::from_bytes(URL_SAFE_NO_PAD.encode(random::<24>()).as_bytes()),
+    };
+    secret.expect("32 bytes are a secret")
 }
 
-fn random<const N: usize>() -> [u8; N] {
+/// A secret as its receiver is told it: `whsec_…`, or that text.
+pub(super) fn told(secret: &Secret, payload: Payload) -> String {
+    match payload {
+        Payload::Thin | Payload::Full => secret.to_text(),
+        Payload::Snapshot => secret.to_plain_text(),
+    }
+}
+
+pub(super) fn full() -> Problem {
+    Problem::new(Kind::SubscriptionsFull, format!("A party can have {SUBSCRIPTIONS_MAX}. Delete one first."))
+}
+
+/// Whoever may change the address need not know what the headers hold: they are not told to another one.
+pub(super) fn check_headers_stay(secrets: &Secrets) -> Result<(), Problem> {
+    if secrets.headers.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::field("/headers", "required", "must be said again with another `url`: what they hold is not told to another address"))
+}
+
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system's random source works");
     bytes
 }
 
 /// An answer with a secret stays in no cache.
-fn no_store(response: &mut Response) {
+pub(super) fn no_store(response: &mut Response) {
     set(response, header::CACHE_CONTROL, "no-store");
 }

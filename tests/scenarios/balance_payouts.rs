@@ -1,5 +1,6 @@
 //! Balances that are paid out as in seed 004: `/v2/payouts` and `/v2/balances`.
 
+mod hooks;
 mod lists;
 mod reasons;
 mod whole;

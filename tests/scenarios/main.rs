@@ -16,6 +16,9 @@ mod openapi;
 mod parties;
 mod party_freeze;
 mod providers;
+#[path = "../../workers/tests/relay/receiver.rs"]
+#[allow(dead_code, reason = "it belongs to the tests of the relay, which use all of it")]
+mod receiver;
 mod schedule;
 mod scheduled;
 mod seeds;

@@ -22,8 +22,9 @@ use workers::fence::Fence;
 use workers::metrics::Metrics;
 use workers::queue::Turn;
 use workers::record::{Recorder, Rules};
+use workers::relay::{RelayContext, RelaySettings, relay};
 use workers::store::batches::ExpandLane;
-use workers::store::lanes::{ExecuteLane, Lane, SettleLane};
+use workers::store::lanes::{ExecuteLane, Lane, RelayLanes, SettleLane};
 use workers::store::schedules::ScheduleLane;
 use workers::store::vault::Vault;
 use workers::store::{self, Store, StoreError};
@@ -208,6 +209,8 @@ pub(crate) struct Installation {
     pub(crate) recorder: Recorder,
     pub(crate) schedules: schedule::Rules,
     pub(crate) deposits: workers::deposit::Settings,
+    pub(crate) egress: egress::Settings,
+    pub(crate) relay: RelaySettings,
     pub(crate) url: String,
     pub(crate) shutdown: CancellationToken,
     pub(crate) serving: JoinHandle<anyhow::Result<()>>,
@@ -249,12 +252,25 @@ impl Installation {
             calendars: calendars.clone(),
             routes: settings.routes.clone(),
         };
+        let relay = RelaySettings { signing_keys: settings.signing_keys.clone(), ..RelaySettings::default() };
         let ingress = Ingress::new(recorder.clone(), Egress::new(&plan.egress), calendars, settings, &meter, shutdown.clone()).expect("an ingress");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let serving = tokio::spawn(async move { ingress::serve(listener, &ingress).await });
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { redis, store, recorder, schedules, deposits: workers::deposit::Settings::default(), url, shutdown, serving, http }
+        Self {
+            redis,
+            store,
+            recorder,
+            schedules,
+            deposits: workers::deposit::Settings::default(),
+            egress: plan.egress,
+            relay,
+            url,
+            shutdown,
+            serving,
+            http,
+        }
     }
 
     /// Settles the notices that are due.
@@ -271,6 +287,21 @@ impl Installation {
             let lane = ExecuteLane(Lane { store: self.store.clone(), shard, lease: Duration::from_secs(30) });
             queue::turn(&lane, &self.by_hand("execute"), &self.worker(), execute::execute).await.expect("a turn");
         }
+    }
+
+    /// Delivers until nothing is due; says how many attempts there were.
+    pub(crate) async fn deliver(&self) -> usize {
+        let context = Arc::new(RelayContext::new(self.store.clone(), Egress::new(&self.egress), &self.relay));
+        let settings = queue::Settings { concurrency: 64, batch: 64, handler_deadline: Duration::from_secs(20), ..self.by_hand("relay") };
+        let mut did = 0;
+        for shard in self.store.shards().all() {
+            let lane = Lane { store: self.store.clone(), shard, lease: Duration::from_secs(30) };
+            let lanes = RelayLanes { lane, per_subscription: context.per_subscription() };
+            while let Turn::Did(jobs) = queue::turn(&lanes, &settings, &context, relay).await.expect("a turn") {
+                did += jobs;
+            }
+        }
+        did
     }
 
     /// Opens one page of each batch that is due; says how many there were.

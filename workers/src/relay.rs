@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use domain::delivery::{Attempt, Attempted, Delivery, Heard};
-use domain::event;
+use domain::event::{self, EventType};
 use domain::fact::Reason;
 use domain::id::{DeliveryId, SubscriptionId};
+use domain::snapshot;
 use domain::subscription::{Payload, Status};
 use domain::wait::Retry;
 use http::header::CONTENT_TYPE;
@@ -27,9 +28,10 @@ use tracing::{Instrument as _, Span, field};
 use self::keys::SigningKeys;
 use self::metrics::Metrics;
 use self::subscribers::{Course, Subscriber, Subscribers, Way};
-use crate::egress::Egress;
+use crate::egress::{Egress, Failure, Posted};
 use crate::queue::Job;
 use crate::store::lanes::{RelayTicket, RelayWork};
+use crate::store::payouts::StoredEvent;
 use crate::store::subscriptions::{Relayed, Subscribed, Trouble};
 use crate::store::{Store, StoreError};
 use crate::{trace, waits};
@@ -37,6 +39,11 @@ use crate::{trace, waits};
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// As often as there are secrets; the only header that signs a snapshot.
+const X_MOLLIE_SIGNATURE: HeaderName = HeaderName::from_static("x-mollie-signature");
+
+const JSON: (HeaderName, HeaderValue) = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
 
 /// How often this event was asked for once more, after it had been delivered or given up.
 const PAYRELAY_REPLAY: HeaderName = HeaderName::from_static("payrelay-replay");
@@ -245,6 +252,10 @@ impl RelayContext {
                 let body = match way.payload {
                     Payload::Thin => body,
                     Payload::Full => event::full(body, &self.store.beneficiary(work.event.id.payout()).await?),
+                    Payload::Snapshot => match self.snapshot(&work.event, &body).await? {
+                        Some(body) => body,
+                        None => return unsent(Attempted::Unwanted),
+                    },
                 };
                 fail::fail_point!("relay-before-post");
                 let replays = work.delivery.as_ref().map_or(0, |delivery| delivery.replays);
@@ -258,6 +269,14 @@ impl RelayContext {
             }
         }
         Ok(Some(attempt))
+    }
+
+    /// The event with its payout inside; `None` if there is no word for it.
+    async fn snapshot(&self, event: &StoredEvent, body: &str) -> Result<Option<String>, StoreError> {
+        let Some(kind) = EventType::named(&event.kind) else { return Ok(None) };
+        let id = event.id.payout();
+        let (payout, beneficiary) = futures_util::try_join!(self.store.load(id), self.store.beneficiary(id))?;
+        Ok(payout.and_then(|payout| snapshot::message(event.id, kind, event.at, body, &payout, &beneficiary, self.store.shards())))
     }
 
     /// The subscriber as of `version` or later.
@@ -320,24 +339,28 @@ enum Delivered {
 
 /// Signs a message and posts it.
 async fn post(egress: &Egress, way: &Way, id: String, body: Bytes, replays: u32, at: Timestamp) -> Attempt {
+    let replay = (replays > 0).then(|| (PAYRELAY_REPLAY, HeaderValue::from(replays)));
+    if way.payload == Payload::Snapshot {
+        let signed = way.signer.of_body(&body).map(|signature| (X_MOLLIE_SIGNATURE, text(signature)));
+        let headers: Vec<_> = signed.chain([JSON]).chain(replay).chain(way.headers.iter().cloned()).collect();
+        return tried(egress.post(&way.target, &headers, body, at).await, at);
+    }
     let timestamp_s = at.as_second();
     let mut signature = way.signer.header(&id, timestamp_s, &body);
     if let Some(keys) = &way.keys {
         keys.add_to(&mut signature, &id, timestamp_s, &body);
     }
-    let own = [
-        (WEBHOOK_ID, text(id)),
-        (WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp_s)),
-        (WEBHOOK_SIGNATURE, text(signature)),
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-    ];
+    let own = [(WEBHOOK_ID, text(id)), (WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp_s)), (WEBHOOK_SIGNATURE, text(signature)), JSON];
     let posted = if way.headers.is_empty() && replays == 0 {
         egress.post(&way.target, &own, body, at).await
     } else {
-        let replay = (replays > 0).then(|| (PAYRELAY_REPLAY, HeaderValue::from(replays)));
         let headers: Vec<_> = own.into_iter().chain(replay).chain(way.headers.iter().cloned()).collect();
         egress.post(&way.target, &headers, body, at).await
     };
+    tried(posted, at)
+}
+
+fn tried(posted: Result<Posted, Failure>, at: Timestamp) -> Attempt {
     match posted {
         Ok(posted) => {
             Span::current().record("http.response.status_code", posted.status);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::delivery::{Attempt, Attempted};
 use domain::id::SubscriptionId;
-use domain::subscription::{Secrets, Subscription};
+use domain::snapshot;
+use domain::subscription::{Payload, Secrets, Subscription};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -42,8 +43,13 @@ pub async fn ping(
 ) -> Attempt {
     let unreachable = |why: &str, latency_ms| Attempt { at: now, latency_ms, result: Attempted::Unreachable { why: why.to_owned() }, heard: None };
     let Ok(way) = Way::of(subscription, secrets, egress, keys, now) else { return unreachable("url_refused", 0) };
-    let body = Body { r#type: KIND, timestamp: now, data: Data { subscription_id: subscription.id } };
-    let Ok(body) = serde_json::to_vec(&body) else { return unreachable("unwritable", 0) };
+    let body = match subscription.payload {
+        Payload::Thin | Payload::Full => {
+            let body = Body { r#type: KIND, timestamp: now, data: Data { subscription_id: subscription.id } };
+            serde_json::to_vec(&body).unwrap_or_default()
+        }
+        Payload::Snapshot => snapshot::ping(&snapshot::hook_id(subscription.id), number, now).into_bytes(),
+    };
     let sent = tokio::time::timeout(timeout, post(egress, &way, format!("ping_{number:016x}"), Bytes::from(body), 0, now));
     sent.await.unwrap_or_else(|_| unreachable("timeout", u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX)))
 }

@@ -1,0 +1,328 @@
+//! `/v2/webhooks` and `/v2/events`: subscriptions in the shape of Mollie's Webhook Subscriptions API, for receivers that are written against it.
+//!
+//! They are the subscriptions of `/v1/webhooks`, which lists them too, with the payload `snapshot`: events of five types with the payout inside, signed by
+//! `X-Mollie-Signature`. What came back is told to them as `payout.failed`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use domain::credential::Scope;
+use domain::event::EventType;
+use domain::id::{Mode, PartyId, SubscriptionId};
+use domain::snapshot::{self, KINDS, Link, Moment, hook_id, read_event_id, read_hook_id};
+use domain::subscription::{EventTypes, Pattern, Payload, Secrets, Status, Subscription};
+use serde::Serialize;
+use workers::store::StoreError;
+use workers::store::subscriptions::Subscribed;
+
+use super::caller::Caller;
+use super::commands::optional_body;
+use super::hal::{self, answer, refuse_testmode};
+use super::intake::Duty;
+use super::json::{self, Fields, Value};
+use super::payouts::named_party;
+use super::problem::{Errors, Problem};
+use super::query::Parameters;
+use super::view::set;
+use super::webhook_fields::{NAME_MAX, allowed_url, text};
+use super::webhooks::{check_headers_stay, full, new_secret, no_store, random, told};
+use super::{DECISIONS_MAX, Ingress, order};
+
+pub(super) fn routes() -> Router<Arc<Ingress>> {
+    Router::new()
+        .route("/v2/webhooks", post(create).get(list))
+        .route("/v2/webhooks/{id}", get(one).patch(change).delete(remove))
+        .route("/v2/webhooks/{id}/ping", post(ping))
+        .route("/v2/events/{id}", get(event))
+}
+
+/// A subscription as JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    resource: &'static str,
+    id: String,
+    url: &'a str,
+    profile_id: Option<&'static str>,
+    created_at: Moment,
+    name: &'a str,
+    event_types: Vec<&'static str>,
+    status: &'static str,
+    mode: Mode,
+    /// Only in the answer that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook_secret: Option<&'a str>,
+    #[serde(rename = "_links")]
+    links: Links,
+}
+
+#[derive(Serialize)]
+struct Links {
+    #[serde(rename = "self")]
+    own: Link,
+}
+
+impl<'a> View<'a> {
+    fn new(subscription: &'a Subscription, webhook_secret: Option<&'a str>) -> Self {
+        let id = hook_id(subscription.id);
+        Self {
+            resource: "webhook",
+            url: &subscription.url,
+            profile_id: None,
+            created_at: Moment(subscription.created_at),
+            name: subscription.name.as_deref().unwrap_or_default(),
+            event_types: KINDS.into_iter().filter(|kind| subscription.event_types.wants(*kind)).map(EventType::name).collect(),
+            status: match subscription.status {
+                Status::Enabled => "enabled",
+                Status::Paused { .. } => "disabled",
+                // By us, because nothing got through.
+                Status::Disabled { .. } => "blocked",
+            },
+            mode: subscription.mode,
+            webhook_secret,
+            links: Links { own: Link::to(format!("/v2/webhooks/{id}")) },
+            id,
+        }
+    }
+}
+
+/// What a body says of a subscription.
+struct Asked {
+    url: Option<String>,
+    name: Option<String>,
+    event_types: Option<EventTypes>,
+    party: Option<PartyId>,
+}
+
+impl Asked {
+    /// `make`: all must be there.
+    fn read(body: &[u8], make: bool, ingress: &Ingress, mode: Mode) -> Result<Self, Problem> {
+        let mut errors = Errors::default();
+        let mut fields = json::read(body, &mut errors)?;
+        let errs = &mut errors;
+        let url = if make { fields.text("url", errs) } else { fields.optional_text("url", errs) };
+        let url = url.and_then(|url| allowed_url(&ingress.egress, &url, mode, errs));
+        // What is there may not be empty.
+        let name = text(&mut fields, "name", NAME_MAX, true, errs);
+        if make && name.is_none() && !errs.names("/name") {
+            errs.field("/name", "missing", "is required");
+        }
+        let kinds = if make { fields.required("eventTypes", errs) } else { fields.take("eventTypes") };
+        let event_types = kinds.and_then(|kinds| event_types(&kinds, errs));
+        refuse_testmode_in(&mut fields, errs);
+        let party = order::party_id(&mut fields, errs);
+        fields.finish(errs);
+        errors.check()?;
+        Ok(Self { url, name, event_types, party })
+    }
+
+    fn apply(self, subscription: &mut Subscription) {
+        let Self { url, name, event_types, party: _ } = self;
+        subscription.url = url.unwrap_or_else(|| std::mem::take(&mut subscription.url));
+        subscription.name = name.or_else(|| subscription.name.take());
+        if let Some(event_types) = event_types {
+            subscription.event_types = event_types;
+        }
+    }
+}
+
+/// A type, or a list of them; `"*"`: all five. Who wants failures is told of returns too.
+fn event_types(value: &Value, errors: &mut Errors) -> Option<EventTypes> {
+    const AT: &str = "/eventTypes";
+    let names = match value {
+        Value::Text(_) => std::slice::from_ref(value),
+        Value::List(names) if !names.is_empty() => names,
+        Value::List(_) | Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Object(_) => {
+            errors.field(AT, "wrong_type", "must be an event type, or a list of at least one");
+            return None;
+        }
+    };
+    let mut patterns = BTreeSet::new();
+    for (index, name) in names.iter().enumerate() {
+        let name = if let Value::Text(name) = name { name.as_str() } else { "" };
+        let wanted: Vec<EventType> = KINDS.into_iter().filter(|kind| name == "*" || name == kind.name()).collect();
+        if wanted.is_empty() {
+            errors.field(format!("{AT}/{index}"), "unknown_event_type", "is not an event type of payouts");
+        }
+        let told = EventType::ALL.into_iter().filter(|kind| snapshot::told_as(*kind).is_some_and(|(name, _)| wanted.contains(&name)));
+        patterns.extend(told.map(Pattern::from));
+    }
+    errors.is_empty().then_some(EventTypes::These(patterns))
+}
+
+fn refuse_testmode_in(fields: &mut Fields, errors: &mut Errors) {
+    if fields.take("testmode").is_some() {
+        errors.field("/testmode", "not_allowed", hal::TESTMODE);
+    }
+}
+
+async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<Response, Problem> {
+    let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
+    json::check_media_type(&parts.headers)?;
+    let mut asked = Asked::read(&body, true, &ingress, caller.mode())?;
+    let party = ingress.party(&caller, asked.party.take())?;
+    let store = &ingress.recorder.store;
+    let id = SubscriptionId::new(store.shards().of(&party, caller.mode()), random());
+    let mut subscription = Subscription::new(id, party, caller.mode(), String::new(), EventTypes::All, store.clock().now());
+    subscription.payload = Payload::Snapshot;
+    asked.apply(&mut subscription);
+    let secret = new_secret(subscription.payload);
+    match store.subscribe(&subscription, Some(&Secrets::new(secret.clone()))).await? {
+        Subscribed::Done => {
+            let shown = told(&secret, subscription.payload);
+            let mut response = answer(StatusCode::CREATED, &View::new(&subscription, Some(&shown)));
+            set(&mut response, header::LOCATION, &format!("/v2/webhooks/{}", hook_id(subscription.id)));
+            no_store(&mut response);
+            Ok(response)
+        }
+        Subscribed::Full => Err(full()),
+        Subscribed::Stale | Subscribed::Missing => Err(StoreError::Unavailable(None).into()),
+    }
+}
+
+/// What is in the body is changed, the rest stays. Another URL begins without the troubles of the one before.
+async fn change(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
+    json::check_media_type(&parts.headers)?;
+    let store = &ingress.recorder.store;
+    for _ in 0..DECISIONS_MAX {
+        let mut asked = Asked::read(&body, false, &ingress, caller.mode())?;
+        let (mut subscription, secrets) = ingress.hook(&caller, asked.party.take(), &id).await?;
+        let elsewhere = asked.url.as_ref().is_some_and(|url| *url != subscription.url);
+        if elsewhere {
+            check_headers_stay(&secrets)?;
+        }
+        asked.apply(&mut subscription);
+        subscription.version = subscription.version.saturating_add(1);
+        let written = if elsewhere { store.begin_afresh(&subscription, None).await? } else { store.subscribe(&subscription, None).await? };
+        match written {
+            Subscribed::Done => return Ok(answer(StatusCode::OK, &View::new(&subscription, None))),
+            Subscribed::Stale => {}
+            Subscribed::Missing | Subscribed::Full => return Err(Problem::not_found("webhook")),
+        }
+    }
+    Err(StoreError::Unavailable(None).into())
+}
+
+async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Webhooks<'a> {
+        webhooks: Vec<View<'a>>,
+    }
+    let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
+    let mut errors = Errors::default();
+    let mut parameters = Parameters::read(query.as_deref());
+    refuse_testmode(&mut parameters, &mut errors);
+    let named = parameters.parsed("party_id", "invalid", &mut errors, PartyId::parse);
+    let from = parameters.one("from", &mut errors);
+    let sort = parameters.parsed("sort", "unknown", &mut errors, |order| match order {
+        "asc" | "desc" => Ok(order.to_owned()),
+        _ => Err("must be asc or desc"),
+    });
+    let kind = parameters.parsed("eventTypes", "unknown_event_type", &mut errors, |name| {
+        KINDS.into_iter().find(|kind| kind.name() == name).ok_or("is not an event type of payouts")
+    });
+    let limit = hal::limit(&mut parameters, &mut errors);
+    parameters.finish(errors)?;
+    let party = ingress.party(&caller, named)?;
+    let mut found: Vec<Subscription> =
+        ingress.recorder.store.subscriptions(&party, caller.mode()).await?.into_iter().map(|(found, _)| found).collect();
+    found.retain(|subscription| subscription.payload == Payload::Snapshot && kind.is_none_or(|kind| subscription.event_types.wants(kind)));
+    if sort.as_deref() != Some("asc") {
+        found.reverse();
+    }
+    let begin = match &from {
+        None => 0,
+        Some(from) => found.iter().position(|subscription| hook_id(subscription.id) == *from).ok_or_else(|| {
+            let mut errors = Errors::default();
+            errors.parameter("from", "invalid", "must be the id of a webhook of this list");
+            errors.into_problem()
+        })?,
+    };
+    let at = |place: usize| found.get(place).map(|subscription| hook_id(subscription.id));
+    let previous = if begin == 0 { None } else { at(begin.saturating_sub(limit)) };
+    let next = at(begin.saturating_add(limit));
+    let webhooks: Vec<View<'_>> = found.iter().skip(begin).take(limit).map(|subscription| View::new(subscription, None)).collect();
+    let mut same = vec![("limit", limit.to_string())];
+    same.extend(sort.map(|sort| ("sort", sort)));
+    same.extend(kind.map(|kind| ("eventTypes", kind.name().to_owned())));
+    same.extend(named_party(&caller, &party));
+    Ok(answer(StatusCode::OK, &hal::Page::new("/v2/webhooks", &same, (previous, from, next), webhooks.len(), Webhooks { webhooks })))
+}
+
+async fn one(
+    State(ingress): State<Arc<Ingress>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
+    let (subscription, _) = ingress.hook(&caller, hal::party_in(query.as_deref())?, &id).await?;
+    Ok(answer(StatusCode::OK, &View::new(&subscription, None)))
+}
+
+/// `DELETE /v2/webhooks/{id}`, as `/v1` does. Nothing is kept of it, so a second time there is none.
+async fn remove(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (caller, party) = ingress.bare(request).await?;
+    let (subscription, _) = ingress.hook(&caller, party.clone(), &id).await?;
+    ingress.unsubscribe(&caller, party, &subscription.id.to_string()).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Sends a signed `hook.ping` now, whatever the status. How that went is not told here.
+async fn ping(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (caller, party) = ingress.bare(request).await?;
+    let (subscription, _) = ingress.hook(&caller, party.clone(), &id).await?;
+    ingress.ping_subscription(&caller, party, &subscription.id.to_string()).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+/// `GET /v2/events/{id}`: the event as it is told to these subscriptions.
+async fn event(
+    State(ingress): State<Arc<Ingress>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
+    let named = hal::party_in(query.as_deref())?;
+    let missing = || Problem::not_found("event");
+    let id = read_event_id(&id).ok_or_else(missing)?;
+    let timeline = ingress.event(&caller, id).await?;
+    let payout = &timeline.payout;
+    let of_party = named.is_none_or(|party| party == payout.party);
+    let found = timeline.events.iter().find(|event| event.id == id && of_party).ok_or_else(missing)?;
+    let kind = EventType::named(&found.kind).ok_or_else(missing)?;
+    let store = &ingress.recorder.store;
+    let beneficiary = store.beneficiary(payout.id).await?;
+    let message = snapshot::message(id, kind, found.at, &found.body, payout, &beneficiary, store.shards()).ok_or_else(missing)?;
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, snapshot::MEDIA_TYPE)], message).into_response())
+}
+
+impl Ingress {
+    /// A subscription of this kind within the caller's reach.
+    async fn hook(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
+        let missing = || Problem::not_found("webhook");
+        let id = read_hook_id(id).ok_or_else(missing)?;
+        let found = self.subscription(caller, named, &id.to_string()).await?;
+        if found.0.payload == Payload::Snapshot { Ok(found) } else { Err(missing()) }
+    }
+
+    /// A request whose body, if it has one, says nothing.
+    async fn bare(self: &Arc<Self>, request: Request) -> Result<(Caller, Option<PartyId>), Problem> {
+        let (caller, parts, body) = self.receive(request, Scope::WebhooksWrite, Duty::None).await?;
+        let named = hal::party_in(parts.uri.query())?;
+        let mut errors = Errors::default();
+        let mut fields = optional_body(&parts, &body, &mut errors)?;
+        refuse_testmode_in(&mut fields, &mut errors);
+        let party = order::party_id(&mut fields, &mut errors);
+        fields.finish(&mut errors);
+        errors.check()?;
+        Ok((caller, named.or(party)))
+    }
+}
