@@ -3,6 +3,8 @@
 //! There is one account for each party, mode and currency. As long as nobody has set it up it is funded by the provider and enabled. What is set up may include
 //! where its money goes and on which days.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -64,6 +66,13 @@ pub struct BalanceAccount {
     /// When it is paid out by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<Planned>,
+    /// The owners of the credentials that have set the instrument, the schedule and the reserve. `None` for what nobody has set, or before owners were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instrument_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve_by: Option<String>,
     /// What a payout of the whole balance leaves in it, in minor units; 0 or more.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reserve: i64,
@@ -145,6 +154,9 @@ impl BalanceAccount {
             updated_at: None,
             instrument: None,
             planned: None,
+            instrument_by: None,
+            schedule_by: None,
+            reserve_by: None,
             reserve: 0,
             queued_refunds: 0,
             negative_threshold: None,
@@ -152,19 +164,22 @@ impl BalanceAccount {
         }
     }
 
-    /// The account with money of its own, as it is asked for.
+    /// The account with money of its own, as the owner `by` of a credential asks for it.
     #[must_use]
     pub fn asked_for(
         &self,
         instrument: Option<InstrumentReference>,
         schedule: Option<Schedule>,
         fingerprint: String,
+        by: &str,
         today: Date,
         now: Timestamp,
     ) -> Self {
         let planned = schedule.map(|schedule| Planned { schedule, progress: Progress::set_on(today) });
         Self {
             funding: Funding::Balance,
+            instrument_by: instrument.as_ref().map(|_| by.to_owned()),
+            schedule_by: planned.map(|_| by.to_owned()),
             instrument,
             planned,
             fingerprint: Some(fingerprint),
@@ -175,14 +190,15 @@ impl BalanceAccount {
         }
     }
 
-    /// The account with another instrument and schedule, decided on a version. A schedule that stays as it is goes on where it is; what another one
+    /// The account with another instrument and schedule, decided on a version by the owner of a credential. What stays as it is stays the decision of whoever
+    /// has made it, unless that is not on record. A schedule that stays as it is goes on where it is; what another one
     /// would have had due until today is not made up for.
     #[must_use]
     pub fn revise(
         &self,
         instrument: Option<InstrumentReference>,
         schedule: Option<Schedule>,
-        decided_on: u64,
+        (decided_on, by): (u64, &str),
         today: Date,
         now: Timestamp,
     ) -> Revision<Self> {
@@ -192,9 +208,15 @@ impl BalanceAccount {
             (Some(schedule), _) => Some(Planned { schedule, progress: Progress::set_on(today) }),
             (None, _) => None,
         };
-        Revision::decide(self.version, decided_on, instrument == self.instrument && schedule == held, |version| Self {
+        let of = |stays: bool, held: &Option<String>| held.clone().filter(|_| stays).or_else(|| Some(by.to_owned()));
+        let instrument_by = instrument.as_ref().and_then(|_| of(instrument == self.instrument, &self.instrument_by));
+        let schedule_by = schedule.and_then(|_| of(schedule == held, &self.schedule_by));
+        let same = instrument == self.instrument && schedule == held && instrument_by == self.instrument_by && schedule_by == self.schedule_by;
+        Revision::decide(self.version, decided_on, same, |version| Self {
             instrument,
             planned,
+            instrument_by,
+            schedule_by,
             version,
             updated_at: Some(now),
             ..self.clone()
@@ -219,6 +241,14 @@ impl BalanceAccount {
         Money::new(there.min(Money::MAX_MINOR), self.currency).map_err(|_| NothingToPay::Nothing)
     }
 
+    /// Who has decided where its money goes, when, and how much of it stays: the owners of credentials, [`None`] for one who is not on record.
+    #[must_use]
+    pub fn decided_by(&self) -> BTreeSet<Option<String>> {
+        let reserve = (self.reserve > 0 || self.reserve_by.is_some()).then(|| self.reserve_by.clone());
+        let schedule = self.planned.map(|_| self.schedule_by.clone());
+        [Some(self.instrument_by.clone()), schedule, reserve].into_iter().flatten().collect()
+    }
+
     /// Whether it is so far below zero that no balance of its party is paid out.
     #[must_use]
     pub fn is_below_threshold(&self, balances: &Balances) -> bool {
@@ -229,7 +259,7 @@ impl BalanceAccount {
     #[must_use]
     pub fn paused(&self, now: Timestamp) -> Option<Self> {
         self.planned?;
-        Some(Self { planned: None, version: self.version.saturating_add(1), updated_at: Some(now), ..self.clone() })
+        Some(Self { planned: None, schedule_by: None, version: self.version.saturating_add(1), updated_at: Some(now), ..self.clone() })
     }
 
     /// The day on which its schedule opens the next payout, if it has one.
@@ -282,11 +312,11 @@ mod tests {
     #[test]
     fn an_account_that_is_asked_for_has_money_of_its_own_and_a_next_date() {
         let (today, now) = noon(date(2026, 11, 20));
-        let asked = account().asked_for(instrument("main"), Some(Schedule::Weekly(Day::Friday)), "f".to_owned(), today, now);
+        let asked = account().asked_for(instrument("main"), Some(Schedule::Weekly(Day::Friday)), "f".to_owned(), "ann", today, now);
         assert_eq!((asked.version, asked.funding, asked.created_at, asked.updated_at), (1, Funding::Balance, Some(now), Some(now)));
         // Today is a Friday, and its payout would have to have been asked for before today.
         assert_eq!(asked.next_payout_date(&days(), now), Some(date(2026, 11, 27)));
-        let unplanned = account().asked_for(None, None, "f".to_owned(), today, now);
+        let unplanned = account().asked_for(None, None, "f".to_owned(), "ann", today, now);
         assert_eq!(unplanned.next_payout_date(&days(), now), None);
         let json = serde_json::to_string(&asked).expect("serialises");
         assert_eq!(serde_json::from_str::<BalanceAccount>(&json).expect("reads"), asked);
@@ -311,27 +341,54 @@ mod tests {
     #[test]
     fn a_paused_account_has_no_next_date_until_it_is_planned_again() {
         let (today, now) = noon(date(2026, 11, 19));
-        let asked = account().asked_for(instrument("main"), Some(Schedule::Daily), "f".to_owned(), today, now);
+        let asked = account().asked_for(instrument("main"), Some(Schedule::Daily), "f".to_owned(), "ann", today, now);
         let paused = asked.paused(now).expect("it had a schedule");
         assert_eq!((paused.version, paused.next_payout_date(&days(), now), &paused.instrument), (2, None, &asked.instrument));
         assert_eq!(paused.paused(now), None);
-        let Revision::Changed(resumed) = paused.revise(instrument("main"), Some(Schedule::Daily), 2, today, now) else { panic!() };
+        let Revision::Changed(resumed) = paused.revise(instrument("main"), Some(Schedule::Daily), (2, "ann"), today, now) else { panic!() };
         assert_eq!(resumed.next_payout_date(&days(), now), Some(date(2026, 11, 20)));
+    }
+
+    /// Each decision is that of whoever has made it, and stays so until somebody makes another one; one of nobody becomes that of who repeats it.
+    #[test]
+    fn it_is_known_who_has_decided_what() {
+        let (today, now) = noon(date(2026, 11, 19));
+        let by = |account: &BalanceAccount| account.decided_by().into_iter().map(|by| by.unwrap_or_else(|| "?".to_owned())).collect::<Vec<_>>();
+        let asked = account().asked_for(instrument("main"), Some(Schedule::Daily), "f".to_owned(), "ann", today, now);
+        assert_eq!(by(&asked), ["ann"]);
+        let Revision::Changed(weekly) = asked.revise(instrument("main"), Some(Schedule::Weekly(Day::Monday)), (1, "bob"), today, now) else {
+            panic!()
+        };
+        assert_eq!(by(&weekly), ["ann", "bob"]);
+        let again = weekly.revise(instrument("main"), Some(Schedule::Weekly(Day::Monday)), (2, "cid"), today, now);
+        assert_eq!(again, Revision::Same, "to agree is not to decide");
+        assert_eq!(by(&BalanceAccount { reserve: 5, ..asked.clone() }), ["?", "ann"]);
+        assert_eq!(by(&BalanceAccount { reserve_by: Some("dan".to_owned()), ..asked.clone() }), ["ann", "dan"]);
+        let old = BalanceAccount { instrument_by: None, schedule_by: None, ..asked };
+        assert_eq!(by(&old), ["?"]);
+        let Revision::Changed(known) = old.revise(instrument("main"), Some(Schedule::Daily), (1, "cid"), today, now) else { panic!() };
+        assert_eq!((by(&known), known.planned), (vec!["cid".to_owned()], old.planned));
     }
 
     #[test]
     fn another_schedule_begins_after_today_and_the_same_one_goes_on() {
         let (today, now) = noon(date(2026, 11, 19));
-        let asked = account().asked_for(instrument("main"), Some(Schedule::Weekly(Day::Friday)), "f".to_owned(), today, now);
+        let asked = account().asked_for(instrument("main"), Some(Schedule::Weekly(Day::Friday)), "f".to_owned(), "ann", today, now);
         let (today, now) = noon(date(2026, 11, 20));
         assert_eq!(asked.next_payout_date(&days(), now), Some(date(2026, 11, 20)), "due today");
-        let Revision::Changed(moved) = asked.revise(instrument("other"), Some(Schedule::Weekly(Day::Friday)), 1, today, now) else { panic!() };
+        let Revision::Changed(moved) = asked.revise(instrument("other"), Some(Schedule::Weekly(Day::Friday)), (1, "ann"), today, now) else {
+            panic!()
+        };
         assert_eq!((moved.version, moved.planned, &moved.instrument), (2, asked.planned, &instrument("other")));
-        let Revision::Changed(monday) = moved.revise(instrument("other"), Some(Schedule::Weekly(Day::Monday)), 2, today, now) else { panic!() };
+        let Revision::Changed(monday) = moved.revise(instrument("other"), Some(Schedule::Weekly(Day::Monday)), (2, "ann"), today, now) else {
+            panic!()
+        };
         assert_eq!(monday.next_payout_date(&days(), now), Some(date(2026, 11, 23)));
-        let Revision::Changed(back) = monday.revise(instrument("other"), Some(Schedule::Weekly(Day::Friday)), 3, today, now) else { panic!() };
+        let Revision::Changed(back) = monday.revise(instrument("other"), Some(Schedule::Weekly(Day::Friday)), (3, "ann"), today, now) else {
+            panic!()
+        };
         assert_eq!(back.next_payout_date(&days(), now), Some(date(2026, 11, 27)), "what was due until today is not made up for");
-        let again = |decided_on| back.revise(instrument("other"), Some(Schedule::Weekly(Day::Friday)), decided_on, today, now);
+        let again = |decided_on| back.revise(instrument("other"), Some(Schedule::Weekly(Day::Friday)), (decided_on, "ann"), today, now);
         assert_eq!((again(4), again(3), again(2)), (Revision::Same, Revision::Repeated, Revision::Stale));
     }
 }

@@ -10,6 +10,7 @@ use crate::id::{EventId, Mode, PartyId, PayoutId};
 use crate::metadata::Metadata;
 use crate::money::Money;
 use crate::payout::Payout;
+use crate::payout::rule::RuleMet;
 use crate::payout::state::{State, StateName};
 
 /// What happened, in the words that a subscription names.
@@ -152,6 +153,9 @@ struct Data<'a> {
     currency: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a Reason>,
+    /// The rule that has asked for an approval, or has refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a RuleMet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scheduled_for: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,6 +185,7 @@ impl Event {
             amount_in_minor: payout.amount.exact().map(Money::minor),
             currency: payout.amount.currency().code(),
             reason: payout.state.reason(),
+            rule: payout.rule.as_ref().filter(|_| payout.is_ruled()),
             scheduled_for: if let State::Scheduled { until } = payout.state { Some(until) } else { None },
             initiated_by: payout.initiated_by(),
             due_date: payout.due_date,

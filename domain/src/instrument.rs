@@ -1,6 +1,7 @@
 //! A payout instrument: an account or a card that a party can be paid out to, kept under a name of the platform's, so that a balance account can say where
 //! its money goes without saying an account number.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -20,6 +21,11 @@ pub struct Instrument {
     pub reference: InstrumentReference,
     pub currency: Currency,
     pub payee: Payee,
+    /// The owners of the credentials that have set the name and the destination. `None`: before owners were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_by: Option<String>,
     /// What tells the request that made it from another one under the same reference.
     pub fingerprint: String,
     /// Counts the changes, from 1.
@@ -44,11 +50,21 @@ pub struct InstrumentReference(String);
 // === impl Instrument ===
 
 impl Instrument {
-    /// The instrument with another payee, decided on a version.
+    /// The instrument with another payee, decided on a version by the owner of a credential. What stays as it is stays the decision of whoever has made it,
+    /// unless that is not on record.
     #[must_use]
-    pub fn revise(&self, payee: Payee, decided_on: u64, now: Timestamp) -> Revision<Self> {
-        let same = payee == self.payee;
-        Revision::decide(self.version, decided_on, same, |version| Self { payee, version, updated_at: now, ..self.clone() })
+    pub fn revise(&self, payee: Payee, decided_on: u64, by: &str, now: Timestamp) -> Revision<Self> {
+        let of = |stays: bool, held: &Option<String>| held.clone().filter(|_| stays).or_else(|| Some(by.to_owned()));
+        let name_by = of(payee.name == self.payee.name, &self.name_by);
+        let destination_by = of(payee.destination == self.payee.destination, &self.destination_by);
+        let same = payee == self.payee && name_by == self.name_by && destination_by == self.destination_by;
+        Revision::decide(self.version, decided_on, same, |version| Self { payee, name_by, destination_by, version, updated_at: now, ..self.clone() })
+    }
+
+    /// Who has decided who is paid and where: the owners of credentials, [`None`] for one who is not on record.
+    #[must_use]
+    pub fn decided_by(&self) -> BTreeSet<Option<String>> {
+        BTreeSet::from([self.name_by.clone(), self.destination_by.clone()])
     }
 }
 
@@ -111,6 +127,8 @@ mod tests {
                 name: BeneficiaryName::parse("Ada Lovelace", 140).expect("a name"),
                 destination: Destination::Iban(Iban::parse("GB29NWBK60161331926819").expect("an IBAN")),
             },
+            name_by: Some("ann".to_owned()),
+            destination_by: Some("ann".to_owned()),
             fingerprint: "f".to_owned(),
             version: 1,
             created_at: now,
@@ -133,11 +151,16 @@ mod tests {
         let instrument = instrument();
         let later = Timestamp::from_second(9).expect("an instant");
         let payee = Payee { name: BeneficiaryName::parse("Ada King", 140).expect("a name"), ..instrument.payee.clone() };
-        let Revision::Changed(changed) = instrument.revise(payee.clone(), 1, later) else { panic!("a change") };
-        assert_eq!(changed, Instrument { payee: payee.clone(), version: 2, updated_at: later, ..instrument.clone() });
-        assert_eq!(changed.revise(payee, 1, later), Revision::Repeated);
-        assert_eq!(changed.revise(instrument.payee.clone(), 1, later), Revision::Stale);
-        assert_eq!(instrument.revise(instrument.payee.clone(), 1, later), Revision::Same);
+        let Revision::Changed(changed) = instrument.revise(payee.clone(), 1, "bob", later) else { panic!("a change") };
+        let name_by = Some("bob".to_owned());
+        assert_eq!(changed, Instrument { payee: payee.clone(), name_by, version: 2, updated_at: later, ..instrument.clone() });
+        assert_eq!(changed.decided_by(), [Some("ann".to_owned()), Some("bob".to_owned())].into(), "who named it, and who set where it is");
+        assert_eq!(changed.revise(payee, 1, "bob", later), Revision::Repeated);
+        assert_eq!(changed.revise(instrument.payee.clone(), 1, "ann", later), Revision::Stale);
+        assert_eq!(instrument.revise(instrument.payee.clone(), 1, "bob", later), Revision::Same, "to agree is not to decide");
+        let old = Instrument { name_by: None, destination_by: None, ..instrument };
+        let Revision::Changed(known) = old.revise(old.payee.clone(), 1, "bob", later) else { panic!("somebody stands for it") };
+        assert_eq!((old.decided_by(), known.decided_by()), ([None].into(), [Some("bob".to_owned())].into()));
     }
 
     #[test]

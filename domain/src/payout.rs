@@ -5,6 +5,7 @@
 //! reordered statements lead to the same end; what cannot be true together moves the payout to review and never overwrites anything.
 
 pub mod attempt;
+pub mod rule;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -26,10 +27,14 @@ use crate::money::Money;
 use crate::wait::{Backoff, Polling};
 use crate::work::Next;
 use attempt::{Attempt, Ended, Evidence, Fate, News, Outcome, Send};
+use rule::{Approval, RuleMet};
 use state::{Cause, Clash, State, StateName};
 
 /// Who asks for a payout that no credential has asked for.
 pub const SCHEDULE: &str = "schedule";
+
+/// Why a payout is rejected that goes beyond a limit of the platform.
+pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
 
 /// An intent to send an amount to a beneficiary, and all that is known about it, less the beneficiary, who is stored encrypted beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +72,13 @@ pub struct Payout {
     pub route: Vec<Provider>,
     /// The owner of the credential that asked for it, who may not approve it, or [`SCHEDULE`].
     pub maker: String,
+    /// The owners of the credentials that have decided beforehand where it goes, or how much: by the payout instrument and the account that it comes from. They
+    /// may not approve it either. `None` among them: somebody who is not on record, and so may be anybody.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub decided_by: BTreeSet<Option<String>>,
+    /// Which rule of the platform has asked for an approval, or has refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleMet>,
     /// W3C `traceparent` of the request that asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
@@ -147,8 +159,11 @@ pub struct Order {
     pub scheduled_for: Option<Timestamp>,
     pub route: Vec<Provider>,
     pub maker: String,
+    #[serde(default)]
+    pub decided_by: BTreeSet<Option<String>>,
     /// Until when a second person must have approved it, if one must.
     pub approve_by: Option<Timestamp>,
+    pub rule: Option<RuleMet>,
     pub trace: Option<String>,
 }
 
@@ -173,7 +188,11 @@ pub enum What {
     /// The provider was asked to cancel that attempt, and says where it is instead.
     NotCanceled { attempt: u8, report: Report },
     /// A rule of ours, or the lack of an account, says no before dispatch: to the provider whose turn it is while there is another one, else to the payout.
-    Decline { reason: Reason },
+    Decline {
+        reason: Reason,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<RuleMet>,
+    },
     /// A whole balance is to be paid out, and that much is in it now: from here on this is the amount, and it is reserved.
     Fix { money: Money },
     /// It is due, and its provider is not being dispatched to: it waits until it is.
@@ -259,8 +278,12 @@ pub enum Declined {
     NotAwaitingApproval,
     #[error("the time for an approval is over")]
     ApprovalExpired,
-    #[error("the person who asked for the payout cannot approve it")]
+    #[error("the person who asked for the payout, or has decided where it goes or how much, cannot approve it")]
     MakerIsChecker,
+    #[error(
+        "it is not on record who has decided where it goes: write its payout instrument and its account once more; this payout can only be canceled"
+    )]
+    MakerUnknown,
     #[error("the payout is not due for dispatch")]
     NotDispatchable,
     #[error("the amount of the payout is fixed")]
@@ -308,6 +331,19 @@ struct Target {
     /// When the provider says that it got there.
     at: Option<Timestamp>,
     attempt_failed: bool,
+}
+
+// === impl Order ===
+
+impl Order {
+    /// The same, to be approved by a second person, if one must.
+    #[must_use]
+    pub fn awaiting(self, approval: Option<Approval>) -> Self {
+        match approval {
+            None => self,
+            Some(Approval { by, rule }) => Self { approve_by: Some(by), rule: Some(rule), ..self },
+        }
+    }
 }
 
 // === impl Verdict ===
@@ -377,6 +413,8 @@ impl Payout {
             scheduled_for: order.scheduled_for,
             route: order.route,
             maker: order.maker,
+            decided_by: order.decided_by,
+            rule: order.rule,
             trace: order.trace,
             state: State::Requested,
             since: now,
@@ -466,6 +504,13 @@ impl Payout {
         !self.attempts.is_empty() && (name.has_provider_status() || name == StateName::Settled)
     }
 
+    /// Whether it is where [`Payout::rule`] has put it.
+    #[must_use]
+    pub fn is_ruled(&self) -> bool {
+        let refused = self.state.reason().is_some_and(|reason| reason.as_str() == LIMIT_EXCEEDED);
+        matches!(self.state, State::AwaitingApproval { .. }) || (refused && self.state.name() == StateName::Rejected)
+    }
+
     /// When it was asked for, by the store's clock.
     #[must_use]
     pub fn requested_at(&self) -> Timestamp {
@@ -507,8 +552,8 @@ impl Payout {
         match what {
             What::Approve { .. } if name != StateName::AwaitingApproval => Err(Declined::NotAwaitingApproval),
             What::Approve { .. } if matches!(self.state, State::AwaitingApproval { until } if until <= now) => Err(Declined::ApprovalExpired),
-            What::Approve { by } if *by == self.maker => Err(Declined::MakerIsChecker),
             What::Approve { by } => {
+                self.may_approve(by)?;
                 self.approved_by = Some(by.clone());
                 Ok(Some(Command::Enter(self.dispatchable(now))))
             }
@@ -524,13 +569,14 @@ impl Payout {
                 Ok(Some(Command::Remember(Next::Poll(now))))
             }
             // Where there is nothing to pay, there is nothing for the next provider either.
-            What::Decline { reason } if self.amount.exact().is_some() && self.can_pass_on(now) => {
+            What::Decline { reason, .. } if self.amount.exact().is_some() && self.can_pass_on(now) => {
                 let ended = Ended { at: now, reason: reason.clone() };
                 self.next_attempt(now)?.passed_over = Some(ended);
                 Ok(None)
             }
-            What::Decline { reason } => {
+            What::Decline { reason, rule } => {
                 self.withdraw(Withdrawal::Rejected { reason: reason.clone() })?;
+                self.rule = rule.clone().or_else(|| self.rule.take());
                 Ok(Some(Command::Enter(State::Rejected { reason: reason.clone() })))
             }
             What::Fix { .. } if !self.is_due(now) => Err(Declined::NotDispatchable),
@@ -623,6 +669,16 @@ impl Payout {
             // Neither says anything about an attempt, so also not that there was one.
             What::NotFound { .. } | What::NoNews { .. } => Ok(None),
         }
+    }
+
+    /// Whether that owner is a second person: one who has decided nothing about it yet.
+    fn may_approve(&self, by: &str) -> Result<(), Declined> {
+        if by == self.maker || self.decided_by.iter().flatten().any(|made| made == by) {
+            return Err(Declined::MakerIsChecker);
+        }
+        // Those that schedules opened before anybody was kept.
+        let nobody_kept = self.due_date.is_some() && self.decided_by.is_empty();
+        if nobody_kept || self.decided_by.contains(&None) { Err(Declined::MakerUnknown) } else { Ok(()) }
     }
 
     fn withdraw(&mut self, withdrawal: Withdrawal) -> Result<(), Declined> {

@@ -96,10 +96,10 @@ impl Asked {
         fingerprint(pepper, "balance account 1", [serde_json::to_vec(self).expect("a request has string keys only, so it is always JSON")])
     }
 
-    /// The account that it asks for, decided on the present one.
-    pub(super) fn account(&self, present: &BalanceAccount, ingress: &Ingress, now: Timestamp) -> BalanceAccount {
+    /// The account that it asks for, on the word of the owner of a credential, decided on the present one.
+    pub(super) fn account(&self, present: &BalanceAccount, ingress: &Ingress, by: &str, now: Timestamp) -> BalanceAccount {
         let today = ingress.calendars.of(self.currency).date(now);
-        present.asked_for(self.instrument.clone(), self.schedule, self.fingerprint(&ingress.pepper), today, now)
+        present.asked_for(self.instrument.clone(), self.schedule, self.fingerprint(&ingress.pepper), by, today, now)
     }
 }
 
@@ -181,7 +181,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, Path(party): Path<String>, 
         ingress.check_scheduled("/frequency", country, asked.schedule, &mut errors);
         errors.check()?;
         ingress.check_paid_out_to(&party, mode, asked.currency, asked.instrument.as_ref()).await?;
-        let account = asked.account(&present, &ingress, store.clock().now());
+        let account = asked.account(&present, &ingress, &caller.key().owner, store.clock().now());
         match store.set_up(&account, &holder).await? {
             SetUp::Done => return Ok(ingress.made_account(&account, false)),
             SetUp::Stale => {}
@@ -235,7 +235,7 @@ async fn update(State(ingress): State<Arc<Ingress>>, Path((party, id)): Path<(St
         let days = ingress.calendars.of(account.currency);
         let instrument = instrument.clone().or_else(|| account.instrument.clone());
         let schedule = schedule.or(account.planned.map(|planned| planned.schedule));
-        let revision = account.revise(instrument.clone(), schedule, revised.version, days.date(now), now);
+        let revision = account.revise(instrument.clone(), schedule, (revised.version, &caller.key().owner), days.date(now), now);
         match &revision {
             Revision::Stale => return Err(stale(account.version)),
             Revision::Repeated => return Ok(changed(&ingress.account_view(&account), true)),

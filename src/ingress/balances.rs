@@ -178,6 +178,9 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(currency): Path<String
         account.updated_at = Some(now);
         account.funding = asked.funding.unwrap_or(account.funding);
         account.status = asked.status.unwrap_or(account.status);
+        if asked.reserve.is_some_and(|reserve| reserve != account.reserve || account.reserve_by.is_none()) {
+            account.reserve_by = Some(caller.key().owner.clone());
+        }
         account.reserve = asked.reserve.unwrap_or(account.reserve);
         account.queued_refunds = asked.queued_refunds.unwrap_or(account.queued_refunds);
         account.negative_threshold = asked.negative_threshold.or(account.negative_threshold);

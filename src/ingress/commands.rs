@@ -69,7 +69,7 @@ pub(super) async fn approve(State(ingress): State<Arc<Ingress>>, Path(key): Path
     match ingress.recorder.record(payout, &Fact::new(Source::Operator, What::Approve { by: by.clone() })).await? {
         Recorded::Done(payout) => ingress.shown(StatusCode::OK, &payout).await,
         Recorded::Declined(_, payout) if payout.approved_by.as_ref() == Some(by) => ingress.shown(StatusCode::OK, &payout).await,
-        Recorded::Declined(declined @ Declined::MakerIsChecker, _) => {
+        Recorded::Declined(declined @ (Declined::MakerIsChecker | Declined::MakerUnknown), _) => {
             Err(Problem::new(Kind::SecondPerson, format!("Nothing was changed: {declined}.")))
         }
         Recorded::Declined(declined, payout) => Err(not_now(declined, &payout)),

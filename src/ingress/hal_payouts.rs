@@ -16,10 +16,10 @@ use domain::destination::{Beneficiary, Description};
 use domain::fact::{Reason, Source};
 use domain::fingerprint::fingerprint;
 use domain::id::{BalanceAccountId, PartyId, PayoutId, transaction_of_key};
-use domain::instrument::Payee;
+use domain::instrument::{Instrument, Payee};
 use domain::metadata::Metadata;
 use domain::money::{Currency, Money};
-use domain::payout::{Fact, Payout, What};
+use domain::payout::{Fact, LIMIT_EXCEEDED, Payout, What};
 use domain::snapshot::{Status, View, payout_id, read_payout_id};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -133,10 +133,10 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     for _ in 0..DECISIONS_MAX {
         let now = store.clock().now();
         let of = Circumstances { party: &party, mode: caller.mode(), maker: &caller.key().owner, batch_id: None, trace: trace.as_deref(), now };
-        let (standing, payee) = ingress.payable(&asked, &party, &caller).await?;
+        let (standing, instrument) = ingress.payable(&asked, &party, &caller).await?;
         let account = &standing.account;
         let (day, opens) = ingress.next_day(account.currency, now);
-        let mut wanted = ingress.wanted(asked.order(&ingress, &caller, &transaction_id, &standing, payee, (day, opens))?, &of);
+        let mut wanted = ingress.wanted(asked.order(&ingress, &caller, &transaction_id, &standing, instrument, (day, opens))?, &of);
         wanted.fingerprint.clone_from(&fingerprint);
         if let Some(objection) = wanted.objection.take() {
             return Err(unpayable(&objection));
@@ -150,11 +150,12 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
                 let detail = format!("A payout is already scheduled for the next business day, {day}, for this balance. {NOTHING_DONE}");
                 return Err(Problem::new(Kind::AlreadyScheduled, detail));
             }
-            Err(Undrawn::Refused(reason)) if reason.as_str() == "account_disabled" => return Err(inactive()),
-            Err(Undrawn::Refused(reason)) if reason.as_str() == "limit_exceeded" => {
-                return Err(Problem::new(Kind::LimitExceeded, format!("The payout goes beyond a limit of the platform. {NOTHING_DONE}")));
+            Err(Undrawn::Refused(reason, _)) if reason.as_str() == "account_disabled" => return Err(inactive()),
+            Err(Undrawn::Refused(reason, rule)) if reason.as_str() == LIMIT_EXCEEDED => {
+                let which = rule.map_or_else(String::new, |rule| format!(", `{}`", rule.name));
+                return Err(Problem::new(Kind::LimitExceeded, format!("The payout goes beyond a limit of the platform{which}. {NOTHING_DONE}")));
             }
-            Err(Undrawn::Refused(_)) => {
+            Err(Undrawn::Refused(..)) => {
                 return Err(Problem::new(Kind::InsufficientFunds, format!("The balance has insufficient funds. {NOTHING_DONE}")));
             }
         }
@@ -170,10 +171,12 @@ impl Asked {
         caller: &Caller,
         transaction_id: &str,
         standing: &Standing,
-        payee: Payee,
+        instrument: Instrument,
         (day, opens): (Date, Timestamp),
     ) -> Result<order::Asked, Problem> {
         let Standing { account, balances, .. } = standing;
+        let decided_by = &account.decided_by() | &instrument.decided_by();
+        let Payee { name, destination } = instrument.payee;
         // A route by amount goes by what is there now, and where there is nothing the store will say so.
         let least = Money::new(1, account.currency).map_err(|_| Problem::new(Kind::Internal, "There is no least amount."))?;
         let money = self.money.unwrap_or_else(|| account.whole(balances).unwrap_or(least));
@@ -185,13 +188,7 @@ impl Asked {
         Ok(order::Asked {
             transaction_id: transaction_id.to_owned(),
             money,
-            beneficiary: Beneficiary {
-                name: payee.name,
-                reference,
-                destination: payee.destination,
-                description: self.description.clone(),
-                instrument: account.instrument.clone(),
-            },
+            beneficiary: Beneficiary { name, reference, destination, description: self.description.clone(), instrument: account.instrument.clone() },
             context_code: "withdrawal",
             metadata: Metadata::default(),
             scheduled_for: Some(opens),
@@ -199,13 +196,14 @@ impl Asked {
             replaces: None,
             party: None,
             whole: self.money.is_none(),
+            decided_by,
         })
     }
 }
 
 impl Ingress {
     /// The balance that is to be paid out, and to whom; or the first of the documented reasons why not, but for those that the store decides.
-    async fn payable(&self, asked: &Asked, party: &PartyId, caller: &Caller) -> Result<(Standing, Payee), Problem> {
+    async fn payable(&self, asked: &Asked, party: &PartyId, caller: &Caller) -> Result<(Standing, Instrument), Problem> {
         let (store, mode) = (&self.recorder.store, caller.mode());
         let refuse = |kind, why: &str| Err(Problem::new(kind, format!("{why} {NOTHING_DONE}")));
         let mut accounts = store.accounts(party, mode).await?;
@@ -242,7 +240,7 @@ impl Ingress {
         let Some(instrument) = instrument else {
             return refuse(Kind::DestinationInvalid, "The payout destination (bank account) is not configured.");
         };
-        Ok((standing, instrument.payee))
+        Ok((standing, instrument))
     }
 
     /// The next business day after today, and when it opens.

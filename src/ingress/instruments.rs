@@ -99,8 +99,8 @@ impl Asked {
         Some(Self { reference: reference?, currency: currency?, payee: Payee { name: name?, destination: destination? } })
     }
 
-    /// The instrument that it asks for, at version 1.
-    pub(super) fn instrument(self, party: &PartyId, mode: Mode, pepper: &[u8], now: Timestamp) -> Instrument {
+    /// The instrument that it asks for, at version 1, on the word of the owner of a credential.
+    pub(super) fn instrument(self, party: &PartyId, mode: Mode, by: &str, pepper: &[u8], now: Timestamp) -> Instrument {
         let canonical = serde_json::to_vec(&self).expect("a request has string keys only, so it is always JSON");
         let Self { reference, currency, payee } = self;
         Instrument {
@@ -109,6 +109,8 @@ impl Asked {
             reference,
             currency,
             payee,
+            name_by: Some(by.to_owned()),
+            destination_by: Some(by.to_owned()),
             fingerprint: fingerprint(pepper, "instrument 1", [canonical]),
             version: 1,
             created_at: now,
@@ -152,7 +154,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, Path(party): Path<String>, 
     let asked = Asked::read(fields, &mut errors);
     let (Some(asked), true) = (asked, errors.is_empty()) else { return Err(errors.into_problem()) };
     let (mode, max, store) = (caller.mode(), ingress.settings.instruments_max, &ingress.recorder.store);
-    let asked = asked.instrument(&party, mode, &ingress.pepper, store.clock().now());
+    let asked = asked.instrument(&party, mode, &caller.key().owner, &ingress.pepper, store.clock().now());
     let (instrument, replayed) = match store.write_instrument(&asked, max).await? {
         Written::Done => (asked, false),
         Written::Stale => {
@@ -217,7 +219,7 @@ async fn update(
     for _ in 0..DECISIONS_MAX {
         let Payee { name: held_name, destination: held } = instrument.payee.clone();
         let payee = Payee { name: name.clone().unwrap_or(held_name), destination: destination.clone().unwrap_or(held) };
-        match instrument.revise(payee, revised.version, store.clock().now()) {
+        match instrument.revise(payee, revised.version, &caller.key().owner, store.clock().now()) {
             Revision::Stale => return Err(stale(instrument.version)),
             Revision::Repeated => return Ok(changed(&InstrumentView::new(&instrument), true)),
             Revision::Same => {

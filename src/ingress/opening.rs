@@ -48,9 +48,12 @@ impl Ingress {
             scheduled_for: asked.scheduled_for,
             route,
             maker: maker.to_owned(),
-            approve_by: self.recorder.gate.approve_by(party, amount, &asked.beneficiary.destination, now),
+            decided_by: asked.decided_by,
+            approve_by: None,
+            rule: None,
             trace: trace.map(str::to_owned),
         };
+        let order = order.awaiting(self.recorder.gate.approval(party, amount, &asked.beneficiary.destination, now));
         Wanted { order, beneficiary: asked.beneficiary, fingerprint, objection }
     }
 }

@@ -3,7 +3,7 @@
 //! Two kinds of rules are kept apart. What is wrong with the *form* of a request is wrong for ever. What is wrong with it *now* (a day that has
 //! passed, a provider that is no longer configured) must not stop a repeat of a request that was accepted in its time: that one is a replay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::destination::{
     AccountNumber, Beneficiary, BeneficiaryName, CardExpiry, CardNumber, CardToken, Destination, DestinationError, Iban, RoutingNumber, SortCode,
@@ -55,6 +55,9 @@ pub struct Asked {
     /// The whole balance is asked for: `money` is what is there now, by which its route is chosen.
     #[serde(skip)]
     pub whole: bool,
+    /// Who has decided beforehand where it goes, where that comes from a payout instrument.
+    #[serde(skip)]
+    pub decided_by: BTreeSet<Option<String>>,
 }
 
 /// Reads a body.
@@ -100,6 +103,7 @@ pub fn read(body: &[u8]) -> Result<Asked, Problem> {
                 replaces,
                 party,
                 whole: false,
+                decided_by: BTreeSet::new(),
             })
         }
         _ => Err(errors.into_problem()),

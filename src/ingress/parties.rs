@@ -147,12 +147,12 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let max = ingress.settings.instruments_max;
     let asked = Asked::read(&body, max)?;
     let (mode, store) = (caller.mode(), &ingress.recorder.store);
-    let now = store.clock().now();
+    let (by, now) = (caller.key().owner.as_str(), store.clock().now());
     let canonical = serde_json::to_vec(&asked).expect("a request has string keys only, so it is always JSON");
     let fingerprint = fingerprint(&ingress.pepper, "party 1", [canonical]);
     let party = Party::new(asked.reference, mode, asked.display_name, asked.country, fingerprint, now);
     tracing::Span::current().record("party", party.id.as_str());
-    let instruments: Vec<_> = asked.instruments.into_iter().map(|asked| asked.instrument(&party.id, mode, &ingress.pepper, now)).collect();
+    let instruments: Vec<_> = asked.instruments.into_iter().map(|asked| asked.instrument(&party.id, mode, by, &ingress.pepper, now)).collect();
     let mut errors = Errors::default();
     for (index, account) in asked.accounts.iter().enumerate() {
         ingress.check_scheduled(&format!("/balanceAccounts/{index}/frequency"), party.details.country, account.schedule, &mut errors);
@@ -165,7 +165,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
         let mut accounts = Vec::with_capacity(asked.accounts.len());
         for asked in &asked.accounts {
             let Standing { account, holder, .. } = store.account(&party.id, mode, asked.currency).await?;
-            accounts.push((asked.account(&account, &ingress, now), holder));
+            accounts.push((asked.account(&account, &ingress, by, now), holder));
         }
         match store.make_party(&party, &instruments, max, &accounts).await? {
             Written::Done => {

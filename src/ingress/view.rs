@@ -12,6 +12,7 @@ use domain::instrument::InstrumentReference;
 use domain::metadata::Metadata;
 use domain::money::Money;
 use domain::payout::Payout;
+use domain::payout::rule::RuleMet;
 use domain::payout::state::{Cause, Clash, State, StateName};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -47,6 +48,9 @@ pub struct PayoutView<'a> {
     /// Until when it can be approved.
     #[serde(skip_serializing_if = "Option::is_none")]
     approve_by: Option<Moment>,
+    /// The rule of the platform that has asked for an approval, or has refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a RuleMet>,
     /// Where the first dispatch did not get through: when the next one is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Moment>,
@@ -124,6 +128,7 @@ impl<'a> PayoutView<'a> {
             review_cause: if let State::InReview { cause } = &payout.state { Some(word(cause)) } else { None },
             timestamps,
             approve_by: if let State::AwaitingApproval { until } = &payout.state { Some(Moment(*until)) } else { None },
+            rule: payout.rule.as_ref(),
             next_attempt_at: if let (State::Scheduled { until }, Some(_)) = (&payout.state, attempt) { Some(Moment(*until)) } else { None },
             payout_instrument_reference: beneficiary.instrument.as_ref(),
             beneficiary_name: if is_callers { beneficiary.name.as_str().into() } else { beneficiary.name.masked().into() },

@@ -50,6 +50,11 @@ async fn somebody_else_approves() {
     let (path, shown) = ask(&maker, &of(10_000)).await;
     assert_eq!(shown["status"], "awaiting_approval");
     assert!(shown["approve_by"].is_string() && shown["approval_requested_at"].is_string(), "{shown}");
+    let rule = json!({ "name": "approvals[0]", "kind": "approval" });
+    assert_eq!(shown["rule"], rule);
+    let told = installation.store.timeline(shown["payout_id"].as_str().unwrap().parse().unwrap()).await.unwrap().unwrap().events;
+    let rules = told.iter().map(|event| serde_json::from_str::<Value>(&event.body).unwrap()["data"]["rule"].clone()).collect::<Vec<_>>();
+    assert_eq!(rules, [Value::Null, rule], "told where it is asked for");
     for own in [&maker, &again] {
         let reply = own.post(&format!("{path}/approve"), &json!({})).await;
         assert_eq!((reply.status, reply.problem()), (403, "second-person"));

@@ -144,7 +144,9 @@ impl Site {
                 batch_id: None,
                 replaces: None,
                 due_date: None,
+                decided_by: std::collections::BTreeSet::new(),
                 approve_by: None,
+                rule: None,
                 trace: None,
             };
             store.open_payout(&Payout::open(order, now), &beneficiary, "fingerprint").await.unwrap();

@@ -68,7 +68,11 @@ async fn requests_and_batches_share_a_limit() {
     assert_eq!(stood.iter().filter(|stood| **stood == exceeded).count(), 2, "{stood:?}");
     // A repeat is answered as before, and what is canceled makes room.
     assert_eq!(shop.post("/v1/payouts", &bodies[0]).await.json["result"]["status"], "requested");
-    assert_eq!(shop.post("/v1/payouts", &of(100)).await.json["result"]["reason"], "limit_exceeded");
+    let refused = shop.post("/v1/payouts", &of(100)).await.json["result"].clone();
+    assert_eq!((&refused["reason"], &refused["rule"]), (&json!("limit_exceeded"), &json!({ "name": "limits[0]", "kind": "party_limit" })));
+    let told = installation.store.timeline(refused["payout_id"].as_str().unwrap().parse().unwrap()).await.unwrap().unwrap().events;
+    let last: Value = serde_json::from_str(&told.last().unwrap().body).unwrap();
+    assert_eq!((&last["type"], &last["data"]["rule"]["name"]), (&json!("payout.failed"), &json!("limits[0]")));
     assert_eq!(shop.post(&format!("/v1/payouts/{}/cancel", key(&bodies[0])), &json!({})).await.status, 200);
     assert_eq!(shop.post("/v1/payouts", &of(100)).await.json["result"]["status"], "requested");
     let other = installation.caller("other").await;
@@ -90,6 +94,7 @@ async fn beyond_a_limit_and_to_a_new_account_a_second_person_is_asked() {
     let third = shop.post("/v1/payouts", &of(3)).await.json["result"].clone();
     assert_eq!(third["status"], "awaiting_approval");
     assert!(third["approve_by"].is_string());
+    assert_eq!(third["rule"]["kind"], "beneficiary_limit");
 
     let (installation, shop) = with(json!({ "approvals": [{ "new_beneficiary": true, "currencies": ["GBP"] }] })).await;
     let (first, second) = (of(1), of(2));

@@ -435,7 +435,9 @@ async fn what_was_decided_on_an_older_account_is_refused() {
             scheduled_for: None,
             route: vec![Provider::Truelayer],
             maker: domain::payout::SCHEDULE.to_owned(),
+            decided_by: std::collections::BTreeSet::new(),
             approve_by: None,
+            rule: None,
             trace: None,
         };
         let beneficiary = Beneficiary {
@@ -448,7 +450,7 @@ async fn what_was_decided_on_an_older_account_is_refused() {
         let advance = Advance { account: account.come_to(opening.progress()), look_again };
         store.open_scheduled(&Payout::open(order, now), &beneficiary, "schedule", &advance).await.unwrap()
     };
-    assert!(matches!(open(&account, 41).await, OpenedDue::Opened(Opened::Refused(_))), "more than there is");
+    assert!(matches!(open(&account, 41).await, OpenedDue::Opened(Opened::Refused(..))), "more than there is");
     site.freeze().await;
     assert!(matches!(open(&account, 40).await, OpenedDue::Frozen));
     let passed = Advance { account: account.come_to(opening.progress()), look_again };
@@ -647,7 +649,8 @@ async fn a_rule_of_approvals_fits_it_too() {
     let status = async |payout: &Payout| site.show(payout).await["status"].clone();
     assert_eq!((status(&payouts[0]).await, status(&payouts[1]).await), (json!("requested"), json!("awaiting_approval")));
     let approve = format!("/v1/payouts/{}/approve", payouts[1].transaction_id);
-    let approved = site.platform.post(&approve, &json!({ "party_id": "acme" })).await;
+    let checker = site.installation.caller_with(|key| "bob".clone_into(&mut key.owner)).await;
+    let approved = checker.post(&approve, &json!({ "party_id": "acme" })).await;
     assert_eq!((approved.status, &approved.json["result"]["status"]), (200, &json!("requested")), "{approved:?}");
 }
 
@@ -738,4 +741,60 @@ async fn lost_work_of_a_schedule_is_put_back() {
     let (repaired, _, overdue) = site.sweep().await;
     assert!(repaired == 0 && overdue >= 290, "{repaired} {overdue}");
     assert_eq!(site.opened().await.len(), 1);
+}
+
+/// Whoever has decided where a schedule pays to, when, or how much stays, is no second person. What nobody is on record for, nobody approves, until somebody has
+/// stood for it.
+#[tokio::test]
+async fn whoever_has_set_up_a_schedule_does_not_approve_its_payouts() {
+    let approvals = json!([{ "currencies": ["GBP"], "name": "pounds" }]);
+    let site = Site::with(Plan { ingress: json!({ "approvals": approvals }), ..Plan::default() }).await;
+    let held = async |owner: &str| site.installation.caller_with(|key| owner.clone_into(&mut key.owner)).await;
+    let [ann, bob, cid, dan] = [held("ann").await, held("bob").await, held("cid").await, held("dan").await];
+    let body = json!({ "currency": "GBP", "payoutInstrumentReference": "GBP", "frequency": "daily" });
+    let account = ann.post("/parties/acme/balanceAccount", &body).await;
+    assert_eq!(account.status, 201, "{account:?}");
+    let instrument = json!({ "version": 1, "beneficiaryName": "Jane Smith" });
+    assert_eq!(bob.put("/parties/acme/payoutInstruments/GBP", &instrument).await.status, 200);
+    assert_eq!(cid.patch("/v1/balances/GBP", &json!({ "party_id": "acme", "reserve_in_minor": 5 })).await.status, 200);
+    // A change that is no decision about it.
+    assert_eq!(dan.patch("/v1/balances/GBP", &json!({ "party_id": "acme", "reserve_in_minor": 5, "status": "enabled" })).await.status, 200);
+    site.top_up("GBP", 100).await;
+    site.at(date(2026, 11, 16), "12:00").await;
+    site.look().await;
+    let [payout] = site.payouts().await.try_into().unwrap();
+    assert_eq!((payout.state.name(), minor(&payout)), (StateName::AwaitingApproval, 95));
+    assert_eq!(site.show(&payout).await["rule"], json!({ "name": "pounds", "kind": "approval" }));
+    let approve = |payout: &Payout| format!("/v1/payouts/{}/approve", payout.transaction_id);
+    let by = json!({ "party_id": "acme" });
+    for own in [&site.platform, &ann, &bob, &cid] {
+        let reply = own.post(&approve(&payout), &by).await;
+        assert_eq!((reply.status, reply.problem()), (403, "second-person"), "{}", own.key.owner);
+    }
+    assert_eq!(dan.post(&approve(&payout), &by).await.json["result"]["status"], "requested");
+
+    let Standing { account: set_up, holder, .. } = site.standing("GBP").await;
+    let old = BalanceAccount { instrument_by: None, version: set_up.version + 1, ..set_up };
+    assert_eq!(site.installation.store.set_up(&old, &holder).await.unwrap(), SetUp::Done);
+    site.top_up("GBP", 100).await;
+    site.at(date(2026, 11, 17), "12:00").await;
+    site.look().await;
+    let payout = site.payouts().await.pop().unwrap();
+    let reply = dan.post(&approve(&payout), &by).await;
+    assert_eq!((reply.status, reply.problem()), (403, "second-person"));
+    assert!(reply.json["detail"].as_str().unwrap().contains("not on record"), "{reply:?}");
+    let is = site.read(&account.json).await;
+    let same = json!({ "version": is["version"], "nextPayoutDate": is["nextPayoutDate"] });
+    let again = bob.put(&path(&account.json), &same).await;
+    assert_eq!(
+        (again.status, again.json["version"].as_u64()),
+        (200, is["version"].as_u64().map(|version| version + 1)),
+        "he stands for it: {again:?}"
+    );
+    site.top_up("GBP", 100).await;
+    site.at(date(2026, 11, 18), "12:00").await;
+    site.look().await;
+    let payout = site.payouts().await.pop().unwrap();
+    assert_eq!(bob.post(&approve(&payout), &by).await.status, 403);
+    assert_eq!(dan.post(&approve(&payout), &by).await.status, 200);
 }

@@ -12,8 +12,9 @@ use domain::fact::{Answer, Look, Provider, Reason, Source};
 use domain::id::Shard;
 use domain::ledger::Account;
 use domain::payout::attempt::Attempt;
+use domain::payout::rule::RuleMet;
 use domain::payout::state::{State, StateName};
-use domain::payout::{Fact, Payout, Verdict, What};
+use domain::payout::{Fact, LIMIT_EXCEEDED, Payout, Verdict, What};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use providers::{Inquiry, Order, Unprepared};
@@ -140,7 +141,7 @@ impl Payouts {
         for _ in 0..TRIES {
             let money = match account.whole(&balances) {
                 Ok(money) => money,
-                Err(nothing) => return self.decline(&payout, nothing.code()).await.map(Err),
+                Err(nothing) => return self.decline(&payout, nothing.code(), None).await.map(Err),
             };
             let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &self.recorder.plan(&payout), store.clock().now());
             let Verdict::Known(step) = verdict else { break };
@@ -154,7 +155,7 @@ impl Payouts {
                 Fixed::Changed => Standing { account, balances, .. } = store.account(&payout.party, payout.mode, currency).await?,
                 Fixed::Stale => return Ok(Err(Done::Settled)),
                 Fixed::Frozen => return self.set_aside(&payout).await.map(Err),
-                Fixed::LimitExceeded => return self.decline(&payout, "limit_exceeded").await.map(Err),
+                Fixed::LimitExceeded(rule) => return self.decline(&payout, LIMIT_EXCEEDED, rule).await.map(Err),
             }
         }
         // The clock of this machine is behind, or the balance moves all the time. Neither is the payout's fault.
@@ -193,7 +194,7 @@ impl Payouts {
             }
             Err(Unprepared::Field(problem)) => {
                 tracing::warn!(payout.id = %payout.id, %problem, "the provider cannot take this payout");
-                return self.decline(&payout, "invalid_request").await;
+                return self.decline(&payout, "invalid_request", None).await;
             }
         };
 
@@ -230,7 +231,7 @@ impl Payouts {
         }
         if store.clock().now().duration_since(since) >= self.recorder.plan(payout).dispatch_bound {
             tracing::error!(payout.id = %id, provider.name = provider.name(), mode = mode.as_str(), "no worker has an account there; its turn is over");
-            return self.decline(payout, "provider_not_configured").await;
+            return self.decline(payout, "provider_not_configured", None).await;
         }
         tracing::error!(payout.id = %id, provider.name = provider.name(), mode = mode.as_str(), "this worker has no account there; another one may");
         store.excuse(id).await?;
@@ -239,8 +240,8 @@ impl Payouts {
 
     /// Passes over the provider whose turn it is, or ends the payout, without asking anybody. After a loss of writes that is a person's to decide: this
     /// very provider may have it.
-    async fn decline(&self, payout: &Payout, reason: &str) -> Result<Done, StoreError> {
-        self.end_unsent(payout, Source::Worker, What::Decline { reason: Reason::new(reason) }).await
+    async fn decline(&self, payout: &Payout, reason: &str, rule: Option<RuleMet>) -> Result<Done, StoreError> {
+        self.end_unsent(payout, Source::Worker, What::Decline { reason: Reason::new(reason), rule }).await
     }
 
     /// Ends a payout, or a provider's turn, of which nothing was sent; unless that is not certain, because the store may have forgotten it.

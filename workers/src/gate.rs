@@ -12,10 +12,11 @@ use domain::fingerprint::fingerprint;
 use domain::id::{Mode, PartyId, PayoutId, Shards};
 use domain::money::{Currency, Money};
 use domain::payout::Order;
+use domain::payout::rule::{Approval, RuleKind, RuleMet};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::routing::Rule;
+use crate::routing::{NOT_A_NAME, Rule, is_name};
 
 /// The longest window of a limit, in hours.
 pub const HOURS_MAX: u16 = 24 * 90;
@@ -28,6 +29,9 @@ const HASH: usize = 32;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
+    /// What payouts that meet it call it. Without one: `limits[0]` and so on.
+    #[serde(default)]
+    pub name: Option<String>,
     pub scope: Scope,
     /// The code of the currency that it counts. Payouts in others are none of its.
     pub currency: String,
@@ -90,14 +94,21 @@ pub struct Gate {
 pub struct Question {
     /// The account, hashed.
     account: String,
-    /// Beneficiary, amount and reference, hashed; `None` where nobody asks for an equal payout.
+    /// What makes another payout equal; `None` where nobody asks for an equal payout.
     #[serde(skip_serializing_if = "Option::is_none")]
-    twin: Option<String>,
+    twin: Option<Twin>,
     /// The payout that it stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces: Option<PayoutId>,
     /// Whether somebody must approve it if nothing was sent to the account before.
     approve_new: bool,
+    /// The rule that says so.
+    #[serde(skip)]
+    new_rule: Option<RuleMet>,
+    /// Whether there is such a rule that does not ask about this one, because it is too small, say: then it makes no account known that is not, unless a
+    /// person has approved it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    proves_nothing: bool,
     known_ms: i64,
     known_max: u32,
     /// When it is to be sent, ms, if later than at once: it counts in the window of that time.
@@ -107,6 +118,17 @@ pub struct Question {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     counters: Vec<Counter>,
 }
+
+/// Who gets it with which words, hashed, and how much: two payouts are equal where that is the same or one of them is a whole balance.
+#[derive(Clone, Debug, Serialize)]
+struct Twin {
+    of: String,
+    /// Minor units, or `whole`.
+    amount: String,
+}
+
+/// The narrowest of each kind, and whose it is.
+type Bounds = BTreeMap<&'static str, (i64, RuleMet)>;
 
 /// A counter of limits, and the bounds of those that read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -119,6 +141,9 @@ struct Counter {
     count: u32,
     #[serde(flatten)]
     most: BTreeMap<&'static str, i64>,
+    /// Whose bounds they are.
+    #[serde(skip)]
+    rules: BTreeMap<&'static str, RuleMet>,
 }
 
 // === impl Limit ===
@@ -133,6 +158,7 @@ impl Limit {
                 found.push((key, why));
             }
         };
+        unless(self.name.as_deref().is_none_or(is_name), "name", NOT_A_NAME.to_owned());
         unless(Currency::parse(&self.currency).is_ok(), "currency", "must be a code of ISO 4217 in capitals, such as EUR".to_owned());
         unless((1..=HOURS_MAX).contains(&self.hours), "hours", format!("must be from 1 to {HOURS_MAX}"));
         unless(self.amount_max.is_some() || self.count_max.is_some(), "amount_max", "or `count_max` is needed: it limits nothing".to_owned());
@@ -145,8 +171,27 @@ impl Limit {
         found
     }
 
+    /// It, as it is told; `index` is its place in the configuration.
+    fn as_met(&self, index: usize) -> RuleMet {
+        let kind = match self.scope {
+            Scope::Party => RuleKind::PartyLimit,
+            Scope::Beneficiary => RuleKind::BeneficiaryLimit,
+        };
+        RuleMet { name: self.name.clone().unwrap_or_else(|| format!("limits[{index}]")), kind }
+    }
+
     fn is_of(&self, party: &PartyId, currency: Currency) -> bool {
         self.currency == currency.code() && (self.parties.is_empty() || self.parties.iter().any(|one| one == party.as_str()))
+    }
+}
+
+// === impl Question ===
+
+impl Question {
+    /// The rule that the script says was met: nothing where the account is new, else the place of a counter, from 1, a space and the bound.
+    pub(crate) fn met(&self, said: &str) -> Option<RuleMet> {
+        let Some((place, bound)) = said.split_once(' ') else { return self.new_rule.clone() };
+        self.counters.get(place.parse::<usize>().ok()?.checked_sub(1)?)?.rules.get(bound).cloned()
     }
 }
 
@@ -165,17 +210,30 @@ impl Gate {
         Self { pepper: pepper.to_vec(), rules }
     }
 
-    /// Until when a second person must have approved a payout that is opened now, by what can be seen in the order alone.
+    /// Whether a second person must approve a payout that is opened now, by what can be seen in the order alone.
     #[must_use]
-    pub fn approve_by(&self, party: &PartyId, amount: Amount, destination: &Destination, now: Timestamp) -> Option<Timestamp> {
-        let needs = self.rules.approvals.iter().any(|rule| !rule.new_beneficiary && fits(rule, party, amount, destination));
-        needs.then(|| self.time_to_approve(now))
+    pub fn approval(&self, party: &PartyId, amount: Amount, destination: &Destination, now: Timestamp) -> Option<Approval> {
+        let rule = self.rule(|rule| !rule.new_beneficiary && fits(rule, party, amount, destination))?;
+        Some(self.approval_by(rule, now))
     }
 
-    /// Until when somebody must have approved what the script says needs it.
+    /// That somebody must approve what the script says needs it, by that rule.
+    #[must_use]
+    pub fn approval_by(&self, rule: RuleMet, now: Timestamp) -> Approval {
+        Approval { by: self.time_to_approve(now), rule }
+    }
+
+    /// Until when somebody must have approved what is opened now.
     #[must_use]
     pub fn time_to_approve(&self, now: Timestamp) -> Timestamp {
         now.saturating_add(SignedDuration::from_hours(self.rules.approval_hours.into())).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The first rule of approval that fits, as it is told.
+    fn rule(&self, fits: impl Fn(&Rule) -> bool) -> Option<RuleMet> {
+        let (index, rule) = self.rules.approvals.iter().enumerate().find(|(_, rule)| fits(rule))?;
+        let kind = if rule.new_beneficiary { RuleKind::NewBeneficiary } else { RuleKind::Approval };
+        Some(RuleMet { name: rule.name.clone().unwrap_or_else(|| format!("approvals[{index}]")), kind })
     }
 
     /// What is to be asked when a payout is opened.
@@ -187,13 +245,17 @@ impl Gate {
         // A due date is paid once by its key.
         let asks_for_twins = self.rules.refuse_twins && order.due_date.is_none();
         let twin = asks_for_twins.then(|| {
-            let minor = amount.exact().map_or_else(|| "whole".to_owned(), |money| money.minor().to_string());
-            self.hash("twin 1", &[&account, amount.currency().code(), &minor, beneficiary.reference.as_str()])
+            let of = self.hash("twin 2", &[&account, amount.currency().code(), &plain(beneficiary.reference.as_str())]);
+            Twin { of, amount: amount.exact().map_or_else(|| "whole".to_owned(), |money| money.minor().to_string()) }
         });
+        let new_rule = self.rule(|rule| rule.new_beneficiary && fits(rule, party, *amount, destination));
+        let asks_about_others = |rule: &Rule| rule.new_beneficiary && rule.speaks_of(party, destination) && !fits(rule, party, *amount, destination);
         Question {
             twin,
             replaces: order.replaces.as_ref().map(|key| PayoutId::derive(party, *mode, key, shards)),
-            approve_new: self.rules.approvals.iter().any(|rule| rule.new_beneficiary && fits(rule, party, *amount, destination)),
+            approve_new: new_rule.is_some(),
+            new_rule,
+            proves_nothing: self.rules.approvals.iter().any(asks_about_others),
             known_ms: SignedDuration::from_hours(24 * i64::from(self.rules.known_days)).as_secs().saturating_mul(1_000),
             known_max: self.rules.known_max,
             at_ms: order.scheduled_for.map(Timestamp::as_millisecond),
@@ -207,8 +269,18 @@ impl Gate {
     pub fn question_of_amount(&self, (party, mode): (&PartyId, Mode), beneficiary: &Beneficiary, money: Money) -> Option<Question> {
         let account = self.account(party, mode, &beneficiary.destination);
         let counters = self.counters((party, mode), &account, money.into(), 0);
-        let question =
-            |counters| Question { account, twin: None, replaces: None, approve_new: false, known_ms: 0, known_max: 0, at_ms: None, counters };
+        let question = |counters| Question {
+            account,
+            twin: None,
+            replaces: None,
+            approve_new: false,
+            new_rule: None,
+            proves_nothing: false,
+            known_ms: 0,
+            known_max: 0,
+            at_ms: None,
+            counters,
+        };
         (!counters.is_empty()).then(|| question(counters))
     }
 
@@ -224,8 +296,8 @@ impl Gate {
 
     /// The counters that a payout adds to. Limits of the same scope and window read the same one, the narrowest of them counts.
     fn counters(&self, (party, mode): (&PartyId, Mode), account: &str, amount: Amount, count: u32) -> Vec<Counter> {
-        let mut found: BTreeMap<(Scope, u16), BTreeMap<&'static str, i64>> = BTreeMap::new();
-        for limit in self.rules.limits.iter().filter(|limit| limit.is_of(party, amount.currency())) {
+        let mut found: BTreeMap<(Scope, u16), Bounds> = BTreeMap::new();
+        for (index, limit) in self.rules.limits.iter().enumerate().filter(|(_, limit)| limit.is_of(party, amount.currency())) {
             let most = found.entry((limit.scope, limit.hours)).or_default();
             let (amounts, counts) = match limit.beyond {
                 Beyond::Reject => ("reject_minor", "reject_count"),
@@ -236,11 +308,15 @@ impl Gate {
                 if amount.exact().is_none() && limit.beyond == Beyond::Approve { limit.amount_max.map(|_| -1) } else { limit.amount_max };
             for (bound, max) in [(amounts, amount_max), (counts, limit.count_max.map(i64::from))] {
                 if let Some(max) = max {
-                    most.entry(bound).and_modify(|held| *held = max.min(*held)).or_insert(max);
+                    let narrower = most.get(bound).is_none_or(|(held, _)| max < *held);
+                    if narrower {
+                        most.insert(bound, (max, limit.as_met(index)));
+                    }
                 }
             }
         }
-        let counter = |((scope, hours), most)| {
+        let counter = |((scope, hours), bounds): (_, Bounds)| {
+            let (most, rules) = bounds.into_iter().map(|(bound, (max, rule))| ((bound, max), (bound, rule))).unzip();
             let of = match scope {
                 Scope::Party => "",
                 Scope::Beneficiary => account,
@@ -252,10 +328,16 @@ impl Gate {
                 minor: amount.exact().map_or(0, Money::minor),
                 count,
                 most,
+                rules,
             }
         };
         found.into_iter().map(counter).collect()
     }
+}
+
+/// A reference as the guard against twins reads it: `INV 7` and `inv7` are one.
+fn plain(reference: &str) -> String {
+    reference.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
 }
 
 /// How much a whole balance will be, nobody knows yet.

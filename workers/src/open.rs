@@ -2,6 +2,7 @@
 
 use domain::destination::Beneficiary;
 use domain::fact::Reason;
+use domain::payout::rule::RuleMet;
 use domain::payout::{Order, Payout, Step};
 use domain::work::Next;
 use jiff::SignedDuration;
@@ -52,8 +53,8 @@ pub enum Opening<P> {
 /// Why no payout was opened that was asked for from a balance. The key is free.
 #[derive(Debug)]
 pub enum Undrawn {
-    /// The account does not allow it, by this code.
-    Refused(Reason),
+    /// The account or a limit does not allow it, by this code.
+    Refused(Reason, Option<RuleMet>),
     /// There is a payout of that balance for that day already.
     Taken,
     /// The account is not as it was any more: load, decide again.
@@ -82,18 +83,18 @@ impl Recorder {
         };
         let mut step = open(wanted.order.clone());
         let mut opened = self.store.open_payout(&step, &wanted.beneficiary, claim).await?;
-        if let Opened::NeedsApproval = opened {
-            step = open(self.to_be_approved(&wanted.order));
+        if let Opened::NeedsApproval(rule) = opened {
+            step = open(self.to_be_approved(&wanted.order, rule));
             opened = self.store.open_payout(&step, &wanted.beneficiary, claim).await?;
         }
-        if let Opened::Refused(reason) = opened {
+        if let Opened::Refused(reason, rule) = opened {
             // Decided then, whatever comes in before this is written.
-            step = Payout::open_refused(wanted.order.clone(), reason, self.store.clock().now());
+            step = Payout::open_refused(Order { rule, ..wanted.order.clone() }, reason, self.store.clock().now());
             opened = self.store.open_payout(&step, &wanted.beneficiary, wanted.fingerprint.as_str()).await?;
         }
         self.opening(step, opened)
             .await?
-            .map_err(|reason| StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str())))
+            .map_err(|(reason, _)| StoreError::Corrupt(format!("a payout that reserves nothing was refused: {}", reason.as_str())))
     }
 
     /// Opens a payout from a balance for a business day, once per key and per day. What the account does not allow is not opened at all.
@@ -110,12 +111,12 @@ impl Recorder {
         let claim = Claim { fingerprint: &wanted.fingerprint, question: Some(&question) };
         let mut step = Payout::open(wanted.order.clone(), self.store.clock().now());
         let mut drawn = self.store.draw(&step, &wanted.beneficiary, claim, of).await?;
-        if let Drawn::Opened(Opened::NeedsApproval) = drawn {
-            step = Payout::open(self.to_be_approved(&wanted.order), self.store.clock().now());
+        if let Drawn::Opened(Opened::NeedsApproval(rule)) = drawn {
+            step = Payout::open(self.to_be_approved(&wanted.order, rule), self.store.clock().now());
             drawn = self.store.draw(&step, &wanted.beneficiary, claim, of).await?;
         }
         Ok(match drawn {
-            Drawn::Opened(opened) => self.opening(step, opened).await?.map_err(Undrawn::Refused),
+            Drawn::Opened(opened) => self.opening(step, opened).await?.map_err(|(reason, rule)| Undrawn::Refused(reason, rule)),
             Drawn::Taken => Err(Undrawn::Taken),
             Drawn::Changed => Err(Undrawn::Changed),
         })
@@ -125,13 +126,13 @@ impl Recorder {
         self.gate.question(&wanted.order, &wanted.beneficiary, self.store.shards())
     }
 
-    /// The same, to be approved by a second person: the script has found that one must.
-    pub(crate) fn to_be_approved(&self, order: &Order) -> Order {
-        Order { approve_by: Some(self.gate.time_to_approve(self.store.clock().now())), ..order.clone() }
+    /// The same, to be approved by a second person: the script has found that one must, by that rule.
+    pub(crate) fn to_be_approved(&self, order: &Order, rule: RuleMet) -> Order {
+        order.clone().awaiting(Some(self.gate.approval_by(rule, self.store.clock().now())))
     }
 
     /// What came of an opening, unless its account or a limit has refused it.
-    async fn opening<P>(&self, step: Step, opened: Opened) -> Result<Result<Opening<P>, Reason>, StoreError> {
+    async fn opening<P>(&self, step: Step, opened: Opened) -> Result<Result<Opening<P>, (Reason, Option<RuleMet>)>, StoreError> {
         Ok(Ok(match opened {
             Opened::New => {
                 self.metrics.opened(&step);
@@ -141,14 +142,14 @@ impl Recorder {
             Opened::Archived => Opening::Archived,
             Opened::Unreadable(error) => Opening::Unreadable(error),
             Opened::Conflict => Opening::Conflict,
-            Opened::Refused(reason) => return Ok(Err(reason)),
+            Opened::Refused(reason, rule) => return Ok(Err((reason, rule))),
             Opened::Inactive => Opening::Inactive,
             Opened::NotReplaceable(why) => Opening::NotReplaceable(why),
             Opened::Twin(id) => {
                 let twin = self.store.load_readable(id).await?;
                 Opening::Twin(twin.map_or_else(|| id.to_string(), |twin| twin.transaction_id))
             }
-            Opened::NeedsApproval => return Err(StoreError::Corrupt("a payout that waits for an approval needs one".to_owned())),
+            Opened::NeedsApproval(_) => return Err(StoreError::Corrupt("a payout that waits for an approval needs one".to_owned())),
         }))
     }
 }

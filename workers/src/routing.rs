@@ -16,6 +16,9 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
+    /// Of an approval: what payouts that meet it call it. Without one: `approvals[0]` and so on.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Codes of currencies.
     #[serde(default)]
     pub currencies: Vec<String>,
@@ -72,6 +75,9 @@ impl Rule {
         if !once || self.providers.is_empty() {
             found.push(("providers", "must name at least one provider, and none twice".to_owned()));
         }
+        if self.name.is_some() {
+            found.push(("name", "belongs to `ingress.approvals`: no payout tells its route by one".to_owned()));
+        }
         if self.new_beneficiary {
             found.push(("new_beneficiary", "belongs to `ingress.approvals`".to_owned()));
         }
@@ -82,6 +88,9 @@ impl Rule {
     #[must_use]
     pub fn problems_of_approval(&self) -> Vec<(&'static str, String)> {
         let mut found = self.problems();
+        if !self.name.as_deref().is_none_or(is_name) {
+            found.push(("name", NOT_A_NAME.to_owned()));
+        }
         if !self.providers.is_empty() {
             found.push(("providers", "belong to `ingress.routes`: whoever is to pay, a person approves before".to_owned()));
         }
@@ -139,17 +148,32 @@ impl Rule {
     /// Whether there is an amount with which a payout would fit.
     #[must_use]
     pub fn fits_some_amount(&self, party: &PartyId, currency: Currency, destination: &Destination) -> bool {
-        let any = |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|one| one == found);
+        any(&self.currencies, currency.code()) && self.speaks_of(party, destination)
+    }
+
+    /// Whether there is a payout of that party to that destination that would fit.
+    #[must_use]
+    pub fn speaks_of(&self, party: &PartyId, destination: &Destination) -> bool {
         let country = match destination {
             Destination::Iban(iban) => iban.country(),
             _ => "",
         };
-        any(&self.currencies, currency.code())
-            && any(&self.destinations, destination.kind())
+        any(&self.destinations, destination.kind())
             && any(&self.countries, country)
             && any(&self.parties, party.as_str())
             && (self.accounts.is_empty() || self.accounts.contains(&Account(Some(destination.account()))))
     }
+}
+
+fn any(wanted: &[String], found: &str) -> bool {
+    wanted.is_empty() || wanted.iter().any(|one| one == found)
+}
+
+pub(crate) const NOT_A_NAME: &str = "must be 1 to 64 letters, digits, `_`, `-` and `.`: callers are told it";
+
+/// Whether rules can be called that.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 
 /// The providers that a payout may go to, in order: the one that is asked for; else those of the rule that fits, less those that cannot take it; else the
@@ -218,6 +242,7 @@ mod tests {
         assert!(keys(serde_json::json!({ "destinations": ["card", "own_account"], "parties": ["shop"] })).is_empty());
         for (rule, key) in [
             (serde_json::json!({ "providers": [] }), "providers"),
+            (serde_json::json!({ "name": "mine" }), "name"),
             (serde_json::json!({ "providers": ["mollie", "mollie"] }), "providers"),
             (serde_json::json!({ "currencies": ["EUr"] }), "currencies"),
             (serde_json::json!({ "currencies": ["EUR", "ERU"] }), "currencies"),

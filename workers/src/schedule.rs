@@ -4,6 +4,7 @@
 //! one opens it, and whoever dies in between has done nothing. Its key follows from account and due date: where the store has forgotten the opening, it is
 //! opened again as the same payout, and what was sent for it is found. What cannot be opened now stays due, is told by a metric, and is tried again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use domain::fact::Reason;
 use domain::id::{PayoutId, ProviderKey};
 use domain::metadata::Metadata;
 use domain::money::Money;
+use domain::payout::rule::RuleMet;
 use domain::payout::{Order, Payout, SCHEDULE};
 use domain::schedule::plan::{Opening, Plan};
 use jiff::{SignedDuration, Timestamp};
@@ -219,6 +221,7 @@ impl Payouts {
             None => None,
         };
         let Some(instrument) = instrument else { return Ok(Round::Blocked(Blocked::NoInstrument)) };
+        let decided_by = &account.decided_by() | &instrument.decided_by();
         let beneficiary = Beneficiary {
             name: instrument.payee.name,
             reference: StatementReference::of_due_date(opening.due),
@@ -227,6 +230,7 @@ impl Payouts {
             instrument: Some(instrument.reference),
         };
         let (order, takes) = self.order(&account, opening, money, &beneficiary, now);
+        let order = Order { decided_by, ..order };
         let refused = match takes {
             Ok(()) => None,
             Err(Unprepared::NotConfigured) => return Ok(Round::Blocked(Blocked::NoProvider)),
@@ -276,9 +280,12 @@ impl Payouts {
             scheduled_for: None,
             route,
             maker: SCHEDULE.to_owned(),
-            approve_by: self.recorder.gate.approve_by(party, money.into(), &beneficiary.destination, now),
+            decided_by: BTreeSet::new(),
+            approve_by: None,
+            rule: None,
             trace: None,
         };
+        let order = order.awaiting(self.recorder.gate.approval(party, money.into(), &beneficiary.destination, now));
         (order, takes)
     }
 
@@ -294,11 +301,11 @@ impl Payouts {
         let store = &self.recorder.store;
         let (id, mode) = (order.id, account.mode);
         let question = self.recorder.gate.question(&order, beneficiary, store.shards());
-        let step = |refused: Option<Reason>| {
+        let step = |refused: Option<(Reason, Option<RuleMet>)>| {
             let now = store.clock().now();
             match refused {
                 None => Payout::open(order.clone(), now),
-                Some(reason) => Payout::open_refused(order.clone(), reason, now),
+                Some((reason, rule)) => Payout::open_refused(Order { rule, ..order.clone() }, reason, now),
             }
         };
         // What is refused has nothing to pass.
@@ -308,18 +315,18 @@ impl Payouts {
             None if opening.due < opening.through => Outcome::Late,
             None => Outcome::OnTime,
         };
-        let mut step_taken = step(refused);
+        let mut step_taken = step(refused.map(|reason| (reason, None)));
         fail::fail_point!("schedule-not-opened");
         let mut opened = store.open_scheduled(&step_taken, beneficiary, claim, advance).await?;
-        if let OpenedDue::Opened(Opened::NeedsApproval) = opened {
-            step_taken = Payout::open(self.recorder.to_be_approved(&order), store.clock().now());
+        if let OpenedDue::Opened(Opened::NeedsApproval(rule)) = opened {
+            step_taken = Payout::open(self.recorder.to_be_approved(&order, rule), store.clock().now());
             opened = store.open_scheduled(&step_taken, beneficiary, claim, advance).await?;
         }
-        if let OpenedDue::Opened(Opened::Refused(reason)) = opened {
+        if let OpenedDue::Opened(Opened::Refused(reason, rule)) = opened {
             if reason.as_str() == INSUFFICIENT_FUNDS {
                 return Ok(Round::Again);
             }
-            (outcome, step_taken) = (Outcome::Rejected, step(Some(reason)));
+            (outcome, step_taken) = (Outcome::Rejected, step(Some((reason, rule))));
             opened = store.open_scheduled(&step_taken, beneficiary, FINGERPRINT, advance).await?;
         }
         let opened = match opened {
@@ -347,7 +354,7 @@ impl Payouts {
             }
             Opened::Inactive => Round::Blocked(Blocked::PartyInactive),
             // Those that reserve nothing are refused by nobody, and no due date asks for an equal payout or replaces one.
-            Opened::Refused(_) | Opened::NeedsApproval | Opened::Twin(_) | Opened::NotReplaceable(_) => {
+            Opened::Refused(..) | Opened::NeedsApproval(_) | Opened::Twin(_) | Opened::NotReplaceable(_) => {
                 return Err(StoreError::Corrupt(format!("the opening of {id} was answered with {opened:?}")));
             }
         })

@@ -96,7 +96,9 @@ impl Installation {
             batch_id: None,
             replaces: None,
             due_date: None,
+            decided_by: std::collections::BTreeSet::new(),
             approve_by: None,
+            rule: None,
             trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
         };
         let beneficiary = Beneficiary {

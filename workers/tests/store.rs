@@ -83,7 +83,9 @@ fn order_for(store: &Store, key: &str) -> Order {
         batch_id: None,
         replaces: None,
         due_date: None,
+        decided_by: std::collections::BTreeSet::new(),
         approve_by: None,
+        rule: None,
         trace: None,
     }
 }
@@ -183,7 +185,7 @@ async fn a_commit_is_repeatable_and_stale_ones_are_told() {
     let opened = order(store, "k1");
     store.open_payout(&opened, &beneficiary(), "f1").await.unwrap();
     let canceled = decide(&opened.payout, store, What::Cancel { reason: Reason::new("asked") });
-    let other = decide(&opened.payout, store, What::Decline { reason: Reason::new("limit") });
+    let other = decide(&opened.payout, store, What::Decline { reason: Reason::new("limit"), rule: None });
     assert_eq!(store.commit(&canceled).await.unwrap(), Committed::Done);
     assert_eq!(store.commit(&other).await.unwrap(), Committed::Stale);
     assert_eq!(store.load(opened.payout.id).await.unwrap().unwrap().state.name(), StateName::Canceled);

@@ -82,7 +82,9 @@ impl Bench {
             batch_id: None,
             replaces: None,
             due_date: None,
+            decided_by: BTreeSet::new(),
             approve_by: (how == "approval").then(|| now + duration("72h")),
+            rule: None,
             trace: None,
         };
         let step = if how == "refused" { Payout::open_refused(order, Reason::new("insufficient_funds"), now) } else { Payout::open(order, now) };
@@ -149,7 +151,7 @@ impl Bench {
                 let What::Reported { attempt, report } = reported(attempt, Status::Authorised, None) else { panic!("a report") };
                 (Source::Poll, What::NotCanceled { attempt, report })
             }
-            "Decline" => (Source::Worker, What::Decline { reason: code("invalid_request") }),
+            "Decline" => (Source::Worker, What::Decline { reason: code("invalid_request"), rule: None }),
             "Fix" => (Source::Worker, What::Fix { money: pounds(10_000) }),
             "Initiate" => (Source::Worker, What::Initiate { send_by, aside_until: None }),
             // It had been set aside, and has just been released.

@@ -36,7 +36,9 @@ impl Site {
             batch_id: None,
             replaces: None,
             due_date: None,
+            decided_by: std::collections::BTreeSet::new(),
             approve_by: None,
+            rule: None,
             trace: None,
         };
         store.open_payout(&Payout::open(order, store.clock().now()), &beneficiary(), "fingerprint").await.unwrap();

@@ -35,7 +35,9 @@ async fn nothing_waits_for_ever_for_a_provider_that_cannot_take_it() {
             batch_id: None,
             replaces: None,
             due_date: None,
+            decided_by: std::collections::BTreeSet::new(),
             approve_by: None,
+            rule: None,
             trace: None,
         };
         let beneficiary = Beneficiary {

@@ -44,7 +44,9 @@ fn order(party: &str, amount: Amount) -> Order {
         scheduled_for: None,
         route: Vec::new(),
         maker: "ann".to_owned(),
+        decided_by: std::collections::BTreeSet::new(),
         approve_by: None,
+        rule: None,
         trace: None,
     }
 }
@@ -78,6 +80,12 @@ fn a_twin_is_equal_in_all_that_the_beneficiary_sees() {
     let gate = gate(json!([]), json!([]));
     let iban = || json!({ "type": "iban", "iban": GERMAN });
     let twin = |order: &Order| asked(&gate, order, iban())["twin"].clone();
+    let written = |reference: &str| {
+        let who = Beneficiary { reference: StatementReference::parse(reference, 18).unwrap(), ..beneficiary(iban()) };
+        serde_json::to_value(gate.question(&order("shop", euros(5)), &who, Shards::ONE)).unwrap()["twin"].clone()
+    };
+    assert_eq!((written("Withdrawal 204"), written("WITHDRAWAL204")), (twin(&order("shop", euros(5))), written("withdrawal  204")));
+    assert_ne!(written("Withdrawal 204"), written("Withdrawal 205"));
     assert_eq!(twin(&order("shop", euros(5))), twin(&Order { transaction_id: "l".to_owned(), ..order("shop", euros(5)) }));
     assert_ne!(twin(&order("shop", euros(5))), twin(&order("shop", euros(6))));
     assert_ne!(twin(&order("shop", euros(5))), twin(&order("shop", Amount::Whole(Currency::EUR))));
@@ -91,8 +99,9 @@ fn approvals_name_accounts_and_those_that_are_new() {
     let iban = |text: &str| Destination::Iban(Iban::parse(text).unwrap());
     let party = PartyId::parse("shop").unwrap();
     let now = Timestamp::UNIX_EPOCH;
-    assert!(gate.approve_by(&party, euros(1), &iban(GERMAN), now).is_some());
-    assert!(gate.approve_by(&party, euros(1), &iban("NL91ABNA0417164300"), now).is_none(), "the store knows whether it is new");
+    let rule = gate.approval(&party, euros(1), &iban(GERMAN), now).map(|approval| approval.rule);
+    assert_eq!(rule, Some(RuleMet { name: "approvals[0]".to_owned(), kind: RuleKind::Approval }));
+    assert!(gate.approval(&party, euros(1), &iban("NL91ABNA0417164300"), now).is_none(), "the store knows whether it is new");
     let new = |text: &str| asked(&gate, &order("shop", euros(1)), json!({ "type": "iban", "iban": text }))["approve_new"].clone();
     assert_eq!((new("NL91ABNA0417164300"), new(GERMAN)), (json!(true), json!(false)));
 }
@@ -126,6 +135,38 @@ fn limits_are_counted_together() {
     assert!(gate.question_of_amount((&party, Mode::Test), &beneficiary(json!({ "type": "own_account" })), pounds).is_none());
 }
 
+/// A limit is told by its name or its place, that which is the narrowest; an account that is new, by the rule that asks.
+#[test]
+fn a_question_knows_whose_bounds_it_has() {
+    let limits = json!([
+        { "scope": "party", "currency": "EUR", "hours": 24, "amount_max": 500, "beyond": "reject" },
+        { "scope": "beneficiary", "currency": "EUR", "hours": 24, "amount_max": 9, "beyond": "reject", "name": "per-account" },
+        { "scope": "party", "currency": "EUR", "hours": 24, "amount_max": 400, "count_max": 3, "beyond": "reject" },
+    ]);
+    let gate = gate(json!([{ "new_beneficiary": true }]), limits);
+    let question = gate.question(&order("shop", euros(7)), &beneficiary(json!({ "type": "own_account" })), Shards::ONE);
+    let met = |said: &str| question.met(said).map(|met| (met.name, met.kind));
+    assert_eq!(met("1 reject_minor"), Some(("limits[2]".to_owned(), RuleKind::PartyLimit)));
+    assert_eq!(met("2 reject_minor"), Some(("per-account".to_owned(), RuleKind::BeneficiaryLimit)));
+    assert_eq!(met(""), Some(("approvals[0]".to_owned(), RuleKind::NewBeneficiary)));
+    assert_eq!((met("1 approve_minor"), met("3 reject_minor"), met("x y")), (None, None, None));
+}
+
+/// Whatever a rule for new accounts does not ask about proves nothing to it: smaller ones, other currencies. What it never asks about, it does not doubt.
+#[test]
+fn a_payout_that_no_rule_asks_about_proves_nothing_to_it() {
+    let rules = json!([{ "new_beneficiary": true, "currencies": ["EUR"], "amount_from": 1000, "parties": ["shop"] }]);
+    let proves_nothing = |rules: &Value, party: &str, amount: Amount| {
+        asked(&gate(rules.clone(), json!([])), &order(party, amount), json!({ "type": "iban", "iban": GERMAN }))["proves_nothing"] == json!(true)
+    };
+    assert!(proves_nothing(&rules, "shop", euros(999)));
+    assert!(proves_nothing(&rules, "shop", Money::new(5_000, Currency::GBP).unwrap().into()));
+    assert!(!proves_nothing(&rules, "shop", euros(1_000)) && !proves_nothing(&rules, "shop", Amount::Whole(Currency::EUR)));
+    assert!(
+        !proves_nothing(&rules, "other", euros(1)) && !proves_nothing(&json!([{ "amount_from": 1000, "currencies": ["EUR"] }]), "shop", euros(1))
+    );
+}
+
 #[test]
 fn mistakes_in_limits_are_found() {
     let keys = |change: Value| {
@@ -141,6 +182,7 @@ fn mistakes_in_limits_are_found() {
         (json!({ "amount_max": null }), "amount_max"),
         (json!({ "amount_max": -1 }), "amount_max"),
         (json!({ "parties": ["a b"] }), "parties"),
+        (json!({ "name": "a b" }), "name"),
     ] {
         assert_eq!(keys(change.clone()), [key], "{change}");
     }

@@ -54,7 +54,8 @@ if opening or seen or ARGV[5] ~= '' then
     -- Told, so that whoever decides again need not ask: on a busy account that would take too long each time.
     local available = redis.call('HGET', KEYS[5], 'available') or '0'
     if available ~= needed then return { 'moved', available } end
-    if gate and is_beyond(gate, 'reject', prefix, now) then return { 'refused', 'limit_exceeded' } end
+    local beyond = gate and is_beyond(gate, 'reject', prefix, now)
+    if beyond then return { 'refused', 'limit_exceeded', beyond } end
   end
   if opening and seen and account[5] then
     -- One payout of a balance on a day, unless the one before has ended without being paid.
@@ -67,14 +68,16 @@ if opening or seen or ARGV[5] ~= '' then
     if account[1] == 'balance' and tonumber(redis.call('HGET', KEYS[5], 'available') or 0) < tonumber(needed or ARGV[28]) then
       refusal = refusal or 'insufficient_funds'
     end
-    if not refusal and gate and is_beyond(gate, 'reject', prefix, now) then refusal = 'limit_exceeded' end
+    local beyond = not refusal and gate and is_beyond(gate, 'reject', prefix, now)
+    if beyond then refusal = 'limit_exceeded' end
     if refusal then
       -- What is missing may be what the store has lost, and then the payout may have been sent before: nobody may say that it was not.
       local suspect = redis.call('EXISTS', prefix .. 'frozen') == 1 or tonumber(redis.call('GET', prefix .. 'look-first') or 0) > now
-      return suspect and { 'undecided' } or { 'refused', refusal }
+      return suspect and { 'undecided' } or { 'refused', refusal, beyond or '' }
     end
     local free = gate and ARGV[20] ~= 'awaiting_approval'
-    if free and (gate.approve_new and is_new(gate, prefix, name, now) or is_beyond(gate, 'approve', prefix, now)) then return { 'approve' } end
+    local met = free and (gate.approve_new and is_new(gate, prefix, name, now) and '' or is_beyond(gate, 'approve', prefix, now))
+    if met then return { 'approve', met } end
   end
 end
 
@@ -115,7 +118,8 @@ if ARGV[5] ~= '' then
   end
   if tonumber(is[6] or 0) < lease then redis.call('HSET', circuit, 'last', lease) end
   epoch = redis.call('INCR', prefix .. 'epoch')
-  if to then redis.call('ZADD', prefix .. 'known:' .. name, now, string.match(to, '^%x+')) end
+  local account = to and string.match(to, '^%x+')
+  if account then redis.call('ZADD', prefix .. 'known:' .. name, now, account) end
 end
 
 local fields = { 'v', ARGV[15], 'token', ARGV[2], 'rec', ARGV[3], 'o:' .. ARGV[15], ARGV[4], 'l', '0', 'st', ARGV[20] }
@@ -130,7 +134,7 @@ field('sec', ARGV[9])
 field('req', ARGV[10])
 field('meta', ARGV[22])
 if gate then
-  if opening then field('to', pass(gate, id, prefix, name, now)) end
+  if opening then field('to', pass(gate, id, prefix, name, now, ARGV[20] == 'awaiting_approval')) end
   field('lim', (shares or '') .. count(gate, prefix, now))
 elseif not opening and was ~= ARGV[20] then
   follow(id, to, shares, was, ARGV[20], prefix)

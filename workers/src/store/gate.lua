@@ -12,16 +12,18 @@ local function stopped(gate, prefix)
     if not ended[is[1] or ''] then return { 'not-replaceable', is[1] or '' } end
     if is[2] and not ended[redis.call('HGET', prefix .. 'po:' .. is[2], 'st') or ''] then return { 'not-replaceable', 'replaced' } end
   end
-  local twin = gate.twin and redis.call('SRANDMEMBER', prefix .. 'twin:' .. gate.twin)
-  if twin then return { 'twin', twin } end
+  for _, twin in ipairs(gate.twin and redis.call('SMEMBERS', prefix .. 'twin:' .. gate.twin.of) or {}) do
+    local amount, id = string.match(twin, '^(%w+) (.+)$')
+    if amount == gate.twin.amount or amount == 'whole' or gate.twin.amount == 'whole' then return { 'twin', id } end
+  end
 end
 
 -- The part of a window in which a payout counts: that of its day, if it has one.
 local function part_of(gate, counter, now) return math.floor(math.max(now, gate.at_ms or 0) / counter.part_ms) end
 
--- Whether it goes beyond a bound: `what` is 'reject' or 'approve'. With it counts what goes within a window before it or after it.
+-- The bound that it goes beyond, as gate.rs reads it, or nil: `what` is 'reject' or 'approve'. With it counts what goes within a window before it or after it.
 local function is_beyond(gate, what, prefix, now)
-  for _, counter in ipairs(gate.counters or {}) do
+  for place, counter in ipairs(gate.counters or {}) do
     local most, times = counter[what .. '_minor'], counter[what .. '_count']
     if most or times then
       local minor, count, at, fields = counter.minor, counter.count, part_of(gate, counter, now), {}
@@ -33,13 +35,14 @@ local function is_beyond(gate, what, prefix, now)
       for i = 1, #held, 2 do
         minor, count = minor + (held[i] or 0), count + (held[i + 1] or 0)
       end
-      if most and minor > most or times and count > times then return true end
+      if most and minor > most then return place .. ' ' .. what .. '_minor' end
+      if times and count > times then return place .. ' ' .. what .. '_count' end
     end
   end
-  return false
+  return nil
 end
 
--- Whether nothing was sent to its account lately, or so much to others since that it is forgotten.
+-- Whether nothing that counts was sent to its account lately, or so much to others since that it is forgotten.
 local function is_new(gate, prefix, name, now)
   local known = prefix .. 'known:' .. name
   local sent = redis.call('ZSCORE', known, gate.account)
@@ -79,8 +82,9 @@ local function give_or_take(shares, sign, prefix)
   end
 end
 
--- What is remembered of a payout that is let through: who it goes to (`to`) and its shares of limits (`lim`).
-local function pass(gate, id, prefix, name, now)
+-- What is remembered of a payout that is let through (`to`): who it goes to, after a '-' if to be sent makes no account known, and what would be its twin.
+-- `waits`: a person will have approved it when it is sent.
+local function pass(gate, id, prefix, name, now, waits)
   if gate.replaces then redis.call('HSET', prefix .. 'po:' .. gate.replaces, 'by', id) end
   -- What is_new does not look at any more goes, with each sixteenth payout: that is often enough to bound it.
   if string.byte(id, -1) == 48 then
@@ -88,13 +92,14 @@ local function pass(gate, id, prefix, name, now)
     redis.call('ZREMRANGEBYSCORE', known, '-inf', now - gate.known_ms)
     redis.call('ZREMRANGEBYRANK', known, 0, -1 - gate.known_max)
   end
-  return gate.account .. ' ' .. (gate.twin or '-')
+  local proves = waits or not gate.proves_nothing or not is_new(gate, prefix, name, now)
+  return (proves and '' or '-') .. gate.account .. (gate.twin and ' ' .. gate.twin.of .. ' ' .. gate.twin.amount or '')
 end
 
 -- After a change of the state: what an equal payout would meet, and what limits count.
 local function follow(id, to, shares, was, is, prefix)
-  local twin = to and string.match(to, ' (%x+)$')
-  if twin and unresolved[was] ~= unresolved[is] then redis.call(unresolved[is] and 'SADD' or 'SREM', prefix .. 'twin:' .. twin, id) end
+  local twin, amount = string.match(to or '', ' (%x+) (%w+)$')
+  if twin and unresolved[was] ~= unresolved[is] then redis.call(unresolved[is] and 'SADD' or 'SREM', prefix .. 'twin:' .. twin, amount .. ' ' .. id) end
   if shares and unmoved[was] ~= unmoved[is] then give_or_take(shares, unmoved[is] and '-' or '', prefix) end
 end
 

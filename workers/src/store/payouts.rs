@@ -7,6 +7,7 @@ use domain::event::Event;
 use domain::fact::Reason;
 use domain::id::{EventId, PayoutId, SubscriptionId};
 use domain::metadata::Metadata;
+use domain::payout::rule::RuleMet;
 use domain::payout::state::StateName;
 use domain::payout::{Observation, Payout, Step};
 use domain::work::Next;
@@ -36,12 +37,12 @@ pub enum Opened {
     Unreadable(StoreError),
     /// The key was used before, for another request.
     Conflict,
-    /// The account does not allow it, by this code. Nothing was written.
-    Refused(Reason),
+    /// The account or a limit does not allow it, by this code. Nothing was written.
+    Refused(Reason, Option<RuleMet>),
     /// The party is inactive. Nothing was written, and the key is free.
     Inactive,
     /// A second person must approve it. Nothing was written: open it so that it waits for that.
-    NeedsApproval,
+    NeedsApproval(RuleMet),
     /// This equal payout is unresolved. Nothing was written, and the key is free.
     Twin(PayoutId),
     /// What it is to replace has not ended, was replaced before, or is not there. Nothing was written, and the key is free.
@@ -98,7 +99,7 @@ pub enum Drawn {
 }
 
 /// How fixing the amount of a payout went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fixed {
     Done,
     /// So much is available by now, in minor units: decide again.
@@ -111,8 +112,8 @@ pub enum Fixed {
     Stale,
     /// The account's ledger does not add up: nothing of it is paid.
     Frozen,
-    /// The amount goes beyond a limit.
-    LimitExceeded,
+    /// The amount goes beyond this limit.
+    LimitExceeded(Option<RuleMet>),
 }
 
 /// How a commit went.
@@ -218,7 +219,7 @@ impl Store {
     pub async fn open_payout<'a>(&self, step: &Step, beneficiary: &Beneficiary, claim: impl Into<Claim<'a>>) -> Result<Opened, StoreError> {
         let sealed = self.seal_beneficiary(step.payout.id, beneficiary);
         let Claim { fingerprint, question } = claim.into();
-        opened(self.commit_step(step, None, Beside { fingerprint, question, sealed: &sealed, ..Beside::default() }, &[]).await?)
+        opened(self.commit_step(step, None, Beside { fingerprint, question, sealed: &sealed, ..Beside::default() }, &[]).await?, question)
     }
 
     pub(super) fn seal_beneficiary(&self, id: PayoutId, beneficiary: &Beneficiary) -> Vec<u8> {
@@ -239,7 +240,7 @@ impl Store {
         match answer_of(&answer)? {
             "taken" => Ok(Drawn::Taken),
             "changed" => Ok(Drawn::Changed),
-            _ => opened(answer).map(Drawn::Opened),
+            _ => opened(answer, question).map(Drawn::Opened),
         }
     }
 
@@ -259,7 +260,10 @@ impl Store {
             "changed" => Ok(Fixed::Changed),
             "stale" | "missing" => Ok(Fixed::Stale),
             "frozen" => Ok(Fixed::Frozen),
-            "refused" => Ok(Fixed::LimitExceeded),
+            "refused" => {
+                let (_, _, met): (String, String, String) = from_value(answer)?;
+                Ok(Fixed::LimitExceeded(question.and_then(|question| question.met(&met))))
+            }
             other => Err(unknown_answer(other)),
         }
     }
@@ -566,12 +570,15 @@ fn stored(event: &Event, payout: &Payout) -> String {
 }
 
 /// How an opening went, by the script's answer.
-pub(super) fn opened(answer: Value) -> Result<Opened, StoreError> {
+pub(super) fn opened(answer: Value, question: Option<&Question>) -> Result<Opened, StoreError> {
     match answer_of(&answer)? {
         "committed" | "done" => Ok(Opened::New),
         "conflict" => Ok(Opened::Conflict),
         "inactive" => Ok(Opened::Inactive),
-        "approve" => Ok(Opened::NeedsApproval),
+        "approve" => {
+            let (_, met): (String, String) = from_value(answer)?;
+            question.and_then(|question| question.met(&met)).map(Opened::NeedsApproval).ok_or_else(|| unknown_answer("approve"))
+        }
         "twin" => {
             let (_, twin): (String, String) = from_value(answer)?;
             Ok(Opened::Twin(twin.parse().map_err(|_| unknown_answer("twin"))?))
@@ -590,8 +597,9 @@ pub(super) fn opened(answer: Value) -> Result<Opened, StoreError> {
             Ok(payout(&record, metadata).map_or_else(Opened::Unreadable, |payout| Opened::Exists(Box::new(payout))))
         }
         "refused" => {
-            let (_, reason): (String, String) = from_value(answer)?;
-            Ok(Opened::Refused(Reason::new(&reason)))
+            let (_, reason, met): (String, String, String) = from_value(answer)?;
+            let rule = question.filter(|_| !met.is_empty()).and_then(|question| question.met(&met));
+            Ok(Opened::Refused(Reason::new(&reason), rule))
         }
         "undecided" => Err(StoreError::Restored),
         other => Err(unknown_answer(other)),

@@ -94,7 +94,7 @@ impl Store {
         match answer_of(&answer)? {
             "stale" => Ok(OpenedDue::Stale),
             "frozen" => Ok(OpenedDue::Frozen),
-            _ => opened(answer).map(OpenedDue::Opened),
+            _ => opened(answer, question).map(OpenedDue::Opened),
         }
     }
 

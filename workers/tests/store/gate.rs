@@ -101,7 +101,7 @@ async fn a_hundred_at_once_get_no_further_than_the_limit() {
         }))
         .await;
         let accepted = asked.iter().filter(|(first, second)| matches!((first, second), (Opened::New, Opened::Exists(_)))).count();
-        let refused = |opened: &Opened| matches!(opened, Opened::Refused(reason) if reason.as_str() == "limit_exceeded");
+        let refused = |opened: &Opened| matches!(opened, Opened::Refused(reason, _) if reason.as_str() == "limit_exceeded");
         assert_eq!((accepted, asked.iter().filter(|(first, _)| refused(first)).count()), (60, 40), "{key}");
     }
 }
@@ -119,12 +119,12 @@ async fn what_is_dated_counts_on_its_day() {
     assert!(matches!(dated("d0", 0).await, Opened::New));
     for (key, hours) in [("d1", 0), ("d2", 12), ("d3", -12)] {
         store.move_clock(Duration::from_secs(26 * 3_600)).await.unwrap();
-        assert!(matches!(dated(key, hours).await, Opened::Refused(_)), "{key}");
+        assert!(matches!(dated(key, hours).await, Opened::Refused(..)), "{key}");
     }
     assert!(matches!(dated("d4", 49).await, Opened::New), "another day");
     assert!(matches!(open(store, gate, &order(store, "now", 1_000), &beneficiary()).await, Opened::New), "its day is far");
     store.move_clock(Duration::from_secs((240 - 3 * 26) * 3_600)).await.unwrap();
-    assert!(matches!(open(store, gate, &order(store, "k", 1), &beneficiary()).await, Opened::Refused(_)), "its day has come");
+    assert!(matches!(open(store, gate, &order(store, "k", 1), &beneficiary()).await, Opened::Refused(..)), "its day has come");
     happens(store, "d0", What::Cancel { reason: Reason::new("why") }).await;
     assert!(matches!(open(store, gate, &order(store, "k", 1), &beneficiary()).await, Opened::New), "its share is given back");
 }
@@ -137,16 +137,16 @@ async fn a_window_moves_on_and_beneficiaries_are_counted_apart() {
     let gate = &gate(json!([]), limits);
     let (ours, other) = (beneficiary(), to("NL91ABNA0417164300"));
     assert!(matches!(open(store, gate, &order(store, "k1", 300), &ours).await, Opened::New));
-    assert!(matches!(open(store, gate, &order(store, "k2", 201), &ours).await, Opened::Refused(_)));
+    assert!(matches!(open(store, gate, &order(store, "k2", 201), &ours).await, Opened::Refused(..)));
     assert!(matches!(open(store, gate, &order(store, "k3", 500), &other).await, Opened::New), "another account");
     assert!(matches!(open(store, gate, &order(store, "k4", 1), &ours).await, Opened::New));
     let third = order(store, "k5", 1);
-    assert!(matches!(open(store, gate, &third, &ours).await, Opened::NeedsApproval));
+    assert!(matches!(open(store, gate, &third, &ours).await, Opened::NeedsApproval(_)));
     assert!(store.load(third.id).await.unwrap().is_none(), "nothing was written");
     let to_approve = Order { approve_by: Some(gate.time_to_approve(store.clock().now())), ..third };
     assert!(matches!(open(store, gate, &to_approve, &ours).await, Opened::New));
     store.move_clock(Duration::from_hours(23)).await.unwrap();
-    assert!(matches!(open(store, gate, &order(store, "k6", 499), &ours).await, Opened::Refused(_)), "still in the window");
+    assert!(matches!(open(store, gate, &order(store, "k6", 499), &ours).await, Opened::Refused(..)), "still in the window");
     store.move_clock(Duration::from_hours(2)).await.unwrap();
     assert!(matches!(open(store, gate, &order(store, "k6", 499), &ours).await, Opened::New), "a day later");
     let mut raw = redis::Client::open(_server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
@@ -164,7 +164,7 @@ async fn a_window_moves_on_and_beneficiaries_are_counted_apart() {
 async fn a_share_is_given_back_while_no_money_is_gone() {
     let Installation { store, server: _server, .. } = &installation().await;
     let gate = &gate(json!([]), json!([limit("party", json!({ "amount_max": 100 }))]));
-    let room = async |key: &str| !matches!(open(store, gate, &order(store, key, 100), &beneficiary()).await, Opened::Refused(_));
+    let room = async |key: &str| !matches!(open(store, gate, &order(store, key, 100), &beneficiary()).await, Opened::Refused(..));
     assert!(room("k1").await && !room("k2").await);
     happens(store, "k1", What::Cancel { reason: Reason::new("why") }).await;
     assert!(room("k3").await && !room("k4").await);
@@ -177,7 +177,7 @@ async fn a_share_is_given_back_while_no_money_is_gone() {
     happens(store, "k6", initiate(store)).await;
     happens(store, "k6", says(Word::Failed { reason: Reason::new("closed") })).await;
     happens(store, "k6", says(Word::Settled)).await;
-    assert!(matches!(open(store, gate, &order(store, "k7", 99), &beneficiary()).await, Opened::Refused(_)), "it may have arrived after all");
+    assert!(matches!(open(store, gate, &order(store, "k7", 99), &beneficiary()).await, Opened::Refused(..)), "it may have arrived after all");
 }
 
 /// A whole balance is counted when it is known how much it is.
@@ -196,19 +196,19 @@ async fn a_whole_balance_is_counted_when_it_is_fixed() {
         let question = gate.question_of_amount((&party(), Mode::Test), &beneficiary(), money);
         store.fix(verdict.step().unwrap(), &standing.account, standing.balances.of(Account::Available), question.as_ref()).await.unwrap()
     };
-    assert_eq!(fix().await, Fixed::LimitExceeded);
+    assert!(matches!(fix().await, Fixed::LimitExceeded(Some(_))));
     assert!(matches!(open(store, &gate, &order(store, "k1", 400), &beneficiary()).await, Opened::New));
-    assert_eq!(fix().await, Fixed::LimitExceeded, "its share is another's");
+    assert!(matches!(fix().await, Fixed::LimitExceeded(Some(_))), "its share is another's");
     happens(store, "k1", What::Cancel { reason: Reason::new("why") }).await;
     store.move_clock(Duration::from_hours(26)).await.unwrap();
     assert!(matches!(open(store, &gate, &order(store, "k2", 1), &beneficiary()).await, Opened::New));
-    assert_eq!(fix().await, Fixed::LimitExceeded);
+    assert!(matches!(fix().await, Fixed::LimitExceeded(Some(_))));
     super::ledger::top_up(store, "more", 1).await;
     happens(store, "k2", What::Cancel { reason: Reason::new("why") }).await;
     assert!(matches!(open(store, &gate, &order(store, "k3", 2), &beneficiary()).await, Opened::New));
     store.move_clock(Duration::from_hours(26)).await.unwrap();
     assert_eq!(fix().await, Fixed::Done);
-    assert!(matches!(open(store, &gate, &order(store, "k4", 1), &beneficiary()).await, Opened::Refused(_)));
+    assert!(matches!(open(store, &gate, &order(store, "k4", 1), &beneficiary()).await, Opened::Refused(..)));
 }
 
 /// While a payout is unresolved no equal one is opened; before and after it is.
@@ -295,7 +295,7 @@ async fn an_account_is_new_until_something_was_sent_to_it() {
     let gate = &gate(json!([{ "new_beneficiary": true }]), json!([]));
     let ours = beneficiary();
     let to_approve = |order: Order| Order { approve_by: Some(gate.time_to_approve(store.clock().now())), ..order };
-    let is_new = async |key: &str, who: &Beneficiary| matches!(open(store, gate, &order(store, key, 5), who).await, Opened::NeedsApproval);
+    let is_new = async |key: &str, who: &Beneficiary| matches!(open(store, gate, &order(store, key, 5), who).await, Opened::NeedsApproval(_));
     assert!(is_new("k1", &ours).await);
     assert!(matches!(open(store, gate, &to_approve(order(store, "k1", 5)), &ours).await, Opened::New));
     assert!(is_new("k2", &ours).await, "nobody has approved it");
@@ -326,8 +326,64 @@ async fn no_more_accounts_are_known_than_may_be() {
         send(store, &key).await;
         store.move_clock(Duration::from_secs(60)).await.unwrap();
     }
-    let is_new = async |key: &str, iban: &str| matches!(open(store, gate, &order(store, key, 5), &to(iban)).await, Opened::NeedsApproval);
+    let is_new = async |key: &str, iban: &str| matches!(open(store, gate, &order(store, key, 5), &to(iban)).await, Opened::NeedsApproval(_));
     open(store, free, &order(store, "k9", 7), &beneficiary()).await;
     assert!(is_new("x", "GB33BUKB20201555555555").await);
     assert!(!is_new("y", "NL91ABNA0417164300").await && !is_new("z", "DE89370400440532013000").await);
+}
+
+/// What a rule for new accounts would have asked a person about, had it been larger or in its currency, makes no account known to it; what a person has approved does.
+#[tokio::test]
+async fn a_small_payout_first_makes_no_account_known() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let gate = &gate(json!([{ "new_beneficiary": true, "currencies": ["GBP"], "amount_from": 100 }]), json!([]));
+    let ours = beneficiary();
+    let euros = |key: &str| Order { amount: Money::new(500, Currency::EUR).unwrap().into(), ..super::order_for(store, key) };
+    for small in [order(store, "k1", 99), euros("k2")] {
+        assert!(matches!(open(store, gate, &small, &ours).await, Opened::New));
+        send(store, &small.transaction_id).await;
+        let Opened::NeedsApproval(rule) = open(store, gate, &order(store, "k3", 100), &ours).await else { panic!("{small:?}") };
+        assert_eq!(rule.name, "approvals[0]");
+    }
+    let approve_by = Some(gate.time_to_approve(store.clock().now()));
+    assert!(matches!(open(store, gate, &Order { approve_by, ..order(store, "k3", 100) }, &ours).await, Opened::New));
+    happens(store, "k3", What::Approve { by: "bob".to_owned() }).await;
+    send(store, "k3").await;
+    assert!(matches!(open(store, gate, &order(store, "k4", 100), &ours).await, Opened::New));
+    // Small ones to a known account keep it known.
+    for key in ["k5", "k6"] {
+        store.move_clock(Duration::from_hours(24 * 6)).await.unwrap();
+        assert!(matches!(open(store, gate, &order(store, key, 1), &ours).await, Opened::New));
+        send(store, key).await;
+    }
+    assert!(matches!(open(store, gate, &order(store, "k7", 100), &ours).await, Opened::New));
+}
+
+/// A whole balance and an amount to the same account with the same words are twins, in whichever spelling; other amounts are none.
+#[tokio::test]
+async fn a_whole_balance_is_the_twin_of_any_amount() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let gate = &gate(json!([]), json!([]));
+    let ours = beneficiary();
+    let spelt = Beneficiary { reference: domain::destination::StatementReference::parse("withdrawal   204", 18).unwrap(), ..beneficiary() };
+    let whole = |key: &str| Order { amount: Amount::Whole(Currency::GBP), ..super::order_for(store, key) };
+    open(store, gate, &order(store, "k1", 5), &ours).await;
+    send(store, "k1").await;
+    assert!(matches!(open(store, gate, &order(store, "k2", 5), &ours).await, Opened::New), "it is under way, and not unresolved");
+    happens(store, "k1", What::NoAnswer { attempt: 1, send: 1, why: Reason::new("lost") }).await;
+    let is_twin =
+        async |order: Order, who: &Beneficiary| matches!(open(store, gate, &order, who).await, Opened::Twin(id) if id == self::id(store, "k1"));
+    assert!(is_twin(order(store, "k3", 5), &spelt).await);
+    assert!(is_twin(whole("k4"), &ours).await, "it may be as much");
+    assert!(matches!(open(store, gate, &order(store, "k5", 6), &ours).await, Opened::New));
+    happens(
+        store,
+        "k1",
+        What::Reported {
+            attempt: 1,
+            report: Report { status: Word::Settled, provider_status: "paid".to_owned(), at: None, reference: None, amount: None },
+        },
+    )
+    .await;
+    assert!(matches!(open(store, gate, &whole("k6"), &spelt).await, Opened::New));
 }

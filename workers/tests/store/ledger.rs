@@ -99,7 +99,7 @@ async fn ask(store: &Store, key: &str, minor: i64) -> Result<(), Reason> {
     let (step, beneficiary) = (Payout::open(order(store, key, minor), store.clock().now()), beneficiary());
     match insist(|| store.open_payout(&step, &beneficiary, "f")).await {
         Opened::New | Opened::Exists(_) => Ok(()),
-        Opened::Refused(reason) => Err(reason),
+        Opened::Refused(reason, _) => Err(reason),
         other => panic!("{other:?}"),
     }
 }
@@ -307,7 +307,7 @@ async fn a_payout_of_a_balance_is_opened_on_the_account_that_was_seen() {
     let of = Drawing { account: &next, next: None, day: date(2026, 11, 25), needed: 802 };
     let step = Payout::open(order(store, "k4", 802), store.clock().now());
     let refused = store.draw(&step, &beneficiary(), "f", of).await.unwrap();
-    assert!(matches!(refused, Drawn::Opened(Opened::Refused(reason)) if reason.as_str() == "insufficient_funds"));
+    assert!(matches!(refused, Drawn::Opened(Opened::Refused(reason, _)) if reason.as_str() == "insufficient_funds"));
 }
 
 #[tokio::test]

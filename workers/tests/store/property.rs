@@ -190,7 +190,7 @@ impl World {
             5 => report(Word::Settled),
             6 => report(Word::Failed { reason: reason() }),
             7 => What::Refused { attempt: 1, send: 1, reason: reason() },
-            8 => What::Decline { reason: reason() },
+            8 => What::Decline { reason: reason(), rule: None },
             9 => What::Resolve(Resolution { outcome: Resolved::Failed, reason: reason(), evidence: "e".to_owned(), by: "op".to_owned(), at: now }),
             _ => What::Stuck { why: reason() },
         }

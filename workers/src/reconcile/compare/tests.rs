@@ -44,7 +44,9 @@ fn payout(name: &str, state: State, sent: Timestamp) -> Payout {
         scheduled_for: None,
         route: vec![Provider::Mollie],
         maker: "maker".to_owned(),
+        decided_by: std::collections::BTreeSet::new(),
         approve_by: None,
+        rule: None,
         trace: None,
     };
     let mut payout = Payout::open(order, sent).payout;
