@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod healthcheck;
 pub mod keys;
 pub mod notices;
+pub mod portal;
 pub mod providers;
 pub mod reconcile;
 pub mod sandbox;
@@ -87,6 +88,9 @@ pub enum Command {
     /// List the webhooks of providers that were put aside; settle one again.
     #[command(subcommand)]
     Notices(notices::Command),
+    /// Let a party into the portal, and out.
+    #[command(subcommand)]
+    Portal(portal::Command),
     /// Show on which dates a payout schedule pays out.
     #[command(subcommand)]
     Schedule(schedule::Command),
@@ -127,6 +131,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Reconcile(arguments) => brief(reconcile::run(file, arguments)),
         Command::Deliveries(command) => brief(deliveries::run(file, command)),
         Command::Notices(command) => brief(notices::run(file, command)),
+        Command::Portal(command) => brief(portal::run(file, command)),
         Command::Schedule(command) => schedule::run(file, command),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Doctor(arguments) => brief(doctor::run(file, arguments)),

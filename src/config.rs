@@ -47,6 +47,7 @@ pub struct Config {
     pub calendars: calendars::Settings,
     pub reconciliation: workers::reconcile::Settings,
     pub deposits: workers::deposit::Settings,
+    pub portal: crate::portal::Settings,
     #[serde(default)]
     pub providers: providers::Settings,
     pub telemetry: telemetry::Settings,

@@ -27,6 +27,7 @@ pub mod order;
 mod parties;
 mod party_freeze;
 pub mod payouts;
+mod portal_links;
 pub mod problem;
 mod providers;
 pub mod query;
@@ -131,6 +132,9 @@ pub struct Settings {
     /// Limits of what is done for subscriptions while their party waits.
     #[serde(default)]
     pub webhooks: webhooks::Settings,
+    /// The pages for parties: `[portal]`.
+    #[serde(skip)]
+    pub portal: crate::portal::Settings,
     /// The installation's keys for webhooks: `relay.signing_keys`.
     #[serde(skip)]
     pub signing_keys: workers::relay::keys::SigningKeys,
@@ -263,6 +267,8 @@ pub struct Ingress {
     batch_slots: Arc<Semaphore>,
     /// Pings under way.
     pings: Semaphore,
+    /// Requests of browsers under way. Kept apart, because they come from people, and anybody can open the first page.
+    pub(crate) portal_slots: Semaphore,
     /// Signatures being verified.
     verifying: Semaphore,
     shutdown: CancellationToken,
@@ -306,10 +312,30 @@ impl Ingress {
             notice_slots: Semaphore::new((settings.concurrency / 4).max(1)),
             batch_slots: Arc::new(Semaphore::new(settings.batches.concurrency)),
             pings: Semaphore::new(settings.webhooks.pings),
+            portal_slots: Semaphore::new(settings.portal.concurrency),
             verifying: Semaphore::new(cores),
             settings,
             shutdown,
         }))
+    }
+
+    /// What the portal needs of it; the routes here see it all.
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What tokens are hashed with.
+    pub(crate) fn pepper(&self) -> &[u8] {
+        &self.pepper
+    }
+
+    /// Counts a request for which there was no room.
+    pub(crate) fn shed(&self) {
+        self.metrics.shed();
     }
 }
 
@@ -331,9 +357,11 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(hal_payouts::routes())
         .merge(hal_balances::routes())
         .merge(hal_webhooks::routes())
+        .merge(portal_links::routes())
         .layer(from_fn_with_state(Arc::clone(ingress), edge::share));
     let noticed = notices::routes().layer(from_fn_with_state(Arc::clone(ingress), edge::share_notices));
-    finish(ingress, shared.merge(noticed).merge(health::routes()))
+    let routes = shared.merge(noticed).merge(health::routes());
+    finish(ingress, if ingress.settings.portal.enabled { routes.merge(crate::portal::routes(ingress)) } else { routes })
 }
 
 /// The routes for operators: health, and metrics where something can write them.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod ingress;
 pub mod local;
+pub mod portal;
 pub mod run;
 pub mod subscriber;
 pub mod telemetry;

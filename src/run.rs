@@ -124,7 +124,12 @@ pub async fn run(
     let meter = opentelemetry::global::meter("payrelay");
     let (scrape, vitals) = watch.map(|watch| (watch.scrape, watch.vitals)).unzip();
     let parts = open(config, &meter).await?;
-    let settings = ingress::Settings { live: config.server.live, signing_keys: config.relay.signing_keys.clone(), ..config.ingress.clone() };
+    let settings = ingress::Settings {
+        live: config.server.live,
+        portal: config.portal.clone(),
+        signing_keys: config.relay.signing_keys.clone(),
+        ..config.ingress.clone()
+    };
     let calendars = config.calendars.read().map_err(|problems| BadConfig { problems })?;
     let ingress = Ingress::new(parts.recorder.clone(), parts.egress.clone(), calendars, settings, &meter, stop.clone())?;
     let admin = bind("ingress.admin_listen", &config.ingress.admin_listen).await?;

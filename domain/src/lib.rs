@@ -20,6 +20,7 @@ pub mod metadata;
 pub mod money;
 pub mod party;
 pub mod payout;
+pub mod portal;
 pub mod revision;
 pub mod schedule;
 pub mod signature;

@@ -42,16 +42,16 @@ pub struct Arguments {
 }
 
 /// A webhook as somebody has it.
-struct Received<'a> {
-    id: &'a str,
-    timestamp: &'a str,
-    signature: &'a str,
-    body: &'a [u8],
+pub(crate) struct Received<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) timestamp: &'a str,
+    pub(crate) signature: &'a str,
+    pub(crate) body: &'a [u8],
 }
 
 /// What is wrong, and what may be behind it.
 #[derive(Debug, PartialEq, Eq)]
-struct Explanation {
+pub(crate) struct Explanation {
     mismatch: Mismatch,
     hint: Option<&'static str>,
 }
@@ -92,7 +92,10 @@ impl fmt::Display for Explanation {
 }
 
 /// `None` if it is genuine.
-fn explain(secrets: &[String], received: &Received<'_>, now_s: i64, tolerance_s: i64) -> anyhow::Result<Option<Explanation>> {
+///
+/// # Errors
+/// A secret is none.
+pub(crate) fn explain(secrets: &[String], received: &Received<'_>, now_s: i64, tolerance_s: i64) -> anyhow::Result<Option<Explanation>> {
     let read = secrets.iter().map(|text| Secret::parse(text.trim()));
     let read = read.collect::<Result<Vec<_>, _>>().context("a secret is not one; copy it whole, from the answer that showed it")?;
     let Received { id, timestamp, signature, body } = *received;

@@ -124,8 +124,21 @@ impl Config {
         found.between("ingress.batches.concurrency", batches.concurrency as u64, 1, 100);
         found.between("ingress.webhooks.ping_timeout_ms", ingress.webhooks.ping_timeout_ms, 100, ingress.timeout_ms.saturating_sub(500));
         found.between("ingress.webhooks.pings", ingress.webhooks.pings as u64, 1, 1_000);
+        self.check_portal(found);
         found.between("ingress.batches.waiting_max", batches.waiting_max as u64, 1, 10_000);
         found.between("ingress.header_max_bytes", ingress.header_max_bytes as u64, 8_192, 1 << 20);
+    }
+
+    fn check_portal(&self, found: &mut Findings) {
+        let portal = &self.portal;
+        if let Some(wrong) = portal.wrong_url(&self.ingress.listen, self.server.live).filter(|_| portal.enabled) {
+            found.unless(false, "portal.url", || wrong.to_owned());
+        }
+        found.between("portal.link_minutes", portal.link_minutes.into(), 1, 24 * 60);
+        found.between("portal.session_minutes", portal.session_minutes.into(), 1, 24 * 60);
+        found.between("portal.idle_minutes", portal.idle_minutes.into(), 2, portal.session_minutes.max(2).into());
+        found.between("portal.links_max", portal.links_max.into(), 1, 10_000);
+        found.between("portal.concurrency", portal.concurrency as u64, 1, 10_000);
     }
 
     /// A lease outlives its handler, a handler every call that it makes, and a stop every payout that is on the wire.

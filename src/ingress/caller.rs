@@ -115,7 +115,11 @@ impl Ingress {
         Ok(Caller(credential))
     }
 
-    async fn credential(&self, hash: String) -> Result<Option<Arc<Credential>>, Problem> {
+    /// The key that is stored under this hash of a token, revoked ones too.
+    ///
+    /// # Errors
+    /// 503 while the store does not answer.
+    pub(crate) async fn credential(&self, hash: String) -> Result<Option<Arc<Credential>>, Problem> {
         let now = Instant::now();
         if let Some(credential) = lock(&self.keys.known).get(&hash, now) {
             return Ok(Some(credential));
@@ -151,6 +155,11 @@ impl Ingress {
 // === impl Caller ===
 
 impl Caller {
+    /// Whoever acts as this key, without having its token.
+    pub(crate) fn of(key: ApiKey) -> Self {
+        Self(Arc::new(Credential::new(key)))
+    }
+
     #[must_use]
     pub fn key(&self) -> &ApiKey {
         &self.0.key
@@ -177,7 +186,7 @@ impl Caller {
 }
 
 /// The token of a request, if it has exactly one.
-fn token(headers: &HeaderMap) -> Option<String> {
+pub(super) fn token(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;

@@ -16,6 +16,7 @@ use tracing::field::Empty;
 
 use super::problem::{Kind, Problem};
 use super::{Ingress, hal};
+use crate::portal;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: &str = "traceparent";
@@ -46,6 +47,7 @@ pub async fn edge(State(ingress): State<Arc<Ingress>>, mut request: Request, nex
     workers::trace::continues(&span, Some(&trace.0));
     request.extensions_mut().insert(trace);
     let is_hal = request.uri().path().starts_with(hal::ROOT);
+    let is_page = request.uri().path().starts_with(portal::ROOT);
     let within = Duration::from_millis(ingress.settings.timeout_ms);
     let served = async {
         if !is_host_served(request.headers(), &ingress.settings.hosts) {
@@ -63,7 +65,11 @@ pub async fn edge(State(ingress): State<Arc<Ingress>>, mut request: Request, nex
     let mut response = served.instrument(span.clone()).await;
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
-        let document = if is_hal { hal::refused(&mut response, problem) } else { problem.document(&id) };
+        let document = match (is_hal, is_page) {
+            (true, _) => hal::refused(&mut response, problem),
+            (_, true) => portal::refused(&mut response, problem),
+            _ => problem.document(&id),
+        };
         response.headers_mut().insert(header::CONTENT_LENGTH, document.len().into());
         *response.body_mut() = Body::from(document);
     }

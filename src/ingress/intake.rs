@@ -76,7 +76,7 @@ impl Ingress {
     ///
     /// # Errors
     /// 413, 408, or 400 when it ends before its end.
-    pub(super) async fn read_body(&self, parts: &Parts, body: Body, max: usize) -> Result<Bytes, Problem> {
+    pub(crate) async fn read_body(&self, parts: &Parts, body: Body, max: usize) -> Result<Bytes, Problem> {
         let too_large = || Problem::new(Kind::BodyTooLarge, format!("The body may have {max} bytes."));
         let within = Duration::from_millis(self.settings.body_timeout_ms);
         let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());

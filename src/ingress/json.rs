@@ -216,6 +216,12 @@ impl Fields {
         Self { at: String::new(), members: Vec::new() }
     }
 
+    /// A body that was put together from something else, such as a form.
+    #[must_use]
+    pub const fn of(members: Vec<(String, Value)>) -> Self {
+        Self { at: String::new(), members }
+    }
+
     /// The JSON pointer of the object itself.
     #[must_use]
     pub fn here(&self) -> &str {

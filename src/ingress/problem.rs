@@ -33,6 +33,7 @@ pub enum Kind {
     MissingScope,
     SecondPerson,
     OtherParty,
+    FormRefused,
     KeyConflict,
     BatchConflict,
     BatchArchived,
@@ -71,7 +72,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 54] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -91,6 +92,7 @@ impl Kind {
         Self::MissingScope,
         Self::SecondPerson,
         Self::OtherParty,
+        Self::FormRefused,
         Self::KeyConflict,
         Self::BatchConflict,
         Self::BatchArchived,
@@ -150,6 +152,7 @@ impl Kind {
             Self::MissingScope => ("missing-scope", StatusCode::FORBIDDEN, "The API key may not do this"),
             Self::SecondPerson => ("second-person", StatusCode::FORBIDDEN, "Somebody else must do this"),
             Self::OtherParty => ("other-party", StatusCode::FORBIDDEN, "The API key is bound to another party"),
+            Self::FormRefused => ("form-refused", StatusCode::FORBIDDEN, "The form is not accepted"),
             Self::KeyConflict => ("key-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The transaction_id was used for another request"),
             Self::BatchConflict => ("batch-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The batch_id was used for another batch"),
             Self::BatchArchived => ("batch-archived", StatusCode::GONE, "The batch_id was used long ago"),
@@ -217,6 +220,7 @@ impl Kind {
             | Self::MissingScope
             | Self::SecondPerson
             | Self::OtherParty
+            | Self::FormRefused
             | Self::KeyConflict
             | Self::BatchConflict
             | Self::BatchArchived
@@ -410,6 +414,23 @@ impl Problem {
             document["detail"] = json!(format!("The '{}' field {}.", document["field"].as_str().unwrap_or_default(), error.detail));
         }
         (status, document.to_string().into_bytes())
+    }
+
+    /// The title that goes with its kind, for people.
+    #[must_use]
+    pub const fn title(&self) -> &'static str {
+        self.kind.parts().2
+    }
+
+    /// What is wrong, for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The fields that are wrong: pointer or parameter, and what is wrong with it, for people.
+    pub fn errors(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.errors.iter().map(|error| (error.place.name(), error.detail.as_str()))
     }
 
     /// Whether it names a field whose pointer begins so.

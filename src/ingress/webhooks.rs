@@ -108,12 +108,7 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn new(subscription: &'a Subscription, secrets: &'a Secrets, standing: &Standing, now: Timestamp) -> Self {
-        let (status, status_reason, status_since) = match (&subscription.status, standing.failing) {
-            (Status::Enabled, None) => ("enabled", None, None),
-            (Status::Enabled, Some(failing)) => ("failing", Some("nothing_gets_through"), Some(Moment(failing.since))),
-            (Status::Paused { at }, _) => ("paused", Some("asked"), Some(Moment(*at))),
-            (Status::Disabled { reason, at }, _) => ("disabled", Some(reason.as_str()), Some(Moment(*at))),
-        };
+        let (status, status_reason, status_since) = condition(subscription, standing);
         Self {
             id: subscription.id,
             party_id: &subscription.party,
@@ -134,7 +129,7 @@ impl<'a> View<'a> {
             header_names: secrets.headers.names().collect(),
             status,
             status_reason,
-            status_since,
+            status_since: status_since.map(Moment),
             held_until: standing.held_until.map(Moment),
             waiting: standing.waiting,
             in_flight: standing.in_flight,
@@ -143,6 +138,16 @@ impl<'a> View<'a> {
             secret: None,
             previous_secret_until: secrets.next_change(now).map(Moment),
         }
+    }
+}
+
+/// How a subscription is: a word for it, why, and since when.
+pub(crate) fn condition<'a>(subscription: &'a Subscription, standing: &Standing) -> (&'static str, Option<&'a str>, Option<Timestamp>) {
+    match (&subscription.status, standing.failing) {
+        (Status::Enabled, None) => ("enabled", None, None),
+        (Status::Enabled, Some(failing)) => ("failing", Some("nothing_gets_through"), Some(failing.since)),
+        (Status::Paused { at }, _) => ("paused", Some("asked"), Some(*at)),
+        (Status::Disabled { reason, at }, _) => ("disabled", Some(reason.as_str()), Some(*at)),
     }
 }
 
@@ -504,7 +509,7 @@ pub(super) fn new_secret(payload: Payload) -> Secret {
 }
 
 /// A secret as its receiver is told it: `whsec_…`, or that text.
-pub(super) fn told(secret: &Secret, payload: Payload) -> String {
+pub(crate) fn told(secret: &Secret, payload: Payload) -> String {
     match payload {
         Payload::Thin | Payload::Full => secret.to_text(),
         Payload::Snapshot => secret.to_plain_text(),

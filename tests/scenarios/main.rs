@@ -15,6 +15,7 @@ mod limits;
 mod openapi;
 mod parties;
 mod party_freeze;
+mod portal;
 mod providers;
 #[path = "../../workers/tests/relay/receiver.rs"]
 #[allow(dead_code, reason = "it belongs to the tests of the relay, which use all of it")]

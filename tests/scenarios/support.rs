@@ -170,6 +170,7 @@ pub(crate) struct Plan {
     pub(crate) store_deadline_ms: u64,
     /// The installation's keys for webhooks.
     pub(crate) signing_keys: workers::relay::keys::SigningKeys,
+    pub(crate) portal: payrelay::portal::Settings,
 }
 
 impl Default for Plan {
@@ -182,6 +183,7 @@ impl Default for Plan {
             egress: egress::Settings::default(),
             store_deadline_ms: 2_000,
             signing_keys: workers::relay::keys::SigningKeys::default(),
+            portal: payrelay::portal::Settings::default(),
         }
     }
 }
@@ -244,6 +246,7 @@ impl Installation {
         let mut settings: ingress::Settings = serde_json::from_value(settings).expect("settings");
         settings.live = plan.live;
         settings.signing_keys = plan.signing_keys;
+        settings.portal = plan.portal;
         let recorder = Recorder::new(store.clone(), providers, Metrics::new(&meter), settings.gate(), &rules);
         let shutdown = CancellationToken::new();
         let calendars = payrelay::config::Config::read(None, []).expect("the defaults").calendars.read().expect("calendars");

@@ -21,6 +21,7 @@ pub mod notices;
 pub mod parties;
 pub mod party_freeze;
 pub mod payouts;
+pub mod portal;
 pub mod private_server;
 pub mod reconciliations;
 pub mod references;
@@ -153,6 +154,9 @@ struct Scripts {
     schedule_advance: Script,
     schedule_put_off: Script,
     server: Script,
+    portal_link: Script,
+    portal_enter: Script,
+    portal_seen: Script,
 }
 
 struct Script {
@@ -285,6 +289,9 @@ impl Store {
                     schedule_advance: Script::new(concat!(include_str!("store/progress.lua"), include_str!("store/schedule_advance.lua"))),
                     schedule_put_off: Script::new(include_str!("store/schedule_put_off.lua")),
                     server: Script::new(include_str!("store/server.lua")),
+                    portal_link: Script::new(include_str!("store/portal_link.lua")),
+                    portal_enter: Script::new(include_str!("store/portal_enter.lua")),
+                    portal_seen: Script::new(include_str!("store/portal_seen.lua")),
                 },
                 names: Names::new(&settings.prefix),
                 shards,

@@ -1,0 +1,160 @@
+//! Deliveries and their attempts, as people read them.
+
+use std::collections::BTreeMap;
+
+use domain::delivery::{Attempt, Attempted, Heard, Status};
+use domain::id::{EventId, SubscriptionId};
+use jiff::{SignedDuration, Timestamp};
+use workers::store::lists::Range;
+use workers::store::payouts::{ListedDelivery, Timeline};
+
+use super::door::Visitor;
+use super::page::{Pill, When};
+use crate::ingress::Ingress;
+use crate::ingress::problem::Problem;
+
+/// The payouts of a party that a page looks at: those that were asked for last.
+pub(super) const PAYOUTS: usize = 40;
+
+/// A delivery of one event.
+pub(super) struct Row {
+    pub(super) event: EventId,
+    pub(super) kind: String,
+    pub(super) at: When,
+    pub(super) transaction: String,
+    pub(super) subscription: SubscriptionId,
+    pub(super) status: &'static str,
+    pub(super) next_at: Option<When>,
+    pub(super) ended_at: Option<When>,
+    pub(super) attempts: Vec<Try>,
+    /// Attempts that are no longer listed.
+    pub(super) earlier: u32,
+}
+
+/// One attempt.
+pub(super) struct Try {
+    pub(super) at: When,
+    pub(super) good: bool,
+    pub(super) what: String,
+    pub(super) latency_ms: u32,
+    pub(super) heard: Option<Heard>,
+}
+
+impl Row {
+    fn new(timeline: &Timeline, listed: &ListedDelivery) -> Option<Self> {
+        let event = timeline.events.iter().find(|event| event.id.sequence() == listed.sequence)?;
+        let (mut next_at, mut ended_at) = (None, None);
+        let status = match listed.delivery.as_ref().map(|delivery| delivery.status) {
+            None => "waiting",
+            Some(Status::Pending { next_at: at }) => {
+                next_at = Some(When(at));
+                "pending"
+            }
+            Some(Status::Delivered { at }) => {
+                ended_at = Some(When(at));
+                "delivered"
+            }
+            Some(Status::Abandoned { at }) => {
+                ended_at = Some(When(at));
+                "abandoned"
+            }
+        };
+        let tried = listed.delivery.as_ref();
+        let attempts: Vec<Try> = tried.map(|delivery| delivery.attempts.iter().rev().map(Try::new).collect()).unwrap_or_default();
+        let listed_count = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+        Some(Self {
+            event: event.id,
+            kind: event.kind.clone(),
+            at: When(event.at),
+            transaction: timeline.payout.transaction_id.clone(),
+            subscription: listed.subscription,
+            status,
+            next_at,
+            ended_at,
+            earlier: tried.map_or(0, |delivery| delivery.attempt_count.saturating_sub(listed_count)),
+            attempts,
+        })
+    }
+
+    pub(super) fn pill(&self) -> Pill {
+        Pill(self.status)
+    }
+
+    /// Whether it has not ended, so that the page may have news soon.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.status, "waiting" | "pending")
+    }
+
+    pub(super) fn last(&self) -> Option<&Try> {
+        self.attempts.first()
+    }
+
+    /// What the button says that makes it due now.
+    pub(super) fn again(&self) -> &'static str {
+        if self.status == "pending" { "Try now" } else { "Send again" }
+    }
+}
+
+impl Try {
+    pub(super) fn new(attempt: &Attempt) -> Self {
+        let (good, what) = how(&attempt.result);
+        Self { at: When(attempt.at), good, what, latency_ms: attempt.latency_ms, heard: attempt.heard.clone() }
+    }
+}
+
+/// How an attempt went, in words.
+pub(super) fn how(result: &Attempted) -> (bool, String) {
+    match result {
+        Attempted::Acknowledged { status } => (true, format!("HTTP {status}")),
+        Attempted::Answered { status, retry_after_ms: None } => (false, format!("HTTP {status}")),
+        Attempted::Answered { status, retry_after_ms: Some(ms) } => (false, format!("HTTP {status}, retry after {} s", ms / 1_000)),
+        Attempted::Unreachable { why } => (false, format!("no answer: {}", why.replace('_', " "))),
+        Attempted::Unwanted => (false, "not sent: the subscription was disabled or deleted".to_owned()),
+    }
+}
+
+/// The latest payouts of a party, with their events and deliveries.
+pub(super) struct Recent {
+    timelines: Vec<Timeline>,
+}
+
+impl Recent {
+    pub(super) async fn of(ingress: &Ingress, visitor: &Visitor) -> Result<Self, Problem> {
+        let store = &ingress.recorder().store;
+        let to = store.clock().now().saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX);
+        let grant = &visitor.grant;
+        let range = Range { party: &grant.party, mode: grant.mode, from: Timestamp::UNIX_EPOCH, to, after: None, limit: PAYOUTS };
+        let page = store.list(&range, |_| true).await?;
+        let found = futures_util::future::try_join_all(page.items.iter().map(|(place, _)| store.timeline(place.id))).await?;
+        Ok(Self { timelines: found.into_iter().flatten().collect() })
+    }
+
+    pub(super) fn timelines(&self) -> &[Timeline] {
+        &self.timelines
+    }
+
+    /// Deliveries to one subscription, latest event first.
+    pub(super) fn to(&self, subscription: SubscriptionId) -> Vec<Row> {
+        let of = |timeline| rows(timeline).into_iter().filter(|row: &Row| row.subscription == subscription);
+        let mut rows: Vec<Row> = self.timelines.iter().flat_map(of).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse((row.at, row.event.sequence())));
+        rows
+    }
+
+    /// When something got through to each subscription for the last time.
+    pub(super) fn last_successes(&self) -> BTreeMap<SubscriptionId, When> {
+        let mut last = BTreeMap::new();
+        for listed in self.timelines.iter().flat_map(|timeline| &timeline.deliveries) {
+            if let Some(Status::Delivered { at }) = listed.delivery.as_ref().map(|delivery| delivery.status) {
+                let known = last.entry(listed.subscription).or_insert(When(at));
+                *known = (*known).max(When(at));
+            }
+        }
+        last
+    }
+}
+
+/// The deliveries of a payout.
+pub(super) fn rows(timeline: &Timeline) -> Vec<Row> {
+    timeline.deliveries.iter().filter_map(|listed| Row::new(timeline, listed)).collect()
+}

@@ -1,0 +1,164 @@
+//! The pages of events: what the party was told of its latest payouts, and one event with its payload and its deliveries.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use domain::id::EventId;
+use domain::portal::Access;
+
+use super::deliveries::{PAYOUTS, Recent, Row, rows};
+use super::door::Visitor;
+use super::page::{Frame, Notice, Pill, When, shown};
+use super::subscriptions::again;
+use crate::ingress::Ingress;
+use crate::ingress::problem::{Errors, Problem};
+
+/// Events on a page, at most.
+const EVENTS: usize = 100;
+
+#[derive(Template)]
+#[template(path = "events.html")]
+struct List<'a> {
+    frame: Frame<'a>,
+    events: Vec<Line>,
+    payouts: usize,
+}
+
+struct Line {
+    id: EventId,
+    kind: String,
+    at: When,
+    transaction: String,
+    sequence: u32,
+    /// The state that most wants to be looked at, of its deliveries.
+    worst: Option<Pill>,
+}
+
+#[derive(Template)]
+#[template(path = "event.html")]
+struct One<'a> {
+    frame: Frame<'a>,
+    /// Where its buttons lead.
+    path: String,
+    id: EventId,
+    kind: &'a str,
+    at: When,
+    transaction: &'a str,
+    payload: String,
+    rows: Vec<Row>,
+}
+
+/// Events of the latest payouts, latest first.
+pub(super) async fn list(State(ingress): State<Arc<Ingress>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let visitor = ingress.visitor(&headers).await?;
+    let recent = Recent::of(&ingress, &visitor).await?;
+    let mut events: Vec<Line> = Vec::new();
+    for timeline in recent.timelines() {
+        let rows = rows(timeline);
+        events.extend(timeline.events.iter().map(|event| {
+            let of_event = rows.iter().filter(|row| row.event == event.id);
+            let worst = of_event.map(|row| row.status).min_by_key(|status| urgency(status));
+            let (transaction, sequence) = (timeline.payout.transaction_id.clone(), event.id.sequence());
+            Line { id: event.id, kind: event.kind.clone(), at: When(event.at), transaction, sequence, worst: worst.map(Pill) }
+        }));
+    }
+    events.sort_by_key(|line| std::cmp::Reverse((line.at, line.sequence)));
+    events.truncate(EVENTS);
+    shown(StatusCode::OK, &List { frame: Frame::new(&visitor, "events", "Events"), events, payouts: PAYOUTS })
+}
+
+fn urgency(status: &str) -> usize {
+    ["abandoned", "pending", "waiting", "delivered"].into_iter().position(|known| known == status).unwrap_or(usize::MAX)
+}
+
+/// One event, as it was sent.
+pub(super) async fn one(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let visitor = ingress.visitor(&headers).await?;
+    page_of(&ingress, &visitor, &id, StatusCode::OK, None).await
+}
+
+/// Has it delivered to one subscription now. The answer is the page again.
+pub(super) async fn retry(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (visitor, mut form) = ingress.posted(request, Access::Manage).await?;
+    let subscription = form.one("subscription", &mut Errors::default()).unwrap_or_default();
+    let (status, notice) = match again(&ingress, &visitor, &subscription, &mut form).await {
+        Ok(notice) => (StatusCode::OK, notice),
+        Err(problem) => (problem.status(), Notice::of(problem)?),
+    };
+    page_of(&ingress, &visitor, &id, status, Some(notice)).await
+}
+
+async fn page_of(ingress: &Ingress, visitor: &Visitor, id: &str, status: StatusCode, notice: Option<Notice>) -> Result<Response, Problem> {
+    let missing = || Problem::not_found("event");
+    let id: EventId = id.parse().map_err(|_| missing())?;
+    let timeline = ingress.event(&visitor.caller, id).await?;
+    let event = timeline.events.iter().find(|event| event.id == id).ok_or_else(missing)?;
+    let page = One {
+        frame: Frame::new(visitor, "events", event.kind.clone()).with(notice),
+        path: format!("/portal/events/{id}"),
+        id,
+        kind: &event.kind,
+        at: When(event.at),
+        transaction: &timeline.payout.transaction_id,
+        payload: indented(&event.body),
+        rows: rows(&timeline).into_iter().filter(|row| row.event == id).collect(),
+    };
+    shown(status, &page)
+}
+
+/// JSON with a line for each part, in the order that it has. Text and numbers stay as they are.
+fn indented(json: &str) -> String {
+    let (mut text, mut depth, mut within, mut escaped) = (String::with_capacity(json.len() * 2), 0_usize, false, false);
+    let mut last = ' ';
+    for sign in json.chars() {
+        if within {
+            text.push(sign);
+            within = escaped || sign != '"';
+            escaped = !escaped && sign == '\\';
+        } else {
+            let line = |text: &mut String, depth: usize| {
+                text.push('\n');
+                text.extend(std::iter::repeat_n("  ", depth));
+            };
+            match sign {
+                '}' | ']' => {
+                    depth = depth.saturating_sub(1);
+                    if !matches!(last, '{' | '[') {
+                        line(&mut text, depth);
+                    }
+                }
+                _ if matches!(last, '{' | '[' | ',') => line(&mut text, depth),
+                _ => {}
+            }
+            match sign {
+                '{' | '[' => depth = depth.saturating_add(1),
+                '"' => within = true,
+                _ => {}
+            }
+            text.push(sign);
+            if sign == ':' {
+                text.push(' ');
+            }
+        }
+        last = if within { 'x' } else { sign };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_written_in_lines_and_stays_itself() {
+        for json in [r#"{"a":{"b":[1,2,{}],"c":"x{,}\"]:\\"},"d":9007199254740993,"e":[]}"#, "{}", r#"[{"a":null},true]"#] {
+            let lines = indented(json);
+            let same = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+            assert_eq!(same(&lines), same(json));
+        }
+        assert_eq!(indented(r#"{"b":{"c":"}"},"a":[1]}"#), "{\n  \"b\": {\n    \"c\": \"}\"\n  },\n  \"a\": [\n    1\n  ]\n}");
+    }
+}

@@ -1,0 +1,308 @@
+//! The pages of subscriptions: all of them, one of them with what can be done about it, and the form that makes and changes one.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use domain::portal::Access;
+use domain::signature::Secret;
+use domain::subscription::{EventTypes, Ordering, Payload, Secrets, Subscription};
+use workers::store::subscriptions::{SUBSCRIPTIONS_MAX, Standing};
+
+use super::deliveries::{PAYOUTS, Recent, Row, how};
+use super::door::Visitor;
+use super::fields::Filled;
+use super::page::{Frame, Notice, Pill, When, see_other, shown};
+use crate::ingress::Ingress;
+use crate::ingress::json::{Fields, Value};
+use crate::ingress::problem::{Errors, Kind, Problem};
+use crate::ingress::query::Parameters;
+use crate::ingress::webhooks::{condition, told};
+
+/// Deliveries on a page, at most.
+const ROWS: usize = 50;
+
+#[derive(Template)]
+#[template(path = "subscriptions.html")]
+struct List<'a> {
+    frame: Frame<'a>,
+    all: Vec<Shown<'a>>,
+    full: bool,
+}
+
+#[derive(Template)]
+#[template(path = "subscription.html")]
+struct One<'a> {
+    frame: Frame<'a>,
+    /// Where its buttons lead.
+    path: String,
+    it: Shown<'a>,
+    /// Shown once.
+    secret: Option<String>,
+    rows: Vec<Row>,
+    payouts: usize,
+}
+
+#[derive(Template)]
+#[template(path = "form.html")]
+struct Form<'a> {
+    frame: Frame<'a>,
+    /// Where it goes.
+    path: String,
+    back: String,
+    filled: &'a Filled,
+    asymmetric_available: bool,
+}
+
+/// A subscription, as people read it.
+pub(super) struct Shown<'a> {
+    pub(super) subscription: &'a Subscription,
+    secrets: &'a Secrets,
+    standing: &'a Standing,
+    status: &'static str,
+    reason: Option<&'a str>,
+    since: Option<When>,
+    last_success: Option<When>,
+    /// Until when the secret before this one signs too.
+    overlap_until: Option<When>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(ingress: &Ingress, subscription: &'a Subscription, secrets: &'a Secrets, standing: &'a Standing, recent: &Recent) -> Self {
+        let (status, reason, since) = condition(subscription, standing);
+        Self {
+            subscription,
+            secrets,
+            standing,
+            status,
+            reason,
+            since: since.map(When),
+            last_success: recent.last_successes().get(&subscription.id).copied(),
+            overlap_until: secrets.next_change(ingress.recorder().store.clock().now()).map(When),
+        }
+    }
+
+    fn pill(&self) -> Pill {
+        Pill(self.status)
+    }
+
+    /// The reason of the status for people. A reason that the platform's operators have given stands as it is.
+    fn why(&self) -> Option<String> {
+        match self.reason? {
+            "nothing_gets_through" => Some("nothing gets through".to_owned()),
+            "asked" => Some("as asked for".to_owned()),
+            "gone" => Some("the subscriber answered 410".to_owned()),
+            other => Some(other.replace('_', " ")),
+        }
+    }
+
+    fn title(&self) -> &str {
+        self.subscription.name.as_deref().unwrap_or(&self.subscription.url)
+    }
+
+    fn events(&self) -> String {
+        match &self.subscription.event_types {
+            EventTypes::All => "all events".to_owned(),
+            EventTypes::These(patterns) => patterns.iter().map(domain::subscription::Pattern::as_str).collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    fn held_until(&self) -> Option<When> {
+        self.standing.held_until.map(When)
+    }
+
+    fn in_order(&self) -> bool {
+        self.subscription.ordering == Ordering::Strict
+    }
+
+    fn payload(&self) -> &'static str {
+        match self.subscription.payload {
+            Payload::Thin => "thin",
+            Payload::Full => "full, with the masked destination",
+            Payload::Snapshot => "the payout as it was, signed over the body",
+        }
+    }
+
+    /// Whether its signatures are those of Standard Webhooks, which the guide explains.
+    fn is_standard(&self) -> bool {
+        self.subscription.payload != Payload::Snapshot
+    }
+
+    fn created_at(&self) -> When {
+        When(self.subscription.created_at)
+    }
+}
+
+/// All subscriptions of the party.
+pub(super) async fn list(State(ingress): State<Arc<Ingress>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let visitor = ingress.visitor(&headers).await?;
+    let found = ingress.subscriptions(&visitor.caller, None).await?;
+    let recent = Recent::of(&ingress, &visitor).await?;
+    let shown_ones = found.iter().map(|(subscription, secrets, standing)| Shown::new(&ingress, subscription, secrets, standing, &recent));
+    let page =
+        List { frame: Frame::new(&visitor, "subscriptions", "Subscriptions"), all: shown_ones.collect(), full: found.len() >= SUBSCRIPTIONS_MAX };
+    shown(StatusCode::OK, &page)
+}
+
+/// One subscription with its recent deliveries.
+pub(super) async fn one(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let visitor = ingress.visitor(&headers).await?;
+    page_of(&ingress, &visitor, &id, StatusCode::OK, None, None).await
+}
+
+async fn page_of(
+    ingress: &Ingress,
+    visitor: &Visitor,
+    id: &str,
+    status: StatusCode,
+    notice: Option<Notice>,
+    secret: Option<Secret>,
+) -> Result<Response, Problem> {
+    let (subscription, secrets) = ingress.subscription(&visitor.caller, None, id).await?;
+    let standing = ingress.recorder().store.standing(subscription.id).await?;
+    let recent = Recent::of(ingress, visitor).await?;
+    let mut rows = recent.to(subscription.id);
+    rows.truncate(ROWS);
+    let it = Shown::new(ingress, &subscription, &secrets, &standing, &recent);
+    let frame = Frame::new(visitor, "subscriptions", it.title()).with(notice);
+    let path = format!("/portal/subscriptions/{}", subscription.id);
+    let page = One { frame, path, it, secret: secret.map(|secret| told(&secret, subscription.payload)), rows, payouts: PAYOUTS };
+    shown(status, &page)
+}
+
+/// What one of the buttons asks for. The answer is the page again, and says how that went.
+pub(super) async fn act(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (visitor, mut form) = ingress.posted(request, Access::Manage).await?;
+    let caller = &visitor.caller;
+    let mut errors = Errors::default();
+    let action = form.one("action", &mut errors).unwrap_or_default();
+    tracing::info!(subscription.id = %id.chars().take(64).collect::<String>(), action = known(&action), by = %visitor.grant.by, "a party acts in the portal");
+    let mut secret = None;
+    let done = match action.as_str() {
+        "ping" => ingress.ping_subscription(caller, None, &id).await.map(|attempt| pinged(&attempt)),
+        "pause" => ingress.pause_subscription(caller, None, &id).await.map(|_| Notice::good("Paused. Events wait, in order, until it is resumed.")),
+        "resume" => ingress.resume_subscription(caller, None, &id).await.map(|_| Notice::good("Resumed. What waited is delivered now.")),
+        "rotate" => {
+            let fields = rotation(&mut form);
+            ingress.rotate_secret(caller, &id, fields, errors).await.map(|(_, _, new)| {
+                secret = Some(new);
+                Notice::good("The secret is rotated. Deliveries carry signatures of both until the overlap ends.")
+            })
+        }
+        "retry" => again(&ingress, &visitor, &id, &mut form).await,
+        "delete" => {
+            ingress.unsubscribe(caller, None, &id).await?;
+            return Ok(see_other("/portal"));
+        }
+        _ => Err(Problem::new(Kind::FormRefused, "There is no such action.")),
+    };
+    let (status, notice) = match done {
+        Ok(notice) => (StatusCode::OK, notice),
+        Err(problem) => (problem.status(), Notice::of(problem)?),
+    };
+    page_of(&ingress, &visitor, &id, status, Some(notice), secret).await
+}
+
+/// For logs: a word of ours, whatever was sent.
+fn known(action: &str) -> &'static str {
+    ["ping", "pause", "resume", "rotate", "retry", "delete"].into_iter().find(|word| *word == action).unwrap_or("unknown")
+}
+
+fn rotation(form: &mut Parameters) -> Fields {
+    let hours = form.one("overlap_hours", &mut Errors::default()).filter(|hours| !hours.trim().is_empty());
+    let member = |hours: String| ("overlap_hours".to_owned(), hours.trim().parse().map_or(Value::OtherNumber, Value::Integer));
+    Fields::of(hours.map(member).into_iter().collect())
+}
+
+/// Has an event delivered to a subscription now.
+pub(super) async fn again(ingress: &Ingress, visitor: &Visitor, subscription: &str, form: &mut Parameters) -> Result<Notice, Problem> {
+    let event = form.one("event", &mut Errors::default()).unwrap_or_default();
+    let event = event.parse().map_err(|_| Problem::not_found("event"))?;
+    ingress.deliver_again(&visitor.caller, None, subscription, event).await?;
+    Ok(Notice::good("It is delivered again now. The list shows how that went in a moment."))
+}
+
+fn pinged(attempt: &domain::delivery::Attempt) -> Notice {
+    let (good, what) = how(&attempt.result);
+    let text = if good {
+        format!("The ping arrived: {what} in {} ms.", attempt.latency_ms)
+    } else {
+        format!("The ping did not get through: {what}, after {} ms.", attempt.latency_ms)
+    };
+    let heard = attempt.heard.as_ref().map(|heard| heard.excerpt.clone()).filter(|excerpt| !excerpt.is_empty());
+    Notice { good, text, quoted: heard }
+}
+
+/// The form of a new subscription.
+pub(super) async fn blank(State(ingress): State<Arc<Ingress>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let visitor = ingress.visitor(&headers).await?;
+    form_of_new(&ingress, &visitor, &Filled::blank(), StatusCode::OK)
+}
+
+fn form_of_new(ingress: &Ingress, visitor: &Visitor, filled: &Filled, status: StatusCode) -> Result<Response, Problem> {
+    let page = Form {
+        frame: Frame::new(visitor, "subscriptions", "New subscription"),
+        path: "/portal/subscriptions/new".to_owned(),
+        back: "/portal".to_owned(),
+        filled,
+        asymmetric_available: !ingress.settings().signing_keys.is_empty(),
+    };
+    shown(status, &page)
+}
+
+/// Makes it. The answer is its page, with the secret.
+pub(super) async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<Response, Problem> {
+    let (visitor, mut form) = ingress.posted(request, Access::Manage).await?;
+    let filled = Filled::sent(&mut form);
+    let (fields, errors) = filled.wishes();
+    match ingress.subscribe(&visitor.caller, fields, errors).await {
+        Ok((subscription, _, secret)) => {
+            tracing::info!(subscription.id = %subscription.id, action = "create", by = %visitor.grant.by, "a party acts in the portal");
+            let notice = Notice::good("The subscription is made. Events of payouts go there from now on.");
+            page_of(&ingress, &visitor, &subscription.id.to_string(), StatusCode::CREATED, Some(notice), Some(secret)).await
+        }
+        Err(problem) if is_of_the_form(&problem) => form_of_new(&ingress, &visitor, &filled.refused(&problem), problem.status()),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// The form of one that there is.
+pub(super) async fn edit(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let visitor = ingress.visitor(&headers).await?;
+    let (subscription, secrets) = ingress.subscription(&visitor.caller, None, &id).await?;
+    form_of_change(&ingress, &visitor, &subscription, &Filled::of(&subscription, &secrets), StatusCode::OK)
+}
+
+fn form_of_change(ingress: &Ingress, visitor: &Visitor, it: &Subscription, filled: &Filled, status: StatusCode) -> Result<Response, Problem> {
+    let page = Form {
+        frame: Frame::new(visitor, "subscriptions", "Edit the subscription"),
+        path: format!("/portal/subscriptions/{}/edit", it.id),
+        back: format!("/portal/subscriptions/{}", it.id),
+        filled,
+        asymmetric_available: it.asymmetric || !ingress.settings().signing_keys.is_empty(),
+    };
+    shown(status, &page)
+}
+
+/// Changes it.
+pub(super) async fn change(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (visitor, mut form) = ingress.posted(request, Access::Manage).await?;
+    let (before, secrets) = ingress.subscription(&visitor.caller, None, &id).await?;
+    let mut filled = Filled::sent(&mut form);
+    filled.header_names = secrets.headers.names().map(ToOwned::to_owned).collect();
+    let (fields, errors) = filled.wishes();
+    match ingress.change_subscription(&visitor.caller, &id, fields, errors).await {
+        Ok((subscription, _)) => {
+            tracing::info!(subscription.id = %subscription.id, action = "change", by = %visitor.grant.by, "a party acts in the portal");
+            Ok(see_other(&format!("/portal/subscriptions/{}", subscription.id)))
+        }
+        Err(problem) if is_of_the_form(&problem) => form_of_change(&ingress, &visitor, &before, &filled.refused(&problem), problem.status()),
+        Err(problem) => Err(problem),
+    }
+}
+
+fn is_of_the_form(problem: &Problem) -> bool {
+    matches!(problem.kind, Kind::InvalidFields | Kind::SubscriptionsFull | Kind::VersionStale)
+}

@@ -1,0 +1,78 @@
+//! The guide to signatures: how they are made, and a form that tells whether a webhook that was received is genuine, and if not, why.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use domain::portal::Access;
+use domain::subscription::{Payload, Secrets, Subscription};
+use workers::store::subscriptions::Standing;
+
+use super::door::Visitor;
+use super::page::{Frame, Notice, shown};
+use crate::cli::verify::{Received, explain};
+use crate::ingress::Ingress;
+use crate::ingress::problem::{Errors, Problem};
+
+/// How far its timestamp may be from now, in seconds: as receivers usually have it.
+const TOLERANCE_S: i64 = 300;
+
+#[derive(Template)]
+#[template(path = "verify.html")]
+struct Guide<'a> {
+    frame: Frame<'a>,
+    subscriptions: &'a [(Subscription, Secrets, Standing)],
+    /// The installation's public keys, in the text of Standard Webhooks.
+    public_keys: Vec<String>,
+    tried: Tried,
+}
+
+/// What stands in the form.
+#[derive(Default)]
+struct Tried {
+    subscription: String,
+    id: String,
+    timestamp: String,
+    signature: String,
+    body: String,
+}
+
+pub(super) async fn guide(State(ingress): State<Arc<Ingress>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let visitor = ingress.visitor(&headers).await?;
+    page_of(&ingress, &visitor, Tried::default(), None).await
+}
+
+/// Says whether it is genuine. Changes nothing, so that whoever looks on may ask too.
+pub(super) async fn check(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<Response, Problem> {
+    let (visitor, mut form) = ingress.posted(request, Access::Read).await?;
+    let mut text = |name: &str| form.one(name, &mut Errors::default()).unwrap_or_default();
+    let header = |text: String| text.trim().to_owned();
+    let tried = Tried {
+        subscription: text("subscription"),
+        id: header(text("id")),
+        timestamp: header(text("timestamp")),
+        signature: header(text("signature")),
+        body: text("body"),
+    };
+    let (_, secrets) = ingress.subscription(&visitor.caller, None, &tried.subscription).await?;
+    let now = ingress.recorder().store.clock().now();
+    let secrets: Vec<String> = secrets.valid_at(now).iter().map(domain::signature::Secret::to_text).collect();
+    let Tried { id, timestamp, signature, body, .. } = &tried;
+    let received = Received { id, timestamp, signature, body: body.as_bytes() };
+    let notice = match explain(&secrets, &received, now.as_second(), TOLERANCE_S) {
+        Ok(None) => Notice::good("Genuine: signed with the secret of this subscription, over these very bytes, and not long ago."),
+        Ok(Some(explanation)) => Notice::bad(format!("Not genuine: {explanation}")),
+        Err(_) => Notice::bad("It cannot be checked."),
+    };
+    page_of(&ingress, &visitor, tried, Some(notice)).await
+}
+
+async fn page_of(ingress: &Ingress, visitor: &Visitor, tried: Tried, notice: Option<Notice>) -> Result<Response, Problem> {
+    let mut subscriptions = ingress.subscriptions(&visitor.caller, None).await?;
+    subscriptions.retain(|(subscription, _, _)| subscription.payload != Payload::Snapshot);
+    let frame = Frame::new(visitor, "verify", "Verify a signature").with(notice);
+    let public_keys = ingress.settings().signing_keys.published().into_iter().map(|key| key.text).collect();
+    shown(StatusCode::OK, &Guide { frame, subscriptions: &subscriptions, public_keys, tried })
+}

@@ -1,0 +1,254 @@
+//! What the pages show and do, and that they hold nothing that is not meant to be shown.
+
+use super::*;
+use crate::support::Log;
+
+/// The texts of a hostile party and of a hostile subscriber.
+const HOSTILE: &str = r#""><script>alert(1)</script><img src=x onerror=alert(2)>'{{7*7}}&amp;"#;
+const BODY: &str = r#"<script>alert("body")</script></pre><a href="javascript:alert(3)">x</a>"#;
+
+fn secret_in(page: &str) -> Option<&str> {
+    between(page, "<pre data-copy>whsec_", "<")
+}
+
+/// A subscription from its making to its end, with forms alone.
+#[tokio::test]
+async fn a_subscription_is_looked_after_without_scripts() {
+    let installation = Installation::with(plan()).await;
+    let shop = installation.caller("shop").await;
+    let browser = Browser::of(&installation, &shop, "manage").await;
+    assert!(browser.get("/portal").await.text.contains("Nobody is told yet"));
+    let (url, got, status) = subscriber(204, "").await;
+
+    let wishes = |url: &str, more: &[(&'static str, &'static str)]| {
+        let mut fields = vec![("url".to_owned(), url.to_owned())];
+        let usual = [("ordering", "strict"), ("payload", "thin"), ("name", "books"), ("headers", "X-Api-Key: of-the-merchant")];
+        fields.extend(usual.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        fields
+    };
+    let send = async |path: &str, fields: &[(String, String)]| {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        browser.send(path, &fields).await
+    };
+    let new = "/portal/subscriptions/new";
+    for (url, more, wrong) in [
+        ("http://10.0.0.1/", vec![("events", "all")], "wrong-url"),
+        (url.as_str(), vec![("events", "some")], "wrong-event_types"),
+        (url.as_str(), vec![("events", "some"), ("event_types", "payout.nothing")], "payout.nothing"),
+        (url.as_str(), vec![("events", "all"), ("rate_per_s", "many")], "wrong-rate_per_s"),
+        (url.as_str(), vec![("events", "all"), ("metadata", "nonsense")], "wrong-metadata"),
+        (url.as_str(), vec![("events", "all"), ("headers", "Host: x")], "wrong-headers"),
+    ] {
+        let refused = send(new, &wishes(url, &more)).await;
+        assert_eq!(refused.status, 400, "{wrong}");
+        assert!(refused.text.contains(wrong) && refused.text.contains(r#"value="books""#), "what was typed stays: {}", refused.text);
+        assert!(!refused.text.contains("of-the-merchant"), "but for what is secret");
+    }
+    let made = send(
+        new,
+        &wishes(&url, &[("events", "some"), ("event_types", "payout.requested"), ("event_types", "payout.canceled"), ("metadata", "region: eu")]),
+    )
+    .await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let secret = format!("whsec_{}", secret_in(&made.text).unwrap());
+    let listed = shop.get("/v1/webhooks").await.json["results"][0].clone();
+    let id = listed["id"].as_str().unwrap();
+    assert_eq!(
+        (&listed["name"], &listed["event_types"], &listed["metadata"], &listed["header_names"]),
+        (&json!("books"), &json!(["payout.canceled", "payout.requested"]), &json!({ "region": "eu" }), &json!(["x-api-key"]))
+    );
+    let path = format!("/portal/subscriptions/{id}");
+    let act = async |action: &'static str| browser.send(&path, &[("action", action)]).await;
+
+    let pinged = act("ping").await;
+    assert!(pinged.text.contains("The ping arrived: HTTP 204"), "{}", pinged.text);
+    *status.lock().unwrap() = 500;
+    assert!(act("ping").await.text.contains("The ping did not get through: HTTP 500"));
+    assert_eq!(got.lock().unwrap().last().unwrap().0["x-api-key"], "of-the-merchant");
+
+    let paused = act("pause").await;
+    assert!(paused.text.contains(r#"class="pill paused""#) && paused.text.contains(r#"value="resume""#), "{}", paused.text);
+    assert!(act("resume").await.text.contains(r#"class="pill enabled""#));
+    let rotated = browser.send(&path, &[("action", "rotate"), ("overlap_hours", "1")]).await;
+    let newer = format!("whsec_{}", secret_in(&rotated.text).unwrap());
+    assert_ne!(newer, secret);
+    assert_eq!(browser.send(&path, &[("action", "rotate"), ("overlap_hours", "999")]).await.status, 400);
+    assert_eq!(act("burn").await.status, 403);
+
+    let form = browser.get(&format!("{path}/edit")).await.text;
+    assert!(form.contains(r#"value="payout.canceled" checked"#) && form.contains("region: eu") && form.contains("<code>x-api-key</code>"), "{form}");
+    let version = between(&form, r#"name="version" value=""#, "\"").unwrap().to_owned();
+    let mut fields = vec![("url", url.as_str()), ("name", ""), ("events", "all"), ("ordering", "none"), ("payload", "full"), ("version", "1")];
+    let stale = browser.send(&format!("{path}/edit"), &fields).await;
+    assert!(stale.status == 409 && stale.text.contains("version"), "somebody else was first: {}", stale.text);
+    fields[5].1 = &version;
+    let changed = browser.send(&format!("{path}/edit"), &fields).await;
+    assert_eq!((changed.status, changed.header("location")), (303, Some(path.as_str())));
+    let read = shop.get(&format!("/v1/webhooks/{id}")).await.json["result"].clone();
+    assert_eq!((&read["event_types"], &read["ordering"], &read["payload"]), (&json!(["*"]), &json!("none"), &json!("full")));
+    assert!(read.get("name").is_none() && read.get("metadata").is_none() && read["header_names"] == json!(["x-api-key"]), "{read}");
+    fields[0].1 = "https://elsewhere.example/";
+    let version = read["version"].to_string();
+    fields[5].1 = &version;
+    let moved = browser.send(&format!("{path}/edit"), &fields).await;
+    assert!(moved.status == 400 && moved.text.contains("wrong-headers"), "what headers hold is not told to another address");
+
+    for page in
+        [browser.get("/portal").await, browser.get(&path).await, browser.get(&format!("{path}/edit")).await, browser.get("/portal/verify").await]
+    {
+        for hidden in [&secret, &newer, "of-the-merchant", "whsec_"] {
+            let guide = hidden == "whsec_" && page.text.contains("In your receiver");
+            assert!(guide || !page.text.contains(hidden), "{hidden} is shown again: {}", page.text);
+        }
+    }
+    assert_eq!(act("delete").await.status, 303);
+    assert_eq!(browser.get(&path).await.status, 404);
+    assert_eq!(shop.get("/v1/webhooks").await.json["results"], json!([]));
+}
+
+/// A delivery that fails is shown with what the subscriber said, and is made again by a button.
+#[tokio::test]
+async fn a_failed_delivery_is_read_and_sent_again() {
+    let installation = Installation::with(plan()).await;
+    let shop = installation.caller("shop").await;
+    let (url, got, status) = subscriber(500, BODY).await;
+    let id = subscribed(&shop, &json!({ "url": url, "event_types": ["payout.requested"] })).await;
+    let browser = Browser::of(&installation, &shop, "manage").await;
+    let path = format!("/portal/subscriptions/{id}");
+    assert!(browser.get(&path).await.text.contains("Nothing was to be delivered lately"));
+    let transaction_id = transaction();
+    shop.post("/v1/payouts", &payout(&transaction_id)).await;
+    let waiting = browser.get(&path).await.text;
+    assert!(waiting.contains("not tried yet") && waiting.contains("data-by-itself"), "it will have news: {waiting}");
+    assert_eq!(installation.deliver().await, 1);
+    let page = browser.get(&path).await.text;
+    assert!(
+        page.contains(r#"class="pill pending""#) && page.contains(&transaction_id) && page.contains("next try") && page.contains("Try now"),
+        "{page}"
+    );
+    assert!(
+        page.contains("&#60;script&#62;alert(&#34;body&#34;)") || page.contains("&lt;script&gt;alert(&quot;body&quot;)"),
+        "what was said, as text: {page}"
+    );
+    assert!(!page.contains("<script>alert") && !page.contains("<a href=\"javascript"), "{page}");
+
+    let event = between(&page, "/portal/events/", "\"").unwrap().to_owned();
+    let events = browser.get("/portal/events").await.text;
+    assert!(events.contains(&event) && events.contains("payout.requested"));
+    let of_event = format!("/portal/events/{event}");
+    let read = browser.get(&of_event).await.text;
+    assert!(read.contains(&id) && read.contains("payout.requested") && read.contains(&transaction_id), "{read}");
+
+    *status.lock().unwrap() = 200;
+    let again = browser.send(&of_event, &[("event", event.as_str()), ("subscription", id.as_str())]).await;
+    assert!(again.status == 200 && again.text.contains("delivered again now"), "{}", again.text);
+    assert_eq!(installation.deliver().await, 1);
+    let page = browser.get(&path).await.text;
+    assert!(page.contains(r#"class="pill delivered""#) && page.contains("2 attempts") && page.contains("Send again"), "{page}");
+    assert!(!page.contains("data-by-itself"), "nothing is awaited any more");
+    assert!(!page.contains("none lately"), "it has a last success");
+    let again = browser.send(&path, &[("action", "retry"), ("event", event.as_str())]).await;
+    assert_eq!(again.status, 200);
+    assert_eq!(installation.deliver().await, 1);
+
+    // What came is checked with the secret that is kept here.
+    let (headers, body) = got.lock().unwrap().last().unwrap().clone();
+    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let (webhook, at, signature) = (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
+    let check = async |body: &str| {
+        let fields = [("subscription", id.as_str()), ("id", &webhook), ("timestamp", &at), ("signature", &signature), ("body", body)];
+        browser.send("/portal/verify", &fields).await.text
+    };
+    assert!(check(&body).await.contains("Genuine: signed"));
+    assert!(check(&body.replace("requested", "completed")).await.contains("Not genuine"));
+    assert!(check(&format!("{body}\r\n")).await.contains("a line break at its end"));
+    assert_eq!(browser.send(&path, &[("action", "retry"), ("event", "ev_x")]).await.status, 404);
+}
+
+/// Text of others is text, wherever it stands.
+#[tokio::test]
+async fn hostile_texts_are_shown_as_text() {
+    let installation = Installation::with(plan()).await;
+    let shop = installation.caller("shop").await;
+    let (url, _, _) = subscriber(500, BODY).await;
+    let browser = Browser::of(&installation, &shop, "manage").await;
+    let url = format!("{url}?a=\"><script>alert(4)</script>&b='x'");
+    let metadata = format!("region: {HOSTILE}");
+    let fields = [
+        ("url", url.as_str()),
+        ("name", &HOSTILE[..60]),
+        ("description", HOSTILE),
+        ("events", "all"),
+        ("ordering", "strict"),
+        ("payload", "thin"),
+        ("metadata", &metadata),
+    ];
+    let made = browser.send("/portal/subscriptions/new", &fields).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let id = shop.get("/v1/webhooks").await.json["results"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/portal/subscriptions/{id}");
+    let pinged = browser.send(&path, &[("action", "ping")]).await;
+    assert!(pinged.text.contains("alert(&#34;body&#34;)") || pinged.text.contains("alert(&quot;body&quot;)"), "{}", pinged.text);
+    let wrong = browser.send("/portal/subscriptions/new", &[("url", HOSTILE), ("events", "some"), ("event_types", HOSTILE), ("name", HOSTILE)]).await;
+    assert_eq!(wrong.status, 400);
+    let check = [
+        ("subscription", id.as_str()),
+        ("id", HOSTILE),
+        ("timestamp", HOSTILE),
+        ("signature", HOSTILE),
+        ("body", "</textarea><script>alert(5)</script>"),
+    ];
+    let pages = [
+        made,
+        pinged,
+        wrong,
+        browser.get("/portal").await,
+        browser.get(&path).await,
+        browser.get(&format!("{path}/edit")).await,
+        browser.get("/portal/verify").await,
+        browser.send("/portal/verify", &check).await,
+        browser.get("/portal/%3Cscript%3Ealert(6)%3C%2Fscript%3E").await,
+    ];
+    for page in pages {
+        for raw in ["<script>alert", "<img src=x", "\"><script", "</textarea><script"] {
+            assert!(!page.text.contains(raw), "{raw}: {}", page.text);
+        }
+    }
+}
+
+/// What lets somebody in, and what signs, stands in no log.
+#[tokio::test]
+async fn no_token_and_no_secret_is_logged() {
+    let log = Log::default();
+    let _logging = tracing::subscriber::set_default(log.subscriber());
+    let installation = Installation::with(plan()).await;
+    let shop = installation.caller("shop").await;
+    let (url, _, _) = subscriber(204, "").await;
+    let token = link(&shop, "manage").await;
+    let mut browser = Browser::new(&installation);
+    assert_eq!(browser.enter(&token).await.status, 303);
+    assert_eq!(browser.enter(&token).await.status, 401);
+    let session = browser.cookie.clone().unwrap().split_once('=').unwrap().1.to_owned();
+    let fields = [
+        ("url", url.as_str()),
+        ("events", "all"),
+        ("ordering", "strict"),
+        ("payload", "thin"),
+        ("headers", "x-key: of-the-merchant"),
+        ("headers", "nonsense-of-the-merchant"),
+    ];
+    assert_eq!(browser.send("/portal/subscriptions/new", &fields).await.status, 400);
+    let made = browser.send("/portal/subscriptions/new", &fields[..5]).await;
+    let secret = secret_in(&made.text).unwrap().to_owned();
+    let id = shop.get("/v1/webhooks").await.json["results"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/portal/subscriptions/{id}");
+    let form = form_token(&browser.get(&path).await);
+    browser.send(&path, &[("action", "rotate")]).await;
+    browser.send(&path, &[("action", "of-the-merchant")]).await;
+    browser.send("/portal/leave", &[]).await;
+    let text = log.text();
+    assert!(text.contains("a session of the portal begins") && text.contains("a party acts in the portal") && text.contains(&id), "{text}");
+    for hidden in [token.as_str(), &session, &form, &secret, "whsec_", "of-the-merchant"] {
+        assert!(!text.contains(hidden), "{hidden} is in the log");
+    }
+}
