@@ -18,7 +18,7 @@ minute = $$(command -v timeout >/dev/null && echo timeout 60)
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-setup: ## install what is missing: a Redis or Valkey server, the tools of `check`, OpenSSL's headers for `interop`
+setup: ## install what is missing: a Redis or Valkey server, a browser, the tools of `check`, OpenSSL's headers for `interop`
 	@tools/setup.sh all
 
 # The dev profile: on a new machine the dependencies alone take 95 s instead of 150 s (two cores), `make test` uses the same build,
@@ -30,6 +30,7 @@ demo: ## payouts from request to verified webhook, on this machine (STAY=1 keeps
 test: ## every test, against a real Redis (cargo-nextest where installed)
 	@tools/setup.sh build
 	cargo test --locked --workspace --no-fail-fast --doc
+	@tools/setup.sh browser
 	@$(redis) && if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --locked --workspace --no-fail-fast --test-threads $(threads) $(ARGS); \
 	  else set -x; RUST_TEST_THREADS=$(threads) cargo test --locked --workspace --no-fail-fast --tests $(ARGS); fi
 	@$(MAKE) --no-print-directory interop

@@ -103,7 +103,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
         redis_url: options.redis_url,
         fsync: Fsync::Always,
         listen,
-        more: "",
+        more: "portal.enabled = true\n",
         providers: &Provider::ALL,
         sandbox: |settings| {
             let settings = &mut settings.truelayer;
@@ -128,6 +128,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     let report = if options.demo { Some(show(&local, &mut told).await?) } else { None };
     print_commands(&local, report.as_ref(), options.stay || !options.demo);
     if options.stay || !options.demo {
+        let wish = json!({ "access": "manage" });
+        let link = local.caller.expect(Method::POST, "/v1/portal-links", Some(&wish)).await?;
+        println!("\nportal     {}  (opens once, within 15 minutes)", link["result"]["url"].as_str().context("the address of a link")?);
         println!("\nrunning until Ctrl-C; each webhook is shown when it has arrived and its signature was verified\n");
         while let Some(Some(received)) = stop.run_until_cancelled(told.recv()).await {
             println!("webhook    {:<28} {} #{}  {}", received.kind, received.transaction, received.sequence, received.status);

