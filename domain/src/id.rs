@@ -299,6 +299,15 @@ impl PayoutId {
     }
 }
 
+impl PayoutId {
+    /// The record of a party's events that are no payout's: the shard of the party, then the first 13 bytes of the digest of `(party, mode)` under the label
+    /// `payrelay bulletin 1`. No caller's key leads to it.
+    #[must_use]
+    pub fn of_bulletin(party: &PartyId, mode: Mode, shards: Shards) -> Self {
+        Self(in_front(shards.of(party, mode), digest("payrelay bulletin 1", &[party.as_str().as_bytes(), mode.as_str().as_bytes()])))
+    }
+}
+
 /// The `transaction_id` of a payout that is asked for in seed 004's way, under a key that may be any text: from the digest of the key under the label
 /// `payrelay balance payout 1`.
 ///

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod amount;
+pub mod bulletin;
 pub mod calendar;
 pub mod credential;
 pub mod delivery;

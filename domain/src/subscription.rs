@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::bulletin;
 use crate::event::EventType;
 use crate::fact::Reason;
 use crate::id::{Mode, PartyId, SubscriptionId};
@@ -41,6 +42,9 @@ pub struct Subscription {
     pub rate_per_s: Option<u16>,
     pub created_at: Timestamp,
     pub status: Status,
+    /// What is left of one that leads elsewhere by now: it is told that once, and then it is gone. Nobody sees it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub farewell: bool,
     /// Counts the changes, from 1; a worker that holds an older one reads again.
     pub version: u64,
 }
@@ -152,7 +156,7 @@ impl EventTypes {
     pub fn wants(&self, kind: EventType) -> bool {
         match self {
             Self::All => true,
-            Self::These(patterns) => patterns.iter().any(|pattern| pattern.matches(kind)),
+            Self::These(patterns) => patterns.iter().any(|pattern| pattern.matches(kind.name())),
         }
     }
 }
@@ -164,7 +168,11 @@ impl Pattern {
     /// There is no event type of that name, or that begins with that word.
     pub fn parse(text: &str) -> Result<Self, UnknownEventType> {
         let pattern = Self(text.to_owned());
-        if EventType::ALL.into_iter().any(|kind| pattern.matches(kind)) { Ok(pattern) } else { Err(UnknownEventType) }
+        if EventType::ALL.into_iter().map(EventType::name).chain(bulletin::KINDS).any(|kind| pattern.matches(kind)) {
+            Ok(pattern)
+        } else {
+            Err(UnknownEventType)
+        }
     }
 
     #[must_use]
@@ -172,8 +180,8 @@ impl Pattern {
         &self.0
     }
 
-    fn matches(&self, kind: EventType) -> bool {
-        self.0 == kind.name() || self.0.strip_suffix(".*").is_some_and(|family| kind.name().split('.').next() == Some(family))
+    fn matches(&self, kind: &str) -> bool {
+        self.0 == kind || self.0.strip_suffix(".*").is_some_and(|family| kind.split('.').next() == Some(family))
     }
 }
 
@@ -219,8 +227,22 @@ impl Subscription {
             rate_per_s: None,
             created_at: now,
             status: Status::Enabled,
+            farewell: false,
             version: 1,
         }
+    }
+
+    /// It, as it is told about.
+    #[must_use]
+    pub fn hook(&self) -> bulletin::Hook {
+        bulletin::Hook { subscription_id: self.id, name: self.name.clone() }
+    }
+
+    /// What is left of it at its URL when it leads elsewhere.
+    #[must_use]
+    pub fn farewell(self, id: SubscriptionId) -> Self {
+        let (max_in_flight, rate_per_s) = (None, None);
+        Self { id, status: Status::Enabled, farewell: true, payload: Payload::Thin, max_in_flight, rate_per_s, version: 1, ..self }
     }
 
     /// What the commit script matches events with. Most say it in a word ([`EventTypes::to_filter`]); who asks for more says it as JSON. Empty: nothing.
@@ -376,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_pattern_is_a_type_or_a_family() {
-        for text in ["payout.completed", "payout.*"] {
+        for text in ["payout.completed", "payout.*", "webhook.*", "webhook.disabled", "reconciliation.break"] {
             assert_eq!(Pattern::parse(text).expect("a pattern").as_str(), text);
         }
         for text in ["", "*", "payout", "payout.", "payout.com*", "payouts.*", ".*", "payout.*.*", "Payout.*"] {

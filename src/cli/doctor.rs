@@ -98,10 +98,8 @@ async fn look(config: &Config, findings: &mut Findings) {
             Err(error) => findings.add("store", "connection", State::Bad, &format!("{}: {}", place(&config.redis.url), explained(&error))),
         }
     }
-    for (section, account) in config.accounts() {
-        for (key, url) in [("base_url", &account.base_url), ("auth_url", &account.auth_url)] {
-            reach("provider", &format!("{section}.{key}"), url, findings).await;
-        }
+    for (key, url) in config.endpoints() {
+        reach("provider", &key, url, findings).await;
     }
     if let Some(endpoint) = &config.telemetry.otlp_endpoint {
         reach("telemetry", "telemetry.otlp_endpoint", endpoint, findings).await;

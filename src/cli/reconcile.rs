@@ -91,6 +91,8 @@ fn shown(of: &Arguments, outcome: &Outcome) -> String {
     text += &format!("{table}\n{}, {}, {}", of.provider.name(), of.mode, of.day);
     if !outcome.whole {
         text += ": INCOMPLETE, a list was cut; nothing is called missing there";
+    } else if !outcome.finished {
+        text += ": UNFINISHED, the day is not over; there may be more";
     }
     text
 }
@@ -118,8 +120,8 @@ fn shown_as_json(of: &Arguments, outcome: &Outcome) -> String {
         })
         .collect();
     let (provider, mode, day) = (of.provider.name(), of.mode.as_str(), of.day);
-    let shown =
-        json!({ "provider": provider, "mode": mode, "day": day, "whole": outcome.whole, "outcomes": sums, "breaks": outcome.compared.breaks });
+    let shown = json!({ "provider": provider, "mode": mode, "day": day, "whole": outcome.whole && outcome.finished,
+        "unfinished": !outcome.finished, "outcomes": sums, "breaks": outcome.compared.breaks });
     format!("{shown:#}")
 }
 

@@ -275,8 +275,35 @@ impl Config {
         found.unless(!armed, "server.live", || format!("refuses to run with failpoints: unset {}", failpoints::VARIABLE));
     }
 
+    /// Where the configured accounts are called, by the keys that say so.
+    pub(crate) fn endpoints(&self) -> Vec<(String, &str)> {
+        let of = &self.providers;
+        let mut found = Vec::new();
+        let mut add = |section: &str, key: &str, url| found.push((format!("providers.{section}.{key}"), url));
+        for (section, account) in [("truelayer_test", &of.truelayer_test), ("truelayer_live", &of.truelayer_live)] {
+            let Some(account) = account else { continue };
+            add(section, "base_url", account.base_url.as_str());
+            add(section, "auth_url", &account.auth_url);
+        }
+        for (section, account) in [("truelayer_v3_test", &of.truelayer_v3_test), ("truelayer_v3_live", &of.truelayer_v3_live)] {
+            let Some(account) = account else { continue };
+            add(section, "base_url", &account.base_url);
+            add(section, "auth_url", &account.auth_url);
+        }
+        for (section, account) in [("worldpay_account_test", &of.worldpay_account_test), ("worldpay_account_live", &of.worldpay_account_live)] {
+            account.iter().for_each(|account| add(section, "access.base_url", &account.access.base_url));
+        }
+        for (section, account) in [("worldpay_card_test", &of.worldpay_card_test), ("worldpay_card_live", &of.worldpay_card_live)] {
+            account.iter().for_each(|account| add(section, "access.base_url", &account.access.base_url));
+        }
+        for (section, account) in [("mollie_test", &of.mollie_test), ("mollie_live", &of.mollie_live)] {
+            account.iter().for_each(|account| add(section, "base_url", &account.base_url));
+        }
+        found
+    }
+
     /// The configured accounts at TrueLayer's version 1, by their section.
-    pub(crate) fn accounts(&self) -> impl Iterator<Item = (&'static str, &providers::truelayer::Settings)> {
+    fn accounts(&self) -> impl Iterator<Item = (&'static str, &providers::truelayer::Settings)> {
         let test = self.providers.truelayer_test.as_ref().map(|settings| ("providers.truelayer_test", settings));
         let live = self.providers.truelayer_live.as_ref().map(|settings| ("providers.truelayer_live", settings));
         test.into_iter().chain(live)

@@ -197,9 +197,11 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         if elsewhere {
             check_headers_stay(&secrets)?;
         }
+        let before = (subscription.clone(), secrets);
         asked.apply(&mut subscription);
         subscription.version = subscription.version.saturating_add(1);
-        let written = if elsewhere { store.begin_afresh(&subscription, None).await? } else { store.subscribe(&subscription, None).await? };
+        let written =
+            if elsewhere { ingress.lead_elsewhere(before, &subscription, None).await? } else { store.subscribe(&subscription, None).await? };
         match written {
             Subscribed::Done => return Ok(answer(StatusCode::OK, &View::new(&subscription, None))),
             Subscribed::Stale => {}

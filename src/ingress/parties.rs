@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::account::BalanceAccount;
 use domain::credential::Scope;
 use domain::fingerprint::fingerprint;
@@ -29,8 +31,9 @@ use super::instruments::{self, InstrumentView};
 use super::intake::Duty;
 use super::json::{self, Fields};
 use super::order::checked;
-use super::payouts::REPLAYED;
+use super::payouts::{REPLAYED, limit};
 use super::problem::{Errors, Kind, Problem};
+use super::query::Parameters;
 use super::revision::{Revised, stale};
 use super::view::{answer, set};
 use super::{DECISIONS_MAX, Ingress};
@@ -39,7 +42,7 @@ use super::{DECISIONS_MAX, Ingress};
 const ACCOUNTS_MAX: usize = 20;
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
-    Router::new().route("/parties", post(create)).route("/parties/{partyId}", get(one).put(update).delete(deactivate))
+    Router::new().route("/parties", post(create).get(list)).route("/parties/{partyId}", get(one).put(update).delete(deactivate))
 }
 
 /// A party as JSON.
@@ -203,6 +206,36 @@ pub(super) fn changed<T: Serialize>(view: &T, repeated: bool) -> Response {
         set(&mut response, REPLAYED, "true");
     }
     response
+}
+
+/// `GET /parties?status=&limit=&cursor=`: those that have records, by name, for the platform.
+async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct List<'a> {
+        parties: Vec<PartyView<'a>>,
+        /// Absent on the last page.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
+    }
+    let caller = ingress.admit(&headers, Scope::PartiesRead).await?;
+    platform(&caller)?;
+    let mut errors = Errors::default();
+    let mut parameters = Parameters::read(query.as_deref());
+    let status = parameters.parsed("status", "unknown_status", &mut errors, |text| Status::named(text).ok_or("is not a status of a party"));
+    let limit = limit(&mut parameters, &mut errors);
+    let after =
+        parameters.parsed("cursor", "invalid", &mut errors, |text| read_cursor(text).ok_or("must be the `nextCursor` of a page of this list"));
+    parameters.finish(errors)?;
+    let keep = |party: &Party| status.is_none_or(|status| party.details.status == status);
+    let (found, next) = ingress.recorder.store.parties(caller.mode(), after.as_ref(), limit, keep).await?;
+    let next_cursor = next.map(|party| URL_SAFE_NO_PAD.encode(party.as_str()));
+    Ok(answer(StatusCode::OK, &List { parties: found.iter().map(PartyView::new).collect(), next_cursor }))
+}
+
+/// The place behind a party, as a page has named it.
+fn read_cursor(text: &str) -> Option<PartyId> {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?.parse().ok()
 }
 
 async fn one(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {

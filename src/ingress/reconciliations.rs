@@ -34,6 +34,8 @@ struct View {
     provider: Provider,
     mode: Mode,
     compared_at: Moment,
+    /// `unfinished`: the day was not over, so there may be more; `whole`: it was, and both sides were read whole.
+    status: &'static str,
     matched: u64,
     /// How many there are of each kind; empty if nothing differs.
     breaks: BTreeMap<&'static str, u64>,
@@ -42,7 +44,15 @@ struct View {
 impl View {
     fn new(of: &Reconciled) -> Self {
         let breaks = of.breaks.iter().map(|(kind, count)| (kind.name(), *count)).collect();
-        Self { day: of.day, provider: of.provider, mode: of.mode, compared_at: Moment(of.at), matched: of.matched, breaks }
+        Self {
+            day: of.day,
+            provider: of.provider,
+            mode: of.mode,
+            compared_at: Moment(of.at),
+            status: if of.is_finished() { "whole" } else { "unfinished" },
+            matched: of.matched,
+            breaks,
+        }
     }
 }
 

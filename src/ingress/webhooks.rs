@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::bulletin::News;
 use domain::credential::Scope;
 use domain::delivery::{Attempt, Attempted};
 use domain::id::{Mode, PartyId, SubscriptionId};
@@ -20,6 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use workers::relay::ping;
 use workers::store::StoreError;
+use workers::store::bulletins::Notice;
 use workers::store::subscriptions::{SUBSCRIPTIONS_MAX, Standing, Subscribed};
 
 use super::caller::Caller;
@@ -339,6 +341,7 @@ impl Ingress {
         if subscription.version != revised.version {
             return Err(revision::stale(subscription.version));
         }
+        let before = (subscription.clone(), secrets.clone());
         let elsewhere = wishes.url.as_ref().is_some_and(|url| *url != subscription.url);
         if elsewhere && wishes.headers.is_none() {
             check_headers_stay(&secrets)?;
@@ -352,12 +355,40 @@ impl Ingress {
         let sealed = wishes.headers.map(|headers| secrets.headers = headers);
         let changed = sealed.map(|()| &secrets);
         let store = &self.recorder.store;
-        let written = if elsewhere { store.begin_afresh(&subscription, changed).await? } else { store.subscribe(&subscription, changed).await? };
+        let written =
+            if elsewhere { self.lead_elsewhere(before, &subscription, changed).await? } else { store.subscribe(&subscription, changed).await? };
         match written {
             Subscribed::Done => Ok((subscription, secrets)),
             Subscribed::Stale => Err(revision::stale(subscription.version)),
             Subscribed::Missing | Subscribed::Full => Err(Problem::not_found("webhook")),
         }
+    }
+
+    /// Writes a subscription that has got another status. That one is served again which was not is told.
+    async fn turned(&self, was: &Status, subscription: &Subscription) -> Result<Subscribed, StoreError> {
+        let store = &self.recorder.store;
+        if !matches!((was, &subscription.status), (Status::Disabled { .. }, Status::Enabled)) {
+            return store.begin_afresh(subscription, None).await;
+        }
+        let news = News::Enabled { of: subscription.hook() };
+        store.begin_afresh_telling(subscription, None, Notice { news: &news, farewell: None }).await
+    }
+
+    /// Writes a subscription that leads to another URL by now. Those of the party that ask for it are told, and the receiver that it had, once, whatever it asks
+    /// for: if it was not its owner who changed that, the owner hears of it.
+    pub(crate) async fn lead_elsewhere(
+        &self,
+        (before, its): (Subscription, Secrets),
+        subscription: &Subscription,
+        changed: Option<&Secrets>,
+    ) -> Result<Subscribed, StoreError> {
+        let news = News::Changed { of: subscription.hook(), changed: &["url"] };
+        // One that is disabled wants nothing, and receivers of snapshots have no word for it.
+        let is_told = !matches!(before.status, Status::Disabled { .. }) && before.payload != Payload::Snapshot;
+        let id = SubscriptionId::new(before.id.shard(), random());
+        let left = before.farewell(id);
+        let notice = Notice { news: &news, farewell: is_told.then_some((&left, &its)) };
+        self.recorder.store.begin_afresh_telling(subscription, changed, notice).await
     }
 
     /// Events go on making deliveries, and none is sent: they wait, in order. What is under way is finished. A repeat changes nothing.
@@ -470,9 +501,9 @@ impl Ingress {
         for _ in 0..DECISIONS_MAX {
             let (mut subscription, secrets) = self.subscription(caller, party.clone(), id).await?;
             let Some(status) = turn(&subscription.status, store.clock().now())? else { return Ok((subscription, secrets)) };
-            subscription.status = status;
+            let was = std::mem::replace(&mut subscription.status, status);
             subscription.version = subscription.version.saturating_add(1);
-            match store.begin_afresh(&subscription, None).await? {
+            match self.turned(&was, &subscription).await? {
                 Subscribed::Done => return Ok((subscription, secrets)),
                 Subscribed::Stale => {}
                 Subscribed::Missing | Subscribed::Full => return Err(Problem::not_found("webhook")),
@@ -494,7 +525,9 @@ impl Ingress {
             return Err(missing());
         }
         let found = store.subscription(id).await?;
-        let within = |found: &Subscription| caller.reaches(&found.party, found.mode) && named.as_ref().is_none_or(|party| *party == found.party);
+        let within = |found: &Subscription| {
+            !found.farewell && caller.reaches(&found.party, found.mode) && named.as_ref().is_none_or(|party| *party == found.party)
+        };
         found.filter(|(subscription, _)| within(subscription)).ok_or_else(missing)
     }
 }

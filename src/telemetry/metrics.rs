@@ -103,6 +103,12 @@ pub const METRICS: &[Metric] = &[
     gauge("payrelay_orphan_notices", "", &[], "Webhooks of providers that were put aside: their payout never came, or no worker could read them."),
     gauge("payrelay_ledger_imbalance", "", &[], "What the ledger's accounts are off by, in minor units; anything but 0 is a fault."),
     gauge(
+        "payrelay_ledger_unmatched",
+        "",
+        &[],
+        "What accounts have reserved beyond what their open payouts hold, or less, in minor units; anything but 0 is a fault.",
+    ),
+    gauge(
         "payrelay_ledger_overdrawn_accounts",
         "",
         &[],
@@ -111,6 +117,7 @@ pub const METRICS: &[Metric] = &[
     gauge("payrelay_frozen_shards", "", &[], "Shards whose dispatch is frozen."),
     gauge("payrelay_frozen_parties", "", &[], "Parties for which dispatch is frozen, per mode."),
     gauge("payrelay_frozen_parties_payouts", "", &[], "Due payouts that wait for that."),
+    gauge("payrelay_ledger_held_payouts", "", &[], "Due payouts that wait because the ledger of their account is at fault."),
     gauge(
         "payrelay_provider_circuit",
         "",

@@ -143,7 +143,9 @@ fn prometheus_reads_the_same_meters() {
     }
 }
 
-fn swept(shard: u8, next: usize, states: &[(StateName, u64, u64)], due_ms: u64) -> Swept {
+fn swept(shard: u8, ended: bool, states: &[(StateName, u64, u64)], due_ms: u64) -> Swept {
+    let mut looked_over = LookedOver::default();
+    (looked_over.ended, looked_over.states) = (ended, states.to_vec());
     let vitals = workers::store::vitals::Vitals {
         lanes: vec![LaneVitals { lane: "poll", entries: 4, oldest_due_ms: due_ms }],
         abandoned: 1,
@@ -155,8 +157,8 @@ fn swept(shard: u8, next: usize, states: &[(StateName, u64, u64)], due_ms: u64) 
     Swept {
         shard: Shard::new(shard),
         vitals,
-        looked_over: LookedOver { next, states: states.to_vec(), repaired: Vec::new() },
-        audited: Audited { imbalance: -5, overdrawn: 1 },
+        looked_over,
+        audited: Audited { imbalance: -5, overdrawn: 1, unmatched: 0 },
         schedules: LookedOverSchedules { overdue_ms: 90_000, ..LookedOverSchedules::default() },
         batch_age_ms: 0,
         batches_repaired: 0,
@@ -182,8 +184,8 @@ fn circuit(paused: bool) -> Circuit {
 fn what_a_sweep_found_becomes_metrics() {
     let (_, telemetry) = build(&settings(None), io::sink).unwrap();
     let (scrape, vitals) = (telemetry.scrape(), telemetry.vitals());
-    vitals.observe(&swept(0, 500, &[(StateName::Inconclusive, 2, 9_000)], 1_500));
-    vitals.observe(&swept(1, 0, &[(StateName::Inconclusive, 1, 4_000)], 2_500));
+    vitals.observe(&swept(0, false, &[(StateName::Inconclusive, 2, 9_000)], 1_500));
+    vitals.observe(&swept(1, true, &[(StateName::Inconclusive, 1, 4_000)], 2_500));
     let text = scrape();
     for line in [
         "payrelay_lane_entries{lane=\"poll\"} 8",
@@ -206,7 +208,7 @@ fn what_a_sweep_found_becomes_metrics() {
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line} is missing in\n{text}");
     }
-    vitals.observe(&swept(0, 0, &[(StateName::Inconclusive, 3, 1_000), (StateName::InReview, 1, 60_000)], 0));
+    vitals.observe(&swept(0, true, &[(StateName::Inconclusive, 3, 1_000), (StateName::InReview, 1, 60_000)], 0));
     let text = scrape();
     for line in [
         "payrelay_open_payouts{state=\"inconclusive\"} 6",

@@ -70,12 +70,14 @@ impl Vitals {
         observe!(f64_observable_gauge("payrelay_abandoned_deliveries"), |state| sum(state, |seen| seen.vitals.abandoned));
         observe!(f64_observable_gauge("payrelay_orphan_notices"), |state| sum(state, |seen| seen.vitals.orphans));
         observe!(f64_observable_gauge("payrelay_ledger_imbalance"), |state| sum(state, |seen| seen.audited.imbalance.unsigned_abs()));
+        observe!(f64_observable_gauge("payrelay_ledger_unmatched"), |state| sum(state, |seen| seen.audited.unmatched));
         observe!(f64_observable_gauge("payrelay_ledger_overdrawn_accounts"), |state| sum(state, |seen| seen.audited.overdrawn));
         observe!(f64_observable_gauge("payrelay_batch_age_seconds"), |state| longest(state, |seen| seen.batch_age_ms));
         observe!(f64_observable_gauge("payrelay_schedule_overdue_seconds"), |state| longest(state, |seen| seen.schedule_overdue_ms));
         observe!(f64_observable_gauge("payrelay_frozen_shards"), |state| sum(state, |seen| u64::from(seen.vitals.frozen)));
         observe!(f64_observable_gauge("payrelay_frozen_parties"), |state| sum(state, |seen| seen.vitals.stopped.parties));
         observe!(f64_observable_gauge("payrelay_frozen_parties_payouts"), |state| sum(state, |seen| seen.vitals.stopped.held));
+        observe!(f64_observable_gauge("payrelay_ledger_held_payouts"), |state| sum(state, |seen| seen.vitals.held_by_faults));
         observe!(f64_observable_gauge("payrelay_provider_circuit"), circuits);
         observe!(f64_observable_gauge("payrelay_held_payouts"), held);
         observe!(f64_observable_gauge("payrelay_reconciliation_breaks"), breaks);
@@ -112,7 +114,7 @@ impl Vitals {
                 None => pages.push((*name, *count, *oldest_ms)),
             }
         }
-        let (open, pages) = if swept.looked_over.next == 0 { (pages, Vec::new()) } else { (open, pages) };
+        let (open, pages) = if swept.looked_over.ended { (pages, Vec::new()) } else { (open, pages) };
         let seen = Seen {
             at: Instant::now(),
             vitals: swept.vitals.clone(),

@@ -461,7 +461,7 @@ async fn a_batch_that_cannot_be_read_keeps_no_other_from_being_forgotten() {
     assert_eq!(installation.redis.say(&["ZCARD", &of_shard("batches-opened")]), ":1\r\n", "and is still to be forgotten");
 
     installation.redis.say(&["SET", &of_shard("batches-opened"), "no list"]);
-    workers::sweep::sweep(&installation.worker(), shard, 0).await.expect("what looks for trouble goes on");
+    workers::sweep::sweep(&installation.worker(), shard, &mut Default::default()).await.expect("what looks for trouble goes on");
 }
 
 /// Before they are opened, items are listed as pending.

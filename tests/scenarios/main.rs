@@ -7,6 +7,7 @@ mod balance_accounts;
 mod balance_payouts;
 mod balances;
 mod batches;
+mod bulletins;
 mod crash;
 mod groups;
 mod ingress;

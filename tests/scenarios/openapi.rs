@@ -83,7 +83,8 @@ fn every_problem_status_and_event_is_documented() {
     let expected: Vec<String> = Kind::ALL.into_iter().map(|kind| format!("urn:payrelay:problem:{}", kind.parts().0)).collect();
     assert_eq!(problems, expected);
     assert_eq!(items(&below(&text, "    Status:")), StateName::ALL.map(StateName::as_str));
-    assert_eq!(items(&below(&text, "    EventType:")), EventType::ALL.map(EventType::name));
+    let events: Vec<_> = EventType::ALL.map(EventType::name).into_iter().chain(domain::bulletin::KINDS).collect();
+    assert_eq!(items(&below(&text, "    EventType:")), events);
 }
 
 #[tokio::test]

@@ -563,3 +563,39 @@ async fn a_party_without_a_record_is_paid_out_for() {
     assert_eq!(platform.post("/parties", &party("shop")).await.status, 201);
     assert_eq!(shop.get("/v1/payouts").await.json["results"].as_array().unwrap().len(), 1);
 }
+
+/// The platform sees all parties of its mode by name, page by page, whichever shard they live in.
+#[tokio::test]
+async fn the_platform_lists_parties() {
+    let installation = Installation::start().await;
+    let platform = installation.caller_with(|_| {}).await;
+    let mut names: Vec<String> = (0..25).map(|n| format!("party-{n:02}")).collect();
+    for name in names.iter().rev() {
+        let body = json!({ "partyReference": name, "displayName": "A party", "country": "GB" });
+        assert_eq!(platform.post("/parties", &body).await.status, 201);
+    }
+    assert_eq!(platform.request(reqwest::Method::DELETE, "/parties/party-07").send().await.unwrap().status(), 204);
+    let listed = async |query: &str| {
+        let (mut found, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = platform.get(&format!("/parties?limit=10{query}{cursor}")).await;
+            assert_eq!(page.status, 200, "{page:?}");
+            let parties = page.json["parties"].as_array().unwrap();
+            assert!(parties.len() <= 10 && parties.iter().all(|party| party.get("payoutInstruments").is_none()));
+            found.extend(parties.iter().map(|party| party["partyId"].as_str().unwrap().to_owned()));
+            pages += 1;
+            match page.json["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return (found, pages),
+            }
+        }
+    };
+    assert_eq!(listed("").await, (names.clone(), 3));
+    assert_eq!(listed("&status=inactive").await, (vec![names.remove(7)], 1));
+    assert_eq!(listed("&status=active").await, (names, 3));
+    for query in ["status=gone", "cursor=!", "limit=0", "page=2"] {
+        assert_eq!(platform.get(&format!("/parties?{query}")).await.problem(), "invalid-parameters", "{query}");
+    }
+    let own = installation.caller("party-01").await.get("/parties").await;
+    assert_eq!((own.status, own.problem()), (403, "missing-scope"), "{own:?}");
+}

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use domain::id::{Mode, PartyId, PayoutId, Shard};
 use serde_json::{Value, json};
-use workers::sweep;
+use workers::store::books::Walk;
+use workers::store::lanes::{ExecuteLane, Lane};
+use workers::{execute, queue, sweep};
 
 use crate::support::{Caller, Installation, Plan, payout, transaction};
 
@@ -44,6 +46,26 @@ impl Site {
     async fn after(&self, wait: Duration) {
         self.installation.store.move_clock(wait).await.unwrap();
         self.installation.execute().await;
+    }
+
+    /// Turns of a busy worker, as many as it takes to have had all of two thousand payouts once.
+    async fn work(&self) {
+        let (store, second) = (&self.installation.store, Duration::from_secs(1));
+        let settings = queue::Settings {
+            name: "many",
+            concurrency: 32,
+            batch: 100,
+            tick: second,
+            handler_deadline: 10 * second,
+            panic_backoff: second,
+            drain: second,
+        };
+        for shard in store.shards().all() {
+            let lane = ExecuteLane(Lane { store: store.clone(), shard, lease: Duration::from_secs(30) });
+            for _ in 0..25 {
+                queue::turn(&lane, &settings, &self.installation.worker(), execute::execute).await.unwrap();
+            }
+        }
     }
 
     fn shard(&self) -> Shard {
@@ -125,11 +147,11 @@ async fn a_thaw_that_was_cut_short_is_gone_on_with() {
     site.freeze().await;
     site.installation.execute().await;
     let (worker, shard) = (site.installation.worker(), site.shard());
-    let swept = sweep::sweep(&worker, shard, 0).await.unwrap();
+    let swept = sweep::sweep(&worker, shard, &mut Walk::default()).await.unwrap();
     assert_eq!((swept.vitals.stopped.parties, swept.vitals.stopped.held), (1, 1), "seen while it is frozen, and left alone");
     // What the first page of a thaw leaves where more wait.
     site.installation.redis.say(&["HDEL", &format!("t:{{{}}}:stop:shop:test", shard.tag()), "frozen"]);
-    let swept = sweep::sweep(&worker, shard, 0).await.unwrap();
+    let swept = sweep::sweep(&worker, shard, &mut Walk::default()).await.unwrap();
     assert_eq!((swept.vitals.stopped.parties, swept.vitals.stopped.held), (0, 0));
     assert!(swept.looked_over.repaired.is_empty());
     site.installation.execute().await;
@@ -142,7 +164,6 @@ async fn an_intent_that_comes_after_the_freeze_is_not_committed() {
     use domain::fact::Source;
     use domain::payout::{Fact, What};
     use workers::queue::Source as _;
-    use workers::store::lanes::{ExecuteLane, Lane};
     use workers::store::payouts::{Permit, Permitted};
     let site = Site::with(json!({})).await;
     let key = ask(&site.shop).await;
@@ -171,4 +192,72 @@ async fn only_operators_of_the_platform_freeze() {
         assert_eq!(site.platform.post(FREEZE, &body).await.problem(), "invalid-fields", "{body}");
     }
     assert_eq!(site.platform.get(FREEZE).await.json["result"]["frozen"], false);
+}
+
+/// Many due payouts that nobody may send are in nobody's way: those of an account whose ledger is at fault, and approvals that expire while their party is frozen. They come
+/// back by themselves when that has ended.
+#[tokio::test]
+async fn what_nobody_may_send_costs_its_neighbours_nothing() {
+    const MANY: usize = 1_000;
+    let site = Site::with(json!({ "approvals": [{ "parties": ["shop"] }], "approval_hours": 1 })).await;
+    let faulty = site.installation.caller("faulty").await;
+    let mut asked = Vec::new();
+    for caller in [&site.shop, &faulty] {
+        let items: Vec<Value> = (0..MANY)
+            .map(|n| {
+                let mut body = payout(&transaction());
+                body["beneficiary_reference"] = json!(format!("W {n}"));
+                body
+            })
+            .collect();
+        asked.push(items[MANY / 2]["transaction_id"].as_str().unwrap().to_owned());
+        let batch = json!({ "batch_id": transaction(), "items": items });
+        assert_eq!(caller.post("/v1/payouts/batches", &batch).await.status, 202);
+        while site.installation.expand().await.unwrap() > 0 {}
+    }
+    site.freeze().await;
+    let shard = site.installation.store.shards().of(&PartyId::parse("faulty").unwrap(), Mode::Test);
+    let ledger = format!("t:{{{}}}:acct:faulty:test:GBP", shard.tag());
+    let off_by = |minor: &str| site.installation.redis.say(&["HINCRBY", &ledger, "settled", minor]);
+    off_by("3");
+    site.installation.store.audit(shard).await.unwrap();
+    site.installation.store.move_clock(Duration::from_hours(2)).await.unwrap();
+    let in_shard = |shard: Shard, lane: &str| {
+        site.installation.redis.say(&["ZCARD", &format!("t:{{{}}}:{lane}", shard.tag())]).trim_start_matches(':').trim().parse::<usize>().unwrap()
+    };
+    let waiting = |lane: &str| site.installation.store.shards().all().map(|shard| in_shard(shard, lane)).sum::<usize>();
+    site.work().await;
+    assert_eq!((waiting("held:party:shop:test"), waiting("held:account:faulty:test:GBP"), waiting("due:execute")), (MANY, MANY, 0));
+    let neighbour = ask(&site.other).await;
+    site.installation.execute().await;
+    assert_eq!(stands(&site.other, &neighbour).await.1, 1, "it has its turn at once");
+    assert_eq!(stands(&faulty, &asked[1]).await, ("scheduled".to_owned(), 0));
+    assert_eq!(stands(&site.shop, &asked[0]).await.0, "awaiting_approval");
+
+    let worker = site.installation.worker();
+    let swept = sweep::sweep(&worker, shard, &mut Walk::default()).await.unwrap();
+    assert_eq!((swept.vitals.held_by_faults, swept.looked_over.repaired.len()), (MANY as u64, 0));
+    off_by("-3");
+    let swept = sweep::sweep(&worker, shard, &mut Walk::default()).await.unwrap();
+    assert_eq!((swept.vitals.held_by_faults, waiting("held:account:faulty:test:GBP")), (0, 0));
+    site.thaw().await;
+    site.work().await;
+    assert!(waiting("held:truelayer:test") > MANY / 2, "they went on, until some of them had found that the provider is nowhere");
+    assert_eq!(stands(&site.shop, &asked[0]).await.0, "canceled");
+}
+
+/// When a freeze is effective is decided with it, and not by what a freeze before it has left behind that was ended while it was written.
+#[tokio::test]
+async fn a_freeze_is_effective_by_its_own_time() {
+    let site = Site::with(json!({})).await;
+    ask(&site.shop).await;
+    site.installation.execute().await;
+    let stop = format!("t:{{{}}}:stop:shop:test", site.shard().tag());
+    site.installation.redis.say(&["HSET", &stop, "drained", "1"]);
+    let frozen = site.freeze().await;
+    assert_eq!(frozen["progress"], "draining", "what it has sent just now is on its way: {frozen}");
+    let drained = site.installation.redis.say(&["HGET", &stop, "drained"]);
+    site.after(Duration::from_secs(5)).await;
+    site.freeze().await;
+    assert_eq!(site.installation.redis.say(&["HGET", &stop, "drained"]), drained, "the first freeze stays");
 }

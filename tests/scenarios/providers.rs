@@ -1,6 +1,7 @@
 //! Every provider behind the whole product: a request, its provider's sandbox, and a verified webhook at the end.
 
 mod deposits;
+mod doctor;
 mod hints;
 mod outcomes;
 mod page;

@@ -102,12 +102,15 @@ impl Payouts {
             return self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("leased_too_often") })).await;
         }
         match payout.state.name() {
-            StateName::Requested | StateName::Scheduled => match self.fixed(payout, &work.beneficiary).await? {
+            StateName::Requested | StateName::Scheduled => match self.fixed(payout, &work.beneficiary, lease.ticket()).await? {
                 Ok(payout) => self.dispatch(payout, &work.beneficiary, work.aside_until, lease).await,
                 Err(done) => Ok(done),
             },
             StateName::Initiated => self.presume_sent(&payout).await,
-            StateName::AwaitingApproval => self.end_unsent(&payout, Source::Clock, What::Cancel { reason: Reason::new("approval_expired") }).await,
+            StateName::AwaitingApproval => {
+                let expired = What::Cancel { reason: Reason::new("approval_expired") };
+                self.end_unsent(&payout, lease.ticket(), Source::Clock, expired).await
+            }
             StateName::Inconclusive
             | StateName::Authorised
             | StateName::Submitted
@@ -134,14 +137,14 @@ impl Payouts {
 
     /// The payout with an exact amount. That of a whole balance is fixed here, to what is there now; what the payout has then is reserved, so whoever comes
     /// to it again, after a crash or a freeze, sends that and nothing else.
-    async fn fixed(&self, payout: Payout, beneficiary: &Beneficiary) -> Result<Result<Payout, Done>, StoreError> {
+    async fn fixed(&self, payout: Payout, beneficiary: &Beneficiary, lease: &Ticket) -> Result<Result<Payout, Done>, StoreError> {
         let Amount::Whole(currency) = payout.amount else { return Ok(Ok(payout)) };
         let store = &self.recorder.store;
         let Standing { mut account, mut balances, .. } = store.account(&payout.party, payout.mode, currency).await?;
         for _ in 0..TRIES {
             let money = match account.whole(&balances) {
                 Ok(money) => money,
-                Err(nothing) => return self.decline(&payout, nothing.code(), None).await.map(Err),
+                Err(nothing) => return self.decline(&payout, lease, nothing.code(), None).await.map(Err),
             };
             let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &self.recorder.plan(&payout), store.clock().now());
             let Verdict::Known(step) = verdict else { break };
@@ -154,8 +157,8 @@ impl Payouts {
                 Fixed::Moved { available } => balances.set(Account::Available, available),
                 Fixed::Changed => Standing { account, balances, .. } = store.account(&payout.party, payout.mode, currency).await?,
                 Fixed::Stale => return Ok(Err(Done::Settled)),
-                Fixed::Frozen => return self.set_aside(&payout).await.map(Err),
-                Fixed::LimitExceeded(rule) => return self.decline(&payout, LIMIT_EXCEEDED, rule).await.map(Err),
+                Fixed::Frozen => return self.set_aside(&payout, lease).await.map(Err),
+                Fixed::LimitExceeded(rule) => return self.decline(&payout, lease, LIMIT_EXCEEDED, rule).await.map(Err),
             }
         }
         // The clock of this machine is behind, or the balance moves all the time. Neither is the payout's fault.
@@ -190,11 +193,11 @@ impl Payouts {
             Ok(request) => request,
             Err(Unprepared::NotConfigured) => {
                 let since = waits_since(&payout).max(aside_until.unwrap_or(Timestamp::MIN));
-                return self.without_account(&payout, attempt.provider, since).await;
+                return self.without_account(&payout, lease.ticket(), attempt.provider, since).await;
             }
             Err(Unprepared::Field(problem)) => {
                 tracing::warn!(payout.id = %payout.id, %problem, "the provider cannot take this payout");
-                return self.decline(&payout, "invalid_request", None).await;
+                return self.decline(&payout, lease.ticket(), "invalid_request", None).await;
             }
         };
 
@@ -208,30 +211,32 @@ impl Payouts {
                 let send = Send { attempt, request: &request, until: send_until, before, epoch, look_first, had_company, passed };
                 self.send(&step.payout, send).await
             }
-            Permitted::Frozen => self.set_aside(&payout).await,
+            Permitted::Frozen => self.set_aside(&payout, lease.ticket()).await,
             Permitted::Held { why } => self.hold(&payout, why).await,
             // Somebody else decided about this payout (a cancel, another worker), and their commit took care of the work.
             Permitted::Stale | Permitted::Missing | Permitted::LeaseLost => Ok(Done::Settled),
         }
     }
 
-    /// It is nobody's turn at present, and that is not the payout's fault.
-    async fn set_aside(&self, payout: &Payout) -> Result<Done, StoreError> {
-        self.recorder.store.set_aside(payout.id).await?;
-        Ok(Done::Later)
+    /// It is nobody's turn at present, and that is not the payout's fault. It comes back by itself: when its party or its account may go on, else soon.
+    async fn set_aside(&self, payout: &Payout, lease: &Ticket) -> Result<Done, StoreError> {
+        match self.recorder.store.set_aside(payout, lease).await? {
+            Some(why) => self.hold(payout, why.code()).await,
+            None => Ok(Done::Later),
+        }
     }
 
     /// This worker has no account at the provider whose turn it is, and another one may. If none had it for as long as a payout is tried at all, that
     /// turn is over.
-    async fn without_account(&self, payout: &Payout, provider: Provider, since: Timestamp) -> Result<Done, StoreError> {
+    async fn without_account(&self, payout: &Payout, lease: &Ticket, provider: Provider, since: Timestamp) -> Result<Done, StoreError> {
         let store = &self.recorder.store;
         let (id, mode) = (payout.id, payout.mode);
         if store.is_stopped(id.shard(), provider, mode).await? || store.is_frozen_for(payout).await? {
-            return self.set_aside(payout).await;
+            return self.set_aside(payout, lease).await;
         }
         if store.clock().now().duration_since(since) >= self.recorder.plan(payout).dispatch_bound {
             tracing::error!(payout.id = %id, provider.name = provider.name(), mode = mode.as_str(), "no worker has an account there; its turn is over");
-            return self.decline(payout, "provider_not_configured", None).await;
+            return self.decline(payout, lease, "provider_not_configured", None).await;
         }
         tracing::error!(payout.id = %id, provider.name = provider.name(), mode = mode.as_str(), "this worker has no account there; another one may");
         store.excuse(id).await?;
@@ -240,15 +245,15 @@ impl Payouts {
 
     /// Passes over the provider whose turn it is, or ends the payout, without asking anybody. After a loss of writes that is a person's to decide: this
     /// very provider may have it.
-    async fn decline(&self, payout: &Payout, reason: &str, rule: Option<RuleMet>) -> Result<Done, StoreError> {
-        self.end_unsent(payout, Source::Worker, What::Decline { reason: Reason::new(reason), rule }).await
+    async fn decline(&self, payout: &Payout, lease: &Ticket, reason: &str, rule: Option<RuleMet>) -> Result<Done, StoreError> {
+        self.end_unsent(payout, lease, Source::Worker, What::Decline { reason: Reason::new(reason), rule }).await
     }
 
     /// Ends a payout, or a provider's turn, of which nothing was sent; unless that is not certain, because the store may have forgotten it.
-    async fn end_unsent(&self, payout: &Payout, source: Source, what: What) -> Result<Done, StoreError> {
+    async fn end_unsent(&self, payout: &Payout, lease: &Ticket, source: Source, what: What) -> Result<Done, StoreError> {
         // Nobody's turn comes to an end while dispatch is frozen.
         if self.recorder.store.is_frozen_for(payout).await? {
-            return self.set_aside(payout).await;
+            return self.set_aside(payout, lease).await;
         }
         if self.recorder.store.is_suspect(payout).await? {
             return self.record(payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("may_be_forgotten") })).await;

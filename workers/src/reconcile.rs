@@ -8,8 +8,9 @@ pub use compare::{Break, Compared, Kind, Scope, Told, compare};
 
 use std::collections::BTreeMap;
 
+use domain::bulletin::News;
 use domain::fact::Provider;
-use domain::id::{Mode, PayoutId};
+use domain::id::{Mode, PartyId, PayoutId};
 use domain::payout::Payout;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub lines_max: usize,
     /// So many days of results are kept, and told as metrics.
     pub kept_days: u16,
+    /// The party whose subscriptions are told of days that differ, where they ask for `reconciliation.break`.
+    pub party: PartyId,
 }
 
 /// What came out.
@@ -42,6 +45,8 @@ pub struct Outcome {
     pub compared: Compared,
     /// Whether both sides were read whole. If not, nothing is called missing there, and the result is not kept.
     pub whole: bool,
+    /// Whether the day was over. If not, there may be more on both sides.
+    pub finished: bool,
 }
 
 /// Why there is no result.
@@ -107,9 +112,15 @@ pub async fn reconcile(
         let at = store.clock().now();
         let today = at.to_zoned(TimeZone::UTC).date();
         let oldest = today.checked_sub(jiff::Span::new().days(i64::from(settings.kept_days))).unwrap_or(Date::MIN);
-        store.keep_reconciled(&kept(&scope, day, at, &compared), oldest).await?;
+        let kept = kept(&scope, day, at, &compared);
+        store.keep_reconciled(&kept, oldest).await?;
+        if kept.is_finished() && !kept.breaks.is_empty() {
+            let breaks: BTreeMap<_, _> = kept.breaks.iter().map(|(kind, count)| (kind.name(), *count)).collect();
+            let once = format!("break {} {day} {breaks:?}", provider.name());
+            store.announce(&settings.party, mode, &News::Break { provider, day, matched: kept.matched, breaks }, &once).await?;
+        }
     }
-    Ok(Outcome { compared, whole })
+    Ok(Outcome { compared, whole, finished: store.clock().now() >= scope.to })
 }
 
 /// Reads the payouts of ours that lines name and that were not found by the time of their request.

@@ -12,7 +12,8 @@ mod subscribers;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use domain::delivery::{Attempt, Attempted, Delivery, Heard};
+use domain::bulletin::{self, News};
+use domain::delivery::{Attempt, Attempted, Decision, Delivery, Heard};
 use domain::event::{self, EventType};
 use domain::fact::Reason;
 use domain::id::{DeliveryId, SubscriptionId};
@@ -30,6 +31,7 @@ use self::metrics::Metrics;
 use self::subscribers::{Course, Subscriber, Subscribers, Way};
 use crate::egress::{Egress, Failure, Posted};
 use crate::queue::Job;
+use crate::store::bulletins::Notice;
 use crate::store::lanes::{RelayTicket, RelayWork};
 use crate::store::payouts::StoredEvent;
 use crate::store::subscriptions::{Relayed, Subscribed, Trouble};
@@ -195,6 +197,9 @@ impl RelayContext {
                     self.store.wakes().relay.notify_one();
                 }
                 self.metrics.decided(decision, &work.event, now);
+                if work.event.kind == bulletin::CHANGED && !matches!(decision, Decision::RetryAt(_)) {
+                    self.part_with(work.subscription).await;
+                }
                 if let Some(since) = failing_since
                     && let Err(error) = self.watch(work.subscription, since, now).await
                 {
@@ -205,6 +210,22 @@ impl RelayContext {
             Relayed::LeaseLost => tracing::debug!(event.id = %work.event.id, "the lease had ended before the attempt was recorded"),
         }
         Ok(Delivered::Recorded)
+    }
+
+    /// Removes what was left of a subscription that leads elsewhere: it was told, or cannot be.
+    async fn part_with(&self, id: SubscriptionId) {
+        if !self.subscribers.get(id).is_some_and(|subscriber| subscriber.farewell) {
+            return;
+        }
+        let parted = async {
+            match self.store.subscription(id).await? {
+                Some((subscription, _)) => self.store.unsubscribe(&subscription).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = parted.await {
+            tracing::warn!(subscription.id = %id, %error, "what is left of a subscription at its former URL could not be removed");
+        }
     }
 
     /// What a failure means for the whole subscription; `None` where there was none, or it was not the subscriber's.
@@ -228,6 +249,15 @@ impl RelayContext {
             return self.disable(id, None, "failing").await;
         }
         let Some(passed) = self.settings.warn_after_hours.iter().copied().filter(|limit| hours >= *limit).max() else { return Ok(()) };
+        let Some((subscription, _)) = self.store.subscription(id).await? else { return Ok(()) };
+        if subscription.farewell {
+            return Ok(());
+        }
+        let disabled_at = since.saturating_add(SignedDuration::from_hours(i64::from(self.settings.disable_after_hours))).unwrap_or(Timestamp::MAX);
+        let news = News::Failing { of: subscription.hook(), failing_since: since, disabled_at };
+        // Before it is noted: a crash in between tells it again, which is told once.
+        let once = format!("failing {id} {} {passed}", since.as_millisecond());
+        self.store.announce(&subscription.party, subscription.mode, &news, &once).await?;
         if self.store.note_warning(id, passed).await? {
             self.metrics.warned();
             let disabled_after_hours = self.settings.disable_after_hours;
@@ -251,6 +281,8 @@ impl RelayContext {
             Course::Send(way) => {
                 let body = match way.payload {
                     Payload::Thin => body,
+                    // No payout's: there is no more to say.
+                    Payload::Full if EventType::named(&work.event.kind).is_none() => body,
                     Payload::Full => event::full(body, &self.store.beneficiary(work.event.id.payout()).await?),
                     Payload::Snapshot => match self.snapshot(&work.event, &body).await? {
                         Some(body) => body,
@@ -299,7 +331,14 @@ impl RelayContext {
             }
             subscription.status = Status::Disabled { reason: Reason::new(why), at: self.store.clock().now() };
             subscription.version += 1;
-            match self.patiently(|| self.store.subscribe(&subscription, None)).await? {
+            let news = News::Disabled { of: subscription.hook(), reason: Reason::new(why) };
+            let notice = Notice { news: &news, farewell: None };
+            let written = if subscription.farewell {
+                self.patiently(|| self.store.subscribe(&subscription, None)).await?
+            } else {
+                self.patiently(|| self.store.begin_afresh_telling(&subscription, None, notice)).await?
+            };
+            match written {
                 Subscribed::Done => {
                     // Deliveries whose leases are older than this find it too.
                     let now = self.store.clock().now();

@@ -5,8 +5,11 @@
 //! whether the write happened, and may simply repeat it too.
 
 pub mod accounts;
+pub mod aside;
 mod batch_retention;
 pub mod batches;
+pub mod books;
+pub mod bulletins;
 pub mod circuits;
 pub mod durability;
 pub mod freeze;
@@ -140,6 +143,9 @@ struct Scripts {
     top_up: Script,
     heard: Script,
     release: Script,
+    announce: Script,
+    set_aside: Script,
+    account_release: Script,
     party_freeze: Script,
     party_thaw: Script,
     resume: Script,
@@ -270,11 +276,14 @@ impl Store {
                     look: Script::new(include_str!("store/look.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),
                     retry_notice: Script::new(include_str!("store/retry_notice.lua")),
-                    subscribe: Script::new(include_str!("store/subscribe.lua")),
+                    subscribe: Script::new(concat!(include_str!("store/tell.lua"), include_str!("store/subscribe.lua"))),
                     account: Script::new(concat!(include_str!("store/setting_up.lua"), include_str!("store/account.lua"))),
                     top_up: Script::new(include_str!("store/top_up.lua")),
                     heard: Script::new(include_str!("store/heard.lua")),
                     release: Script::new(concat!(include_str!("store/releasing.lua"), include_str!("store/release.lua"))),
+                    announce: Script::new(concat!(include_str!("store/tell.lua"), include_str!("store/announce.lua"))),
+                    set_aside: Script::new(include_str!("store/set_aside.lua")),
+                    account_release: Script::new(concat!(include_str!("store/releasing.lua"), include_str!("store/account_release.lua"))),
                     party_freeze: Script::new(include_str!("store/party_freeze.lua")),
                     party_thaw: Script::new(concat!(include_str!("store/releasing.lua"), include_str!("store/party_thaw.lua"))),
                     resume: Script::new(include_str!("store/resume.lua")),

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::execute::Payouts;
 use crate::store::StoreError;
 use crate::store::accounts::Audited;
+use crate::store::books::Walk;
 use crate::store::freeze::Freeze;
 use crate::store::schedules::LookedOverSchedules;
 use crate::store::vitals::{LookedOver, Vitals};
@@ -25,11 +26,11 @@ pub struct Swept {
     pub batches_repaired: u64,
 }
 
-/// One round over one shard, beginning at place `from` of its open payouts.
+/// One round over one shard, and the next page of a walk over its open payouts.
 ///
 /// # Errors
 /// As every call of the store.
-pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> Result<Swept, StoreError> {
+pub async fn sweep(context: &Payouts, shard: domain::id::Shard, walk: &mut Walk) -> Result<Swept, StoreError> {
     let store = &context.recorder.store;
     store.refresh_clock().await?;
     let on_file = context.fence.passed(shard);
@@ -39,7 +40,7 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> 
         tracing::error!(%reason, "dispatch is frozen");
         store.freeze(shard, &Freeze { reason, at_ms: store.clock().now().as_millisecond(), epoch_seen: on_file }).await?;
     }
-    let looked_over = store.look_over(shard, from).await?;
+    let looked_over = store.look_over(shard, walk).await?;
     for payout in &looked_over.repaired {
         tracing::error!(payout.id = %payout, "a payout had no work although its state needs it; the work was put back");
     }
@@ -60,22 +61,20 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, from: usize) -> 
         // Nobody waits for that. What follows looks for trouble, and must not be ended by it.
         Err(error) => tracing::error!(%error, "batches that ended long ago could not be forgotten"),
     }
-    let audited = store.audit(shard).await?;
-    let vitals = Vitals { stopped: store.look_over_stopped_parties(shard).await?, ..store.vitals(shard).await? };
+    let audited = store.audit_after(shard, &looked_over, walk).await?;
+    let held_by_faults = store.release_accounts(shard).await?;
+    let vitals = Vitals { held_by_faults, stopped: store.look_over_stopped_parties(shard).await?, ..store.vitals(shard).await? };
     store.look_at_circuits(shard, &vitals.circuits).await?;
     Ok(Swept { shard, vitals, looked_over, audited, schedules, batch_age_ms, batches_repaired })
 }
 
 /// Sweeps every `interval` until `stop`, and hands what it found to `observe`.
 pub async fn run(context: &Payouts, interval: Duration, stop: CancellationToken, observe: impl Fn(&Swept)) {
-    let mut places = vec![0; usize::from(context.recorder.store.shards().count())];
+    let mut walks = vec![Walk::default(); usize::from(context.recorder.store.shards().count())];
     loop {
-        for (shard, place) in context.recorder.store.shards().all().zip(&mut places) {
-            match sweep(context, shard, *place).await {
-                Ok(swept) => {
-                    *place = swept.looked_over.next;
-                    observe(&swept);
-                }
+        for (shard, walk) in context.recorder.store.shards().all().zip(&mut walks) {
+            match sweep(context, shard, walk).await {
+                Ok(swept) => observe(&swept),
                 Err(error) => tracing::warn!(%error, "a sweep ended early; the next one goes on"),
             }
         }

@@ -34,6 +34,7 @@ use workers::group::Group;
 use workers::queue::{self, Job, Queue, Source as _};
 use workers::store::accounts::Audited;
 use workers::store::batches::{Accepted, ExpandLane, Expanded, Kept};
+use workers::store::books::Walk;
 use workers::store::freeze::Freeze;
 use workers::store::groups::{Begun, GroupLane, Phase};
 use workers::store::lanes::{ExecuteLane, Lane, PollLane, RelayLanes, RelayTicket, RelayWork, SettleLane, Token};
@@ -598,8 +599,8 @@ async fn a_look_over_skips_what_cannot_be_read_and_does_the_rest() {
     assert_eq!(removed, 2);
     assert!(store.load(unreadable).await.is_err());
 
-    let found = store.look_over(shard, 0).await.unwrap();
-    assert_eq!((found.next, &found.repaired), (0, &vec![lost]));
+    let found = store.look_over(shard, &mut Walk::default()).await.unwrap();
+    assert_eq!((found.ended, &found.repaired), (true, &vec![lost]));
     assert!(matches!(found.states[..], [(StateName::Requested, 2, _)]), "{found:?}");
     let leased = ExecuteLane(lane(store)).lease(10).await.unwrap().items;
     let mut leased: Vec<_> = leased.iter().map(|(work, _)| work.payout.id).collect();
@@ -607,7 +608,7 @@ async fn a_look_over_skips_what_cannot_be_read_and_does_the_rest() {
     let mut expected = vec![lost, sound];
     expected.sort();
     assert_eq!(leased, expected);
-    assert!(store.look_over(shard, 0).await.unwrap().repaired.is_empty());
+    assert!(store.look_over(shard, &mut Walk::default()).await.unwrap().repaired.is_empty());
 }
 
 /// A batch of items that are none: enough to be stored, leased and recorded.

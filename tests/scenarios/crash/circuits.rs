@@ -314,7 +314,7 @@ async fn many_wait_in_nobodys_way() {
         assert_eq!(site.queued().await, 0, "nobody looks at them again and again");
     }
     assert_eq!(site.local.store.load(ids[0]).await.unwrap().unwrap().version, 2);
-    let sweep = workers::sweep::sweep(&lanes.payouts, ids[0].shard(), 0).await.unwrap();
+    let sweep = workers::sweep::sweep(&lanes.payouts, ids[0].shard(), &mut Default::default()).await.unwrap();
     assert_eq!((sweep.looked_over.repaired.len(), sweep.vitals.circuits[0].held), (0, held), "what is held is not lost");
 
     operator.expect(Method::POST, "/v1/providers/truelayer/resume", None).await.unwrap();

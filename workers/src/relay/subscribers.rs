@@ -20,6 +20,8 @@ pub(super) struct Subscriber {
     /// When the set of secrets that sign changes by itself.
     signs_until: Option<Timestamp>,
     pub(super) url: String,
+    /// It is told one thing more, and then it is gone.
+    pub(super) farewell: bool,
     pub(super) course: Course,
 }
 
@@ -69,7 +71,7 @@ impl Subscriber {
                 }
             },
         };
-        Self { version: subscription.version, signs_until: secrets.next_change(now), url: subscription.url, course }
+        Self { version: subscription.version, signs_until: secrets.next_change(now), farewell: subscription.farewell, url: subscription.url, course }
     }
 
     pub(super) fn is_current(&self, version: u64, now: Timestamp) -> bool {
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     fn subscriber(version: u64, signs_until: Option<Timestamp>) -> Arc<Subscriber> {
-        Arc::new(Subscriber { version, signs_until, url: String::new(), course: Course::Disabled })
+        Arc::new(Subscriber { version, signs_until, url: String::new(), farewell: false, course: Course::Disabled })
     }
 
     fn id(number: u8) -> SubscriptionId {

@@ -8,8 +8,10 @@ use domain::ledger::{Account, Balances};
 use domain::money::Currency;
 use redis::Value;
 
+use super::books::{Found, Walk, Walked};
 use super::lists::{Page, Range};
 use super::payouts::{answer_of, random_token, unknown_answer};
+use super::vitals::LookedOver;
 use super::{Store, StoreError, from_json, from_value, to_json};
 
 /// An account, its holder, and what is in it.
@@ -51,7 +53,21 @@ pub struct Audited {
     pub imbalance: i64,
     /// Accounts that fund themselves and yet are below zero: money arrived after it had been given back.
     pub overdrawn: u64,
+    /// What accounts have reserved beyond what their open payouts hold, or less, in minor units. Anything but 0 is a fault. It takes two walks over the open payouts to be sure.
+    pub unmatched: u64,
 }
+
+/// What an audit found of one ledger.
+#[derive(Clone, Copy, Debug, Default)]
+struct LedgerAudited {
+    off: i64,
+    overdrawn: bool,
+    unmatched: i64,
+    found: Option<Found>,
+}
+
+/// How the mark of an account begins whose reserve is not what its payouts hold.
+const UNMATCHED: &str = "open ";
 
 /// Ledgers that an audit reads at a time, about.
 const LEDGERS: usize = 200;
@@ -173,15 +189,28 @@ impl Store {
     /// # Errors
     /// As every call. Repeatable.
     pub async fn audit(&self, shard: Shard) -> Result<Audited, StoreError> {
+        self.audit_after(shard, &LookedOver::default(), &mut Walk::default()).await
+    }
+
+    /// As [`Store::audit`]; and where a walk over open payouts has come to its end, each reserve is held against what it found.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn audit_after(&self, shard: Shard, looked_over: &LookedOver, walk: &mut Walk) -> Result<Audited, StoreError> {
+        let walked = looked_over.walked.as_ref();
         let (mut audited, mut told) = (Audited::default(), BTreeSet::new());
         let mut cursor = 0_u64;
         loop {
             let command = redis::cmd("SSCAN").arg(self.shared.names.of(shard, "accounts")).arg(cursor).arg("COUNT").arg(LEDGERS).to_owned();
             let (next, ledgers): (u64, BTreeSet<String>) = from_value(self.query(command).await?)?;
-            let page = futures_util::future::try_join_all(ledgers.iter().map(|ledger| self.audit_ledger(shard, ledger))).await?;
-            for (ledger, (off, overdrawn)) in ledgers.into_iter().zip(page) {
+            let page = futures_util::future::try_join_all(ledgers.iter().map(|ledger| self.audit_ledger(shard, ledger, walked))).await?;
+            for (ledger, LedgerAudited { off, overdrawn, unmatched, found }) in ledgers.into_iter().zip(page) {
+                if let Some(found) = found {
+                    walk.suspect(ledger.clone(), found);
+                }
                 // A scan may name one twice.
-                if (off != 0 || overdrawn) && told.insert(ledger) {
+                if (off != 0 || overdrawn || unmatched != 0) && told.insert(ledger) {
+                    audited.unmatched = audited.unmatched.saturating_add(unmatched.unsigned_abs());
                     audited.imbalance = audited.imbalance.saturating_add(off.saturating_abs());
                     audited.overdrawn = audited.overdrawn.saturating_add(u64::from(overdrawn));
                 }
@@ -193,26 +222,37 @@ impl Store {
         }
     }
 
-    /// What a ledger is off by, and whether its account is overdrawn.
-    async fn audit_ledger(&self, shard: Shard, ledger: &str) -> Result<(i64, bool), StoreError> {
+    async fn audit_ledger(&self, shard: Shard, ledger: &str, walked: Option<&Walked>) -> Result<LedgerAudited, StoreError> {
         let prefix = self.shared.names.of(shard, "");
-        let Some(of) = ledger.strip_prefix(&prefix).and_then(|name| name.strip_prefix("acct:")) else { return Ok((0, false)) };
+        let Some(of) = ledger.strip_prefix(&prefix).and_then(|name| name.strip_prefix("acct:")) else { return Ok(LedgerAudited::default()) };
         let account = self.shared.names.of(shard, &format!("account:{of}"));
         let balances = self.balances(ledger).await?;
         let (funding, fault): (Option<String>, Option<String>) =
             from_value(self.query(redis::cmd("HMGET").arg(&account).arg("funding").arg("fault").to_owned()).await?)?;
         let off = balances.imbalance();
-        match (off, fault) {
-            (0, None) => {}
-            (0, Some(_)) => _ = self.query(redis::cmd("HDEL").arg(&account).arg("fault").to_owned()).await?,
-            (off, fault) => {
+        let found = walked.map(|walked| walked.of(ledger, balances.of(Account::Reserved)));
+        // What was found stands until a walk finds that it is no more.
+        let held = fault.as_deref().and_then(|fault| fault.strip_prefix(UNMATCHED)?.parse().ok()).unwrap_or(0);
+        let unmatched = match found {
+            Some(found) if found.is_sure || found.off() == 0 => found.off(),
+            Some(_) | None => held,
+        };
+        let is = match (off, unmatched) {
+            (0, 0) => None,
+            (_, 0) => Some(off.to_string()),
+            (_, unmatched) => Some(format!("{UNMATCHED}{unmatched}")),
+        };
+        match (is, fault) {
+            (None, None) => {}
+            (None, Some(_)) => _ = self.query(redis::cmd("HDEL").arg(&account).arg("fault").to_owned()).await?,
+            (Some(is), fault) => {
                 if fault.is_none() {
-                    tracing::error!(account = of, off, "a ledger does not add up; the account's payouts are not dispatched");
+                    tracing::error!(account = of, off, unmatched, "a ledger does not add up; the account's payouts are not dispatched");
                 }
-                self.query(redis::cmd("HSET").arg(&account).arg("fault").arg(off).to_owned()).await?;
+                self.query(redis::cmd("HSET").arg(&account).arg("fault").arg(is).to_owned()).await?;
             }
         }
-        Ok((off, funding.as_deref() == Some("balance") && balances.of(Account::Available) < 0))
+        Ok(LedgerAudited { off, overdrawn: funding.as_deref() == Some("balance") && balances.of(Account::Available) < 0, unmatched, found })
     }
 
     async fn balances(&self, ledger: &str) -> Result<Balances, StoreError> {

@@ -317,6 +317,10 @@ impl Store {
         Ok(())
     }
 
+    pub(super) fn circuit_of(&self, shard: Shard, provider: Provider, mode: Mode) -> String {
+        self.circuit_key(shard, &name(provider, mode))
+    }
+
     fn circuit_key(&self, shard: Shard, name: &str) -> String {
         self.shared.names.of(shard, &format!("circuit:{name}"))
     }

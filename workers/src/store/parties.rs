@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use domain::account::{BalanceAccount, Holder};
-use domain::id::{Mode, PartyId};
+use domain::id::{Mode, PartyId, Shard};
 use domain::instrument::{Instrument, InstrumentReference};
 use domain::party::{Party, Status};
 
 use super::accounts::{funding, planned, status as status_of};
 use super::payouts::{answer_of, random_token, unknown_answer};
 use super::{Store, StoreError, from_json, from_value, to_json};
+
+/// Parties that are read at a time, and how often a page of a list does so at most when a filter drops most of them.
+const PARTIES: usize = 100;
+const PAGES_LOOKED_AT: usize = 10;
 
 /// How a write of a party or of payout instruments went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +73,12 @@ impl Store {
         let token = random_token();
         let names = &self.shared.names;
         let shard = self.shared.shards.of(party, mode);
-        let mut keys = vec![self.party_key(party, mode), names.of(shard, "accounts"), names.party(shard, "currencies", party, mode)];
+        let mut keys = vec![
+            self.party_key(party, mode),
+            names.of(shard, "accounts"),
+            names.party(shard, "currencies", party, mode),
+            self.parties_key(shard, mode),
+        ];
         for (account, _) in accounts {
             keys.push(names.account(shard, party, mode, account.currency));
             keys.push(names.ledger(shard, party, mode, account.currency));
@@ -112,6 +121,56 @@ impl Store {
         let command = redis::cmd("HGET").arg(self.party_key(id, mode)).arg("rec").to_owned();
         let sealed: Option<Vec<u8>> = from_value(self.query(command).await?)?;
         sealed.map(|sealed| from_json("party", &self.shared.vault.open(&party_owner(id, mode), &sealed)?)).transpose()
+    }
+
+    /// A page of the parties that have records, by name, of those that `keep` keeps; and behind which one the next page begins, if there is one. A record that cannot
+    /// be read is left out, and an error in the log.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn parties(
+        &self,
+        mode: Mode,
+        after: Option<&PartyId>,
+        limit: usize,
+        keep: impl Fn(&Party) -> bool,
+    ) -> Result<(Vec<Party>, Option<PartyId>), StoreError> {
+        let (mut found, mut place) = (Vec::new(), after.cloned());
+        for _ in 0..PAGES_LOOKED_AT {
+            let from = place.as_ref().map_or_else(|| "-".to_owned(), |place| format!("({place}"));
+            let in_shard = async |shard| {
+                let command =
+                    redis::cmd("ZRANGEBYLEX").arg(self.parties_key(shard, mode)).arg(&from).arg("+").arg("LIMIT").arg(0).arg(PARTIES).to_owned();
+                from_value::<Vec<String>>(self.query(command).await?)
+            };
+            let names = futures_util::future::try_join_all(self.shared.shards.all().map(in_shard)).await?;
+            let mut ids: Vec<PartyId> = names.into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
+            ids.sort();
+            ids.truncate(PARTIES);
+            let parties = futures_util::future::try_join_all(ids.iter().map(|id| self.readable_party(id, mode))).await?;
+            let last = ids.len() < PARTIES;
+            for (id, party) in ids.into_iter().zip(parties) {
+                if found.len() == limit {
+                    return Ok((found, place));
+                }
+                found.extend(party.filter(&keep));
+                place = Some(id);
+            }
+            if last {
+                return Ok((found, None));
+            }
+        }
+        Ok((found, place))
+    }
+
+    async fn readable_party(&self, id: &PartyId, mode: Mode) -> Result<Option<Party>, StoreError> {
+        match self.party(id, mode).await {
+            Err(error @ (StoreError::Corrupt(_) | StoreError::Vault(_))) => {
+                tracing::error!(party.id = %id, %error, "the record of a party cannot be read and is left for a person");
+                Ok(None)
+            }
+            read => read,
+        }
     }
 
     /// A payout instrument, if there is one.
@@ -159,6 +218,11 @@ impl Store {
         let name = instrument.reference.as_str();
         let record = self.shared.vault.seal(&instrument_owner(&instrument.party, instrument.mode, name), to_json(instrument).as_bytes());
         Sealed { name, version: instrument.version, record }
+    }
+
+    /// The names of the parties of a shard.
+    fn parties_key(&self, shard: Shard, mode: Mode) -> String {
+        self.shared.names.of(shard, &format!("parties:{mode}"))
     }
 
     /// The hash of a party.

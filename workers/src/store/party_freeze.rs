@@ -4,6 +4,7 @@
 //! a circuit, so that it is in nobody's way; the end of the freeze makes it due again, page by page, and the sweep goes on where that was cut short.
 //! Unlike a party that is inactive (`off`), of which nothing is opened while what is open goes on.
 
+use domain::fact::Provider;
 use domain::id::{Mode, PartyId, Shard};
 use domain::payout::Payout;
 use jiff::Timestamp;
@@ -41,12 +42,15 @@ impl Store {
     /// As every call. Repeatable.
     pub async fn freeze_party(&self, party: &PartyId, mode: Mode, order: &Order) -> Result<(), StoreError> {
         let (shard, name) = (self.shared.shards.of(party, mode), name(party, mode));
-        let [stop, stopped, clock] = [self.stop_key(shard, &name), self.stopped(shard), self.shared.names.of(shard, "clock")];
-        let keys = [&stop, &stopped, &clock].map(String::as_str);
-        self.run(&self.shared.scripts.party_freeze, &keys, |command| _ = command.arg(&name).arg(to_json(order))).await?;
-        // Others go on, and with them the latest lease of the shard: what counts is the one until now.
-        let drained = self.draining_until(shard).await?.unwrap_or_else(|| self.clock().now());
-        self.query(redis::cmd("HSETNX").arg(&stop).arg("drained").arg(drained.as_millisecond()).to_owned()).await.map(drop)
+        let forgotten = self.forgotten_until(shard).await?;
+        let circuits = Provider::ALL.into_iter().flat_map(|provider| [Mode::Test, Mode::Live].map(|mode| self.circuit_of(shard, provider, mode)));
+        let keys = [self.stop_key(shard, &name), self.stopped(shard), self.shared.names.of(shard, "clock")];
+        let keys: Vec<String> = keys.into_iter().chain(circuits).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let frozen = self.run(&self.shared.scripts.party_freeze, &keys, |command| {
+            command.arg(&name).arg(to_json(order)).arg(forgotten.as_millisecond());
+        });
+        frozen.await.map(drop)
     }
 
     /// Ends the freeze of a party. What waited is due again, and has its whole time to be dispatched. Answers whether it was frozen.
@@ -122,7 +126,7 @@ impl Store {
         Ok(found)
     }
 
-    fn stop_key(&self, shard: Shard, name: &str) -> String {
+    pub(super) fn stop_key(&self, shard: Shard, name: &str) -> String {
         self.shared.names.of(shard, &format!("stop:{name}"))
     }
 
@@ -136,6 +140,6 @@ impl Store {
 }
 
 /// As the script that commits an intent derives it.
-fn name(party: &PartyId, mode: Mode) -> String {
+pub(super) fn name(party: &PartyId, mode: Mode) -> String {
     format!("{party}:{mode}")
 }

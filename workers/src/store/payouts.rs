@@ -152,7 +152,7 @@ pub enum Permitted {
 /// Why a payout is held, as a code.
 const PAUSED: &str = "provider_paused";
 const CIRCUIT_OPEN: &str = "circuit_open";
-const PARTY_FROZEN: &str = "party_frozen";
+pub(super) const PARTY_FROZEN: &str = "party_frozen";
 
 /// What permits a dispatch: the lease of the work that it is done for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -397,16 +397,6 @@ impl Store {
     /// As every call. Repeatable.
     pub async fn excuse(&self, id: PayoutId) -> Result<(), StoreError> {
         self.query(redis::cmd("HSET").arg(self.shared.names.payout(id)).arg("l").arg(0).to_owned()).await.map(drop)
-    }
-
-    /// As [`Store::excuse`], because nobody is allowed to send it at present: until now that was not time in which it was tried.
-    ///
-    /// # Errors
-    /// As every call. Repeatable.
-    pub async fn set_aside(&self, id: PayoutId) -> Result<(), StoreError> {
-        let command =
-            redis::cmd("HSET").arg(self.shared.names.payout(id)).arg("l").arg(0).arg("aside").arg(self.clock().now().as_millisecond()).to_owned();
-        self.query(command).await.map(drop)
     }
 
     /// Whether the key of a payout was used, however long ago.

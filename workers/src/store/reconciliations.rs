@@ -5,6 +5,7 @@ use domain::id::{Mode, PayoutId, Shard};
 use domain::payout::Payout;
 use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, from_json, from_value, to_json};
@@ -22,6 +23,14 @@ pub struct Reconciled {
     pub matched: u64,
     /// How many there are of each kind that there are any of.
     pub breaks: Vec<(Kind, u64)>,
+}
+
+impl Reconciled {
+    /// Whether the day was over when it was compared.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.day < self.at.to_zoned(TimeZone::UTC).date()
+    }
 }
 
 /// Places that are read at a time.

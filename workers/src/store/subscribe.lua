@@ -1,9 +1,12 @@
 -- Writes a subscription, decided on a version, and the index that the commit script matches events with. Repeatable.
 --
 -- KEYS  1 subscription  2 matched subscriptions of the party  3 all subscriptions of the party  4 lanes  5 what waits in its lane  6 clock
+--       and where that is told: 7 bulletin of the party
 -- ARGV  1 version decided on ('0' creates)  2 new version  3 record  4 sealed secrets, or ''  5 filter ('' = not matched)  6 id
 --       7 most subscriptions of a party  8 '1' deletes  9 write token
 --       10 '1' while it is paused  11 most deliveries under way, or ''  12 deliveries a second, or ''  13 '1' if it begins afresh  14 channel of wake-ups
+--       and where that is told (tell.lua): 15 key prefix  16 id of the bulletin  17 number  18 type  19 stored text  20 events that are kept
+--       21 id of what is left at the URL before, or ''  22 its record  23 its sealed secrets
 local key = KEYS[1]
 local held = redis.call('HMGET', key, 'v', 'token', 'paused', 'most', 'rate')
 if held[2] == ARGV[9] then return 'done' end
@@ -14,11 +17,14 @@ elseif held[1] ~= ARGV[1] then
   return held[1] and 'stale' or 'missing'
 end
 
+if KEYS[7] and tonumber(redis.call('HGET', KEYS[7], 'n') or 0) + 1 ~= tonumber(ARGV[17]) then return 'moved' end
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[6]) or 0)
+
 -- Whatever waits for it is looked at again, by the terms of now.
 local function look_again()
   if redis.call('EXISTS', KEYS[5]) == 0 then return end
-  local t = redis.call('TIME')
-  redis.call('ZADD', KEYS[4], 'LT', t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[6]) or 0), ARGV[6])
+  redis.call('ZADD', KEYS[4], 'LT', now, ARGV[6])
   redis.call('PUBLISH', ARGV[14], 'relay')
 end
 
@@ -51,4 +57,8 @@ elseif ARGV[11] ~= '' and tonumber(ARGV[11]) < tonumber(redis.call('HGET', key, 
   redis.call('HSET', key, 'window', ARGV[11])
 end
 look_again()
+if KEYS[7] then
+  if ARGV[21] ~= '' then redis.call('HSET', ARGV[15] .. 'sub:' .. ARGV[21], 'v', 1, 'rec', ARGV[22], 'sec', ARGV[23]) end
+  tell({ prefix = ARGV[15], id = ARGV[16], sequence = ARGV[17], kind = ARGV[18], text = ARGV[19], subs = KEYS[2], lanes = KEYS[4], kept = ARGV[20], once = '', also = ARGV[21] }, now)
+end
 return 'committed'

@@ -7,6 +7,7 @@ use domain::id::{DeliveryId, EventId, Mode, PartyId, Shard, SubscriptionId};
 use domain::subscription::{Secrets, Status, Subscription};
 use jiff::Timestamp;
 
+use super::bulletins::{Notice, Numbered};
 use super::gather::Gather;
 use super::lanes::{RelayTicket, leased_delivery, member};
 use super::payouts::{answer_of, unknown_answer};
@@ -116,7 +117,7 @@ impl Store {
     /// As every call. Repeatable.
     pub async fn subscribe(&self, subscription: &Subscription, secrets: Option<&Secrets>) -> Result<Subscribed, StoreError> {
         let sealed = secrets.map(|secrets| self.shared.vault.seal(&owner(subscription.id), to_json(secrets).as_bytes()));
-        self.write_subscription(subscription, sealed.as_deref().unwrap_or_default(), Write::Change).await
+        self.write_subscription(subscription, sealed.as_deref().unwrap_or_default(), Write::Change, None).await
     }
 
     /// As [`Store::subscribe`], and whatever went wrong before is forgotten: it is not held back any more, and begins with a new one's share.
@@ -125,7 +126,21 @@ impl Store {
     /// As every call. Repeatable.
     pub async fn begin_afresh(&self, subscription: &Subscription, secrets: Option<&Secrets>) -> Result<Subscribed, StoreError> {
         let sealed = secrets.map(|secrets| self.shared.vault.seal(&owner(subscription.id), to_json(secrets).as_bytes()));
-        self.write_subscription(subscription, sealed.as_deref().unwrap_or_default(), Write::Afresh).await
+        self.write_subscription(subscription, sealed.as_deref().unwrap_or_default(), Write::Afresh, None).await
+    }
+
+    /// As [`Store::begin_afresh`], and the party's other subscriptions that ask for it are told, in the same step.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn begin_afresh_telling(
+        &self,
+        subscription: &Subscription,
+        secrets: Option<&Secrets>,
+        notice: Notice<'_>,
+    ) -> Result<Subscribed, StoreError> {
+        let sealed = secrets.map(|secrets| self.shared.vault.seal(&owner(subscription.id), to_json(secrets).as_bytes()));
+        self.write_subscription(subscription, sealed.as_deref().unwrap_or_default(), Write::Afresh, Some(notice)).await
     }
 
     /// Removes a subscription. Its open deliveries are abandoned when their turn comes.
@@ -135,10 +150,36 @@ impl Store {
     pub async fn unsubscribe(&self, subscription: &Subscription) -> Result<Subscribed, StoreError> {
         let mut next = subscription.clone();
         next.version = next.version.saturating_add(1);
-        self.write_subscription(&next, &[], Write::Delete).await
+        self.write_subscription(&next, &[], Write::Delete, None).await
     }
 
-    async fn write_subscription(&self, subscription: &Subscription, sealed: &[u8], write: Write) -> Result<Subscribed, StoreError> {
+    async fn write_subscription(
+        &self,
+        subscription: &Subscription,
+        sealed: &[u8],
+        write: Write,
+        notice: Option<Notice<'_>>,
+    ) -> Result<Subscribed, StoreError> {
+        for _ in 0..Numbered::TRIES {
+            let told = match notice {
+                Some(notice) => Some((notice, self.numbered(&subscription.party, subscription.mode, notice.news).await?)),
+                None => None,
+            };
+            if let Some(written) = self.write_subscription_once(subscription, sealed, write, told).await? {
+                return Ok(written);
+            }
+        }
+        Err(StoreError::Unavailable(None))
+    }
+
+    /// `None`: another event of the bulletin came first.
+    async fn write_subscription_once(
+        &self,
+        subscription: &Subscription,
+        sealed: &[u8],
+        write: Write,
+        told: Option<(Notice<'_>, Numbered)>,
+    ) -> Result<Option<Subscribed>, StoreError> {
         let names = &self.shared.names;
         let shard = subscription.id.shard();
         let keys = [
@@ -149,7 +190,8 @@ impl Store {
             [names.shard(shard), "wait:", &subscription.id.to_string()].concat(),
             names.of(shard, "clock"),
         ];
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let bulletin = told.as_ref().map(|(_, numbered)| names.payout(numbered.bulletin));
+        let keys: Vec<&str> = keys.iter().chain(&bulletin).map(String::as_str).collect();
         let disabled = matches!(subscription.status, Status::Disabled { .. });
         // What is left of one that is disabled is given up without delay.
         let limit = |limit: Option<u16>| limit.filter(|_| !disabled).map(|limit| limit.to_string()).unwrap_or_default();
@@ -161,13 +203,23 @@ impl Store {
                 command.arg(u8::from(matches!(subscription.status, Status::Paused { .. })));
                 command.arg(limit(subscription.max_in_flight)).arg(limit(subscription.rate_per_s));
                 command.arg(u8::from(disabled || matches!(write, Write::Afresh))).arg(names.of(shard, "wake"));
+                let Some((notice, Numbered { bulletin, sequence, text })) = &told else { return };
+                command.arg(names.shard(shard)).arg(bulletin.to_string()).arg(sequence).arg(notice.news.kind()).arg(text).arg(Numbered::KEPT);
+                match notice.farewell {
+                    Some((left, secrets)) => {
+                        let sealed = self.shared.vault.seal(&owner(left.id), to_json(secrets).as_bytes());
+                        command.arg(left.id.to_string()).arg(to_json(left)).arg(sealed);
+                    }
+                    None => _ = command.arg("").arg("").arg(""),
+                }
             })
             .await?;
         match answer_of(&answer)? {
-            "committed" | "done" => Ok(Subscribed::Done),
-            "stale" => Ok(Subscribed::Stale),
-            "missing" => Ok(Subscribed::Missing),
-            "full" => Ok(Subscribed::Full),
+            "committed" | "done" => Ok(Some(Subscribed::Done)),
+            "stale" => Ok(Some(Subscribed::Stale)),
+            "missing" => Ok(Some(Subscribed::Missing)),
+            "full" => Ok(Some(Subscribed::Full)),
+            "moved" => Ok(None),
             other => Err(unknown_answer(other)),
         }
     }

@@ -4,6 +4,7 @@ use domain::id::{PayoutId, Shard};
 use domain::payout::state::StateName;
 use jiff::Timestamp;
 
+use super::books::{Walk, Walked};
 use super::circuits::Circuit;
 use super::party_freeze::StoppedParties;
 use super::reconciliations::Reconciled;
@@ -27,6 +28,8 @@ pub struct Vitals {
     pub frozen: bool,
     /// Parties for which dispatch is frozen, and what waits for that. A sweep says it.
     pub stopped: StoppedParties,
+    /// Due payouts of accounts whose ledgers are at fault. A sweep says it.
+    pub held_by_faults: u64,
     /// Every provider's.
     pub circuits: Vec<Circuit>,
     /// The days that were reconciled lately; of all shards.
@@ -48,8 +51,10 @@ pub struct LaneVitals {
 /// What a look at open payouts found.
 #[derive(Clone, Debug, Default)]
 pub struct LookedOver {
-    /// Where the next round goes on; 0 at the end.
-    pub next: usize,
+    /// Whether the walk has come to its end, and the next page is the first one.
+    pub ended: bool,
+    /// What the walk has found then.
+    pub(super) walked: Option<Walked>,
     /// Open payouts by state, with the age of the oldest in ms.
     pub states: Vec<(StateName, u64, u64)>,
     /// Payouts that had no work although their state needs it. The work was put back.
@@ -100,19 +105,32 @@ impl Store {
         from_value(self.query(redis::cmd("ZCARD").arg(key).to_owned()).await?)
     }
 
-    /// Reads a page of the open payouts, oldest first, and puts back work that is missing. In a sound store it never is: this is the net below.
+    /// Reads the next page of a walk over the open payouts, oldest first, and puts back work that is missing. In a sound store it never is: this is the net below.
     ///
     /// # Errors
     /// As every call.
-    pub async fn look_over(&self, shard: Shard, from: usize) -> Result<LookedOver, StoreError> {
+    pub async fn look_over(&self, shard: Shard, walk: &mut Walk) -> Result<LookedOver, StoreError> {
         let names = &self.shared.names;
-        let command = redis::cmd("ZRANGE").arg(names.of(shard, "open")).arg(from).arg(from + LOOKED_OVER - 1).to_owned();
-        let ids: Vec<String> = from_value(self.query(command).await?)?;
-        let mut found = LookedOver { next: if ids.len() < LOOKED_OVER { 0 } else { from + LOOKED_OVER }, ..LookedOver::default() };
+        let mut command = redis::cmd("ZRANGEBYSCORE");
+        command.arg(names.of(shard, "open")).arg(walk.since_ms).arg("+inf").arg("WITHSCORES").arg("LIMIT").arg(walk.passed).arg(LOOKED_OVER);
+        let page: Vec<(String, f64)> = from_value(self.query(command).await?)?;
+        let mut found = LookedOver { ended: page.len() < LOOKED_OVER, ..LookedOver::default() };
+        if let Some((_, last)) = page.last() {
+            #[expect(clippy::cast_possible_truncation, reason = "scores are whole milliseconds, far below 2^53")]
+            let last_ms = *last as i64;
+            let of_last = page.iter().rev().take_while(|(_, at)| at == last).count();
+            walk.passed = if last_ms == walk.since_ms { walk.passed + of_last } else { of_last };
+            walk.since_ms = last_ms;
+        }
+        let ids = page.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
         let now = self.clock().now();
         for id in ids.iter().filter_map(|id| id.parse::<PayoutId>().ok()) {
             // One record of another version must not hide the rest.
-            let Some(payout) = self.load_readable(id).await? else { continue };
+            let Some(payout) = self.load_readable(id).await? else {
+                walk.unreadable = true;
+                continue;
+            };
+            walk.count(names.ledger(shard, &payout.party, payout.mode, payout.amount.currency()), &payout);
             let state = payout.state.name();
             let age = u64::try_from(now.duration_since(payout.since).as_millis()).unwrap_or(0);
             match found.states.iter_mut().find(|(known, _, _)| *known == state) {
@@ -140,6 +158,9 @@ impl Store {
                 self.query(command).await?;
                 found.repaired.push(id);
             }
+        }
+        if found.ended {
+            found.walked = walk.end();
         }
         Ok(found)
     }

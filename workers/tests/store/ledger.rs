@@ -18,6 +18,7 @@ use jiff::civil::{Date, date};
 use jiff::{SignedDuration, Timestamp};
 use workers::queue::Source as _;
 use workers::store::accounts::{Audited, SetUp, ToppedUp};
+use workers::store::books::Walk;
 use workers::store::freeze::Freeze;
 use workers::store::lanes::ExecuteLane;
 use workers::store::payouts::{Committed, Drawing, Drawn, Fixed, Opened, Permit, Permitted};
@@ -474,4 +475,54 @@ async fn every_ledger_is_audited_however_many_there_are() {
     }
     let _: () = pipe.query_async(&mut raw).await.unwrap();
     assert_eq!(store.audit(Shard::new(0)).await.unwrap().imbalance, 2_000);
+}
+
+/// What is reserved and held by no payout is found by the second walk over a store at rest, however many payouts there are, stops the account, and is taken back
+/// once it is mended. What moves in between is nobody's fault.
+#[tokio::test]
+async fn a_reserve_that_no_payout_holds_stops_its_account() {
+    let Installation { store, server, .. } = &installation().await;
+    funded(store, 100_000).await;
+    for n in 0..1_200 {
+        ask(store, &format!("k{n}"), 10).await.unwrap();
+    }
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut walk = Walk::default();
+    for n in 0..3 {
+        assert_eq!(walked(store, &mut walk, Some(n)).await, 0, "what ends behind a walk or begins before it");
+    }
+    lose(&mut raw, 7).await;
+    assert_eq!(store.audit(Shard::new(0)).await.unwrap().imbalance, 0, "it adds up all the same");
+    assert_eq!((walked(store, &mut walk, None).await, walked(store, &mut walk, None).await), (0, 7), "the second walk is sure");
+    let fault: Option<String> = redis::cmd("HGET").arg("t:{s00}:account:acme:test:GBP").arg("fault").query_async(&mut raw).await.unwrap();
+    assert_eq!(fault.as_deref(), Some("open 7"), "by which the commit of an intent goes");
+    lose(&mut raw, -7).await;
+    assert_eq!(store.audit(Shard::new(0)).await.unwrap().unmatched, 7, "until a walk finds that it is no more");
+    assert_eq!(walked(store, &mut walk, None).await, 0);
+}
+
+/// One walk to its end; after its first page, one of the first payouts ends and another one is opened.
+async fn walked(store: &Store, walk: &mut Walk, moves: Option<u32>) -> u64 {
+    for page in 0..10 {
+        let found = store.look_over(Shard::new(0), walk).await.unwrap();
+        assert!(found.repaired.is_empty());
+        let audited = store.audit_after(Shard::new(0), &found, walk).await.unwrap();
+        if let (0, Some(n)) = (page, moves) {
+            let payout = state(store, &format!("k{n}")).await;
+            let cancel = Fact::new(Source::Worker, What::Cancel { reason: Reason::new("why") });
+            store.commit(payout.apply(&cancel, &plan(), store.clock().now()).step().unwrap()).await.unwrap();
+            ask(store, &format!("later{n}"), 10).await.unwrap();
+        }
+        if found.ended {
+            return audited.unmatched;
+        }
+    }
+    panic!("a walk without end");
+}
+
+/// What no store handle does.
+async fn lose(raw: &mut redis::aio::MultiplexedConnection, minor: i64) {
+    let ledger = "t:{s00}:acct:acme:test:GBP";
+    let _: i64 = redis::cmd("HINCRBY").arg(ledger).arg("reserved").arg(minor).query_async(raw).await.unwrap();
+    let _: i64 = redis::cmd("HINCRBY").arg(ledger).arg("available").arg(-minor).query_async(raw).await.unwrap();
 }

@@ -1,0 +1,137 @@
+//! What a party is told that is no payout's: how its subscriptions fare.
+
+use std::time::Duration;
+
+use domain::bulletin::News;
+use domain::fact::Provider;
+use domain::id::{Mode, PartyId};
+use domain::signature::Secret;
+use serde_json::{Value, json};
+use workers::egress;
+
+use crate::receiver::{Mood, Received, Receiver};
+use crate::support::{Caller, Installation, Plan, payout, transaction};
+
+struct Site {
+    installation: Installation,
+    shop: Caller,
+}
+
+impl Site {
+    async fn open() -> Self {
+        let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
+        let installation = Installation::with(Plan { egress, ..Plan::default() }).await;
+        let shop = installation.caller("shop").await;
+        Self { installation, shop }
+    }
+
+    /// A subscription: its path and its secret.
+    async fn subscribed(&self, to: &Receiver, kinds: Value) -> (String, Secret) {
+        let made = self.shop.post("/v1/webhooks", &json!({ "url": to.url, "event_types": kinds, "name": "n" })).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        (made.header("location").unwrap().to_owned(), Secret::parse(made.json["result"]["secret"].as_str().unwrap()).unwrap())
+    }
+
+    fn now_s(&self) -> i64 {
+        self.installation.store.clock().now().as_second()
+    }
+}
+
+fn told(received: &[Received]) -> Vec<(String, u64)> {
+    let one = |message: &Received| {
+        let body = message.json();
+        (body["type"].as_str().unwrap().to_owned(), body["data"]["sequence"].as_u64().unwrap())
+    };
+    received.iter().map(one).collect()
+}
+
+/// Whoever asks for it by name hears of it in order, and `*` means payouts; the receiver before another URL hears of that once.
+#[tokio::test]
+async fn a_party_hears_how_its_subscriptions_fare() {
+    let site = Site::open().await;
+    let (watcher, old, new) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
+    let (_, watching) = site.subscribed(&watcher, json!(["webhook.*"])).await;
+    let (books, secret) = site.subscribed(&old, json!("*")).await;
+    let id = books.rsplit('/').next().unwrap().to_owned();
+    let moved = site.shop.patch(&books, &json!({ "version": 1, "url": new.url })).await;
+    assert_eq!(moved.status, 200, "{moved:?}");
+    old.mood(Mood::Status(500));
+    site.installation.deliver().await;
+    old.mood(Mood::Status(200));
+    site.installation.store.move_clock(Duration::from_secs(6)).await.unwrap();
+    site.installation.deliver().await;
+    let [first, second] = &old.take()[..] else { panic!("it is tried again, and then told") };
+    assert_eq!((first.header("webhook-id"), &first.body), (second.header("webhook-id"), &second.body));
+    assert_eq!(second.verify(&secret, site.now_s()), Ok(()), "with the secret that it knows");
+    let body = second.json();
+    assert_eq!((&body["type"], &body["data"]["subscription_id"], &body["data"]["changed"]), (&json!("webhook.changed"), &json!(id), &json!(["url"])));
+    assert!(!second.body.windows(new.url.len()).any(|part| part == new.url.as_bytes()), "where it leads now is not told there");
+    let subscriptions = site.shop.get("/v1/webhooks").await.json["results"].as_array().unwrap().len();
+    assert_eq!(subscriptions, 2, "nobody sees what is left of it");
+
+    new.mood(Mood::Status(410));
+    assert_eq!(site.shop.post("/v1/payouts", &payout(&transaction())).await.status, 202);
+    site.installation.deliver().await;
+    assert_eq!(told(&new.take()), [("payout.requested".to_owned(), 1)], "of itself it hears nothing unless it asks");
+    assert_eq!(site.shop.get(&books).await.json["result"]["status"], "disabled");
+    assert_eq!(site.shop.post(&format!("{books}/resume"), &json!({})).await.status, 200);
+    assert_eq!(site.shop.post(&format!("{books}/pause"), &json!({})).await.status, 200);
+    assert_eq!(site.shop.post(&format!("{books}/resume"), &json!({})).await.status, 200);
+    site.installation.deliver().await;
+    let heard = watcher.take();
+    let expected =
+        ["webhook.changed", "webhook.disabled", "webhook.enabled"].into_iter().zip(1..).map(|(kind, sequence)| (kind.to_owned(), sequence));
+    assert_eq!(told(&heard), expected.collect::<Vec<_>>());
+    assert_eq!(heard[1].json()["data"]["reason"], "gone");
+    assert!(heard[1..].iter().all(|message| message.verify(&watching, site.now_s()) == Ok(())), "the first was signed six seconds ago");
+    assert!(old.take().is_empty());
+    let shard = &id[4..6];
+    let left = site.installation.redis.say(&["KEYS", &format!("t:{{s{shard}}}:sub:*")]);
+    assert_eq!(left.matches("sub_").count(), 2, "{left}");
+}
+
+/// A subscription is warned of before it is disabled, each time once; those who are failing themselves keep what waits for them.
+#[tokio::test]
+async fn a_failing_subscription_is_told_before_it_is_disabled() {
+    let site = Site::open().await;
+    let (watcher, failing) = (Receiver::start().await, Receiver::start().await);
+    site.subscribed(&watcher, json!(["webhook.failing", "webhook.disabled"])).await;
+    let (path, _) = site.subscribed(&failing, json!(["payout.*", "webhook.*"])).await;
+    failing.mood(Mood::Status(500));
+    let mut hours = 0;
+    while site.shop.get(&path).await.json["result"]["status"] != "disabled" {
+        let mut asked = payout(&transaction());
+        asked["beneficiary_reference"] = json!(format!("W {hours}"));
+        assert_eq!(site.shop.post("/v1/payouts", &asked).await.status, 202);
+        site.installation.deliver().await;
+        site.installation.store.move_clock(Duration::from_hours(2)).await.unwrap();
+        hours += 2;
+        assert!(hours < 200, "{hours}");
+    }
+    site.installation.deliver().await;
+    let heard = watcher.take();
+    let expected =
+        ["webhook.failing", "webhook.failing", "webhook.disabled"].into_iter().zip(1..).map(|(kind, sequence)| (kind.to_owned(), sequence));
+    assert_eq!(told(&heard), expected.collect::<Vec<_>>());
+    let warning = heard[0].json();
+    assert!(warning["data"]["failing_since"].is_string() && warning["data"]["disabled_at"].is_string(), "{warning}");
+    assert_eq!(heard[2].json()["data"]["reason"], "failing");
+}
+
+/// What is told once is told once, however often it is said and whoever else speaks; numbers have no gaps.
+#[tokio::test]
+async fn a_bulletin_has_no_gaps() {
+    let site = Site::open().await;
+    let watcher = Receiver::start().await;
+    site.subscribed(&watcher, json!(["reconciliation.break"])).await;
+    let (store, shop) = (&site.installation.store, PartyId::parse("shop").unwrap());
+    let news = |matched| News::Break { provider: Provider::Truelayer, day: jiff::civil::date(2026, 3, 2), matched, breaks: [("amount", 1)].into() };
+    let say = async |n: u64| store.announce(&shop, Mode::Test, &news(n), &format!("day {n}")).await.unwrap();
+    futures_util::future::join_all((0..8).chain(0..8).map(say)).await;
+    site.installation.deliver().await;
+    let heard = watcher.take();
+    assert_eq!(told(&heard), (1..=8).map(|sequence| ("reconciliation.break".to_owned(), sequence)).collect::<Vec<_>>());
+    let mut matched: Vec<_> = heard.iter().map(|message| message.json()["data"]["matched"].as_u64().unwrap()).collect();
+    matched.sort_unstable();
+    assert_eq!(matched, (0..8).collect::<Vec<_>>());
+}
