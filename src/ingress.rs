@@ -38,6 +38,7 @@ mod timeline;
 mod top_ups;
 mod transactions;
 pub mod view;
+mod webhook_challenge;
 mod webhook_fields;
 pub mod webhooks;
 

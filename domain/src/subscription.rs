@@ -40,6 +40,18 @@ pub struct Subscription {
     /// Deliveries that are begun in a second, at most. `None`: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<u16>,
+    /// The waits after the first failed try, after the second, and so on, in seconds. Empty: those of the installation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retry_waits_s: Vec<u32>,
+    /// A try that fails so many seconds after its event, or later, is the last one. `None`: the waits alone decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_max_age_s: Option<u32>,
+    /// The form that bodies have. There is one.
+    #[serde(default = "first_version")]
+    pub payload_version: u16,
+    /// What deliveries are authenticated by at a subscriber that asks for it. Its key is among the secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
     pub created_at: Timestamp,
     pub status: Status,
     /// What is left of one that leads elsewhere by now: it is told that once, and then it is gone. Nobody sees it.
@@ -95,6 +107,10 @@ pub enum Payload {
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Status {
     Enabled,
+    /// As paused, until its URL has shown that it wants to be told.
+    Pending {
+        at: Timestamp,
+    },
     /// Events make deliveries, which wait until it is resumed.
     Paused {
         at: Timestamp,
@@ -113,6 +129,25 @@ pub struct Secrets {
     signing: Vec<Slot>,
     #[serde(default, skip_serializing_if = "Headers::is_empty")]
     pub headers: Headers,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<CertifiedKey>,
+}
+
+/// What everybody may know of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    pub subject: String,
+    /// The SHA-256 of the certificate, in hexadecimal digits.
+    pub fingerprint: String,
+    pub expires_at: Timestamp,
+}
+
+/// A certificate, with those that lead to its root, and its private key, both in PEM.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertifiedKey {
+    pub certificate: String,
+    pub key: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -225,6 +260,10 @@ impl Subscription {
             asymmetric: false,
             max_in_flight: None,
             rate_per_s: None,
+            retry_waits_s: Vec::new(),
+            retry_max_age_s: None,
+            payload_version: first_version(),
+            client_certificate: None,
             created_at: now,
             status: Status::Enabled,
             farewell: false,
@@ -249,7 +288,7 @@ impl Subscription {
     #[must_use]
     pub fn filter(&self) -> String {
         let kinds = match self.status {
-            Status::Enabled | Status::Paused { .. } => self.event_types.to_filter(),
+            Status::Enabled | Status::Pending { .. } | Status::Paused { .. } => self.event_types.to_filter(),
             Status::Disabled { .. } => return String::new(),
         };
         if self.metadata.is_empty() && self.ordering == Ordering::Strict {
@@ -339,6 +378,16 @@ impl Headers {
     }
 }
 
+const fn first_version() -> u16 {
+    1
+}
+
+impl std::fmt::Debug for CertifiedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CertifiedKey(redacted)")
+    }
+}
+
 impl std::fmt::Debug for Headers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Headers({} redacted)", self.0.len())
@@ -350,14 +399,14 @@ impl std::fmt::Debug for Headers {
 impl Secrets {
     #[must_use]
     pub fn new(secret: Secret) -> Self {
-        Self { signing: vec![Slot { secret, until: None }], headers: Headers::default() }
+        Self { signing: vec![Slot { secret, until: None }], headers: Headers::default(), client_certificate: None }
     }
 
     /// Puts a new secret in front. The one before it goes on signing until `overlap_until`; all older ones end now.
     #[must_use]
     pub fn rotated(&self, secret: Secret, overlap_until: Timestamp) -> Self {
         let older = self.signing.first().map(|slot| Slot { secret: slot.secret.clone(), until: Some(overlap_until) });
-        Self { signing: [Slot { secret, until: None }].into_iter().chain(older).collect(), headers: self.headers.clone() }
+        Self { signing: [Slot { secret, until: None }].into_iter().chain(older).collect(), ..self.clone() }
     }
 
     /// The secrets that sign at this time, newest first. Never empty.

@@ -218,6 +218,8 @@ impl Config {
         found.between("relay.subscriptions_cached", relay.subscriptions_cached as u64, 1, 1_000_000);
         found.between("egress.timeout_ms", self.egress.timeout_ms, 100, 60_000);
         found.between("egress.response_body_max_bytes", self.egress.response_body_max_bytes as u64, 1, 16 << 20);
+        found.between("egress.certificates_cached", self.egress.certificates_cached as u64, 1, 10_000);
+        found.between("egress.certificate_warn_days", self.egress.certificate_warn_days.into(), 1, 365);
         found.between("egress.url_max_bytes", self.egress.url_max_bytes as u64, 16, 8_192);
     }
 

@@ -29,7 +29,7 @@ use super::payouts::named_party;
 use super::problem::{Errors, Problem};
 use super::query::Parameters;
 use super::view::set;
-use super::webhook_fields::{NAME_MAX, allowed_url, text};
+use super::webhook_fields::{NAME_MAX, allowed_url, check_certificate_shown, text};
 use super::webhooks::{check_headers_stay, full, new_secret, no_store, random, told};
 use super::{DECISIONS_MAX, Ingress, order};
 
@@ -79,7 +79,7 @@ impl<'a> View<'a> {
             event_types: KINDS.into_iter().filter(|kind| subscription.event_types.wants(*kind)).map(EventType::name).collect(),
             status: match subscription.status {
                 Status::Enabled => "enabled",
-                Status::Paused { .. } => "disabled",
+                Status::Pending { .. } | Status::Paused { .. } => "disabled",
                 // By us, because nothing got through.
                 Status::Disabled { .. } => "blocked",
             },
@@ -171,9 +171,12 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let mut subscription = Subscription::new(id, party, caller.mode(), String::new(), EventTypes::All, store.clock().now());
     subscription.payload = Payload::Snapshot;
     asked.apply(&mut subscription);
+    subscription.status = ingress.status_of_new_url(subscription.mode, subscription.created_at);
     let secret = new_secret(subscription.payload);
-    match store.subscribe(&subscription, Some(&Secrets::new(secret.clone()))).await? {
+    let secrets = Secrets::new(secret.clone());
+    match store.subscribe(&subscription, Some(&secrets)).await? {
         Subscribed::Done => {
+            let (subscription, _) = ingress.challenged(subscription, &secrets).await;
             let shown = told(&secret, subscription.payload);
             let mut response = answer(StatusCode::CREATED, &View::new(&subscription, Some(&shown)));
             set(&mut response, header::LOCATION, &format!("/v2/webhooks/{}", hook_id(subscription.id)));
@@ -199,11 +202,18 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         }
         let before = (subscription.clone(), secrets);
         asked.apply(&mut subscription);
+        check_certificate_shown(&subscription)?;
+        if elsewhere {
+            ingress.asks_anew(&mut subscription);
+        }
         subscription.version = subscription.version.saturating_add(1);
         let written =
             if elsewhere { ingress.lead_elsewhere(before, &subscription, None).await? } else { store.subscribe(&subscription, None).await? };
         match written {
-            Subscribed::Done => return Ok(answer(StatusCode::OK, &View::new(&subscription, None))),
+            Subscribed::Done => {
+                let (subscription, _) = ingress.challenged(subscription, &secrets).await;
+                return Ok(answer(StatusCode::OK, &View::new(&subscription, None)));
+            }
             Subscribed::Stale => {}
             Subscribed::Missing | Subscribed::Full => return Err(Problem::not_found("webhook")),
         }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::id::Mode;
-use domain::subscription::{EventTypes, Headers, Ordering, Pattern, Payload, Subscription};
-use workers::egress::Egress;
+use domain::subscription::{CertifiedKey, ClientCertificate, EventTypes, Headers, Ordering, Pattern, Payload, Secrets, Subscription};
+use jiff::Timestamp;
+use workers::egress::{Egress, Identity, IdentityError};
 
 use super::json::{self, Fields, Value};
-use super::problem::Errors;
+use super::problem::{Errors, Problem};
 use super::{Ingress, order};
 
 pub(super) const NAME_MAX: usize = 64;
@@ -15,6 +16,12 @@ const DESCRIPTION_MAX: usize = 512;
 const HEADERS_MAX: usize = 16;
 const IN_FLIGHT_MAX: i64 = 1_000;
 const RATE_MAX: i64 = 10_000;
+const WAITS_MAX: usize = 32;
+/// Waits of a subscription's own, one and all of them, in seconds: a day, and a week.
+const WAIT_MAX_S: u32 = 86_400;
+const AGE_MAX_S: u32 = 7 * 86_400;
+/// The form of bodies that there is.
+const PAYLOAD_VERSION: i64 = 1;
 
 /// Each field that the body has, read. In a change, what is absent stays; an empty text or object, and 0, take away what there was.
 pub(super) struct Wishes {
@@ -29,12 +36,18 @@ pub(super) struct Wishes {
     asymmetric: Option<bool>,
     max_in_flight: Option<u16>,
     rate_per_s: Option<u16>,
+    retry_waits_s: Option<Vec<u32>>,
+    retry_max_age_s: Option<u32>,
+    /// With what may be shown of it, or `None` inside: none any more.
+    client_certificate: Option<Option<(CertifiedKey, ClientCertificate)>>,
 }
 
 impl Wishes {
     /// `make`: the URL and the event types must be there.
     pub(super) fn read(fields: &mut Fields, make: bool, ingress: &Ingress, mode: Mode, errors: &mut Errors) -> Self {
         let url = if make { fields.text("url", errors) } else { fields.optional_text("url", errors) };
+        let now = ingress.recorder.store.clock().now();
+        payload_version(fields, errors);
         let kinds = if make { fields.required("event_types", errors) } else { fields.take("event_types") };
         Self {
             url: url.and_then(|url| allowed_url(&ingress.egress, &url, mode, errors)),
@@ -46,12 +59,27 @@ impl Wishes {
             ordering: word(fields, "ordering", &[("strict", Ordering::Strict), ("none", Ordering::None)], errors),
             payload: word(fields, "payload", &[("thin", Payload::Thin), ("full", Payload::Full)], errors),
             asymmetric: signatures(fields, !ingress.settings.signing_keys.is_empty(), errors),
-            max_in_flight: limit(fields, "max_in_flight", IN_FLIGHT_MAX, errors),
-            rate_per_s: limit(fields, "rate_per_s", RATE_MAX, errors),
+            max_in_flight: limit(fields, "max_in_flight", IN_FLIGHT_MAX, errors).and_then(|limit| u16::try_from(limit).ok()),
+            rate_per_s: limit(fields, "rate_per_s", RATE_MAX, errors).and_then(|limit| u16::try_from(limit).ok()),
+            retry_waits_s: waits(fields, errors),
+            retry_max_age_s: limit(fields, "retry_max_age_s", AGE_MAX_S.into(), errors),
+            client_certificate: client_certificate(fields, now, errors),
         }
     }
 
-    /// Writes into `subscription` what is wished of its record; the headers are among its secrets.
+    /// Writes into `secrets` what is wished of them; says whether anything is.
+    pub(super) fn seal(self, secrets: &mut Secrets) -> bool {
+        let changes = self.headers.is_some() || self.client_certificate.is_some();
+        if let Some(headers) = self.headers {
+            secrets.headers = headers;
+        }
+        if let Some(wish) = self.client_certificate {
+            secrets.client_certificate = wish.map(|(pem, _)| pem);
+        }
+        changes
+    }
+
+    /// Writes into `subscription` what is wished of its record; the headers and the key of a certificate are among its secrets.
     pub(super) fn apply(&self, subscription: &mut Subscription) {
         fn put<T: Clone>(field: &mut T, wish: Option<&T>) {
             if let Some(wish) = wish {
@@ -70,6 +98,10 @@ impl Wishes {
         put(&mut subscription.asymmetric, self.asymmetric.as_ref());
         put(&mut subscription.max_in_flight, limit(self.max_in_flight).as_ref());
         put(&mut subscription.rate_per_s, limit(self.rate_per_s).as_ref());
+        put(&mut subscription.retry_waits_s, self.retry_waits_s.as_ref());
+        put(&mut subscription.retry_max_age_s, self.retry_max_age_s.map(|age| Some(age).filter(|age| *age > 0)).as_ref());
+        let described = |wish: &Option<(CertifiedKey, ClientCertificate)>| wish.as_ref().map(|(_, described)| described.clone());
+        put(&mut subscription.client_certificate, self.client_certificate.as_ref().map(described).as_ref());
     }
 }
 
@@ -162,11 +194,65 @@ fn word<T: Copy>(fields: &mut Fields, name: &str, words: &[(&str, T)], errors: &
     found
 }
 
-fn limit(fields: &mut Fields, name: &str, max: i64, errors: &mut Errors) -> Option<u16> {
+/// The waits of its own; an empty list takes them away.
+fn waits(fields: &mut Fields, errors: &mut Errors) -> Option<Vec<u32>> {
+    const AT: &str = "/retry_waits_s";
+    let waits = match fields.take("retry_waits_s")? {
+        Value::List(waits) => waits,
+        other => {
+            errors.field(AT, "wrong_type", format_args!("must be a list of seconds, not {}", other.kind()));
+            return None;
+        }
+    };
+    let read =
+        |wait: &Value| if let Value::Integer(wait) = wait { u32::try_from(*wait).ok().filter(|wait| (1..=WAIT_MAX_S).contains(wait)) } else { None };
+    let found: Vec<u32> = waits.iter().map_while(read).collect();
+    if found.len() < waits.len() {
+        errors.field(format!("{AT}/{}", found.len()), "out_of_range", format_args!("must be whole seconds, from 1 to {WAIT_MAX_S}"));
+    } else if found.len() > WAITS_MAX || found.iter().sum::<u32>() > AGE_MAX_S {
+        errors.field(AT, "out_of_range", format_args!("may have {WAITS_MAX} waits, of {AGE_MAX_S} seconds together"));
+    }
+    Some(found)
+}
+
+/// `{"certificate", "key"}`, both in PEM, or an empty object. Neither is repeated anywhere.
+fn client_certificate(fields: &mut Fields, now: Timestamp, errors: &mut Errors) -> Option<Option<(CertifiedKey, ClientCertificate)>> {
+    const AT: &str = "/client_certificate";
+    let mut wish = fields.optional_object("client_certificate", errors)?;
+    let (certificate, key) = (wish.optional_text("certificate", errors), wish.optional_text("key", errors));
+    wish.finish(errors);
+    let pem = match (certificate, key) {
+        (None, None) => return Some(None),
+        (Some(certificate), Some(key)) => CertifiedKey { certificate, key },
+        (None, Some(_)) | (Some(_), None) => {
+            errors.field(AT, "incomplete", "needs `certificate` and `key`, or neither, which takes it away");
+            return None;
+        }
+    };
+    let found = Identity::read(&pem, Some(now)).map(|(_, described)| Some((pem, described)));
+    let at = |error| if matches!(error, IdentityError::Key | IdentityError::Mismatch) { "key" } else { "certificate" };
+    found.map_err(|error| errors.field(format!("{AT}/{}", at(error)), "not_acceptable", error)).ok()
+}
+
+/// A certificate is shown within TLS only.
+pub(super) fn check_certificate_shown(subscription: &Subscription) -> Result<(), Problem> {
+    if subscription.client_certificate.is_none() || subscription.url.starts_with("https://") {
+        return Ok(());
+    }
+    Err(Problem::field("/client_certificate", "not_allowed", "needs a `url` that begins with https://"))
+}
+
+fn payload_version(fields: &mut Fields, errors: &mut Errors) {
+    if fields.optional_integer("payload_version", errors).is_some_and(|version| version != PAYLOAD_VERSION) {
+        errors.field("/payload_version", "unknown_value", format_args!("must be {PAYLOAD_VERSION}: there is no other"));
+    }
+}
+
+fn limit(fields: &mut Fields, name: &str, max: i64, errors: &mut Errors) -> Option<u32> {
     let limit = fields.optional_integer(name, errors)?;
     let within = (0..=max).contains(&limit);
     if !within {
         errors.field(fields.pointer(name), "out_of_range", format_args!("must be from 1 to {max}, or 0 for no limit of its own"));
     }
-    u16::try_from(limit).ok().filter(|_| within)
+    u32::try_from(limit).ok().filter(|_| within)
 }

@@ -19,6 +19,7 @@ use domain::signature::Secret;
 use domain::subscription::{EventTypes, Ordering, Payload, Secrets, Status, Subscription};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use workers::egress::Egress;
 use workers::relay::ping;
 use workers::store::StoreError;
 use workers::store::bulletins::Notice;
@@ -31,25 +32,27 @@ use super::json::Fields;
 use super::payouts::party_in;
 use super::problem::{Errors, Kind, Problem};
 use super::view::{Moment, answer, result, set};
-use super::webhook_fields::Wishes;
+use super::webhook_fields::{Wishes, check_certificate_shown};
 use super::{DECISIONS_MAX, Ingress, json, order, revision};
 
 const OVERLAP_HOURS_DEFAULT: i64 = 24;
 const OVERLAP_HOURS_MAX: i64 = 168;
 
 /// Limits of what is done for subscriptions while their party waits.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The longest time for a ping. 5 s.
     pub ping_timeout_ms: u64,
     /// Pings under way at one time, at most; more are answered with 503. 8.
     pub pings: usize,
+    /// The modes in which a URL has to answer a challenge before it is told anything. Live.
+    pub challenge: Vec<Mode>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ping_timeout_ms: 5_000, pings: 8 }
+        Self { ping_timeout_ms: 5_000, pings: 8, challenge: vec![Mode::Live] }
     }
 }
 
@@ -61,6 +64,7 @@ pub(super) fn routes() -> Router<Arc<Ingress>> {
         .route("/v1/webhooks/{id}/pause", post(pause))
         .route("/v1/webhooks/{id}/resume", post(resume))
         .route("/v1/webhooks/{id}/ping", post(ping))
+        .route("/v1/webhooks/{id}/challenge", post(challenge))
         .route("/.well-known/webhook-keys.json", get(keys))
 }
 
@@ -85,6 +89,13 @@ struct View<'a> {
     max_in_flight: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_per_s: Option<u16>,
+    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
+    retry_waits_s: &'a [u32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_max_age_s: Option<u32>,
+    payload_version: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<Certificate<'a>>,
     /// Their values are not shown.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     header_names: Vec<&'a str>,
@@ -108,8 +119,18 @@ struct View<'a> {
     previous_secret_until: Option<Moment>,
 }
 
+/// What everybody may know of it.
+#[derive(Serialize)]
+struct Certificate<'a> {
+    subject: &'a str,
+    fingerprint: &'a str,
+    expires_at: Moment,
+    /// Somebody should see to it.
+    expires_soon: bool,
+}
+
 impl<'a> View<'a> {
-    fn new(subscription: &'a Subscription, secrets: &'a Secrets, standing: &Standing, now: Timestamp) -> Self {
+    fn new(egress: &Egress, subscription: &'a Subscription, secrets: &'a Secrets, standing: &Standing, now: Timestamp) -> Self {
         let (status, status_reason, status_since) = condition(subscription, standing);
         Self {
             id: subscription.id,
@@ -128,6 +149,15 @@ impl<'a> View<'a> {
             signatures: if subscription.asymmetric { &["v1", "v1a"] } else { &["v1"] },
             max_in_flight: subscription.max_in_flight,
             rate_per_s: subscription.rate_per_s,
+            retry_waits_s: &subscription.retry_waits_s,
+            retry_max_age_s: subscription.retry_max_age_s,
+            payload_version: subscription.payload_version,
+            client_certificate: subscription.client_certificate.as_ref().map(|certificate| Certificate {
+                subject: &certificate.subject,
+                fingerprint: &certificate.fingerprint,
+                expires_at: Moment(certificate.expires_at),
+                expires_soon: egress.expires_soon(certificate, now),
+            }),
             header_names: secrets.headers.names().collect(),
             status,
             status_reason,
@@ -148,6 +178,7 @@ pub(crate) fn condition<'a>(subscription: &'a Subscription, standing: &Standing)
     match (&subscription.status, standing.failing) {
         (Status::Enabled, None) => ("enabled", None, None),
         (Status::Enabled, Some(failing)) => ("failing", Some("nothing_gets_through"), Some(failing.since)),
+        (Status::Pending { at }, _) => ("pending", Some("challenge_unanswered"), Some(*at)),
         (Status::Paused { at }, _) => ("paused", Some("asked"), Some(*at)),
         (Status::Disabled { reason, at }, _) => ("disabled", Some(reason.as_str()), Some(*at)),
     }
@@ -159,7 +190,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     let mut errors = Errors::default();
     let fields = json::read(&body, &mut errors)?;
     let (subscription, secrets, secret) = ingress.subscribe(&caller, fields, errors).await?;
-    let view = View::new(&subscription, &secrets, &Standing::default(), subscription.created_at);
+    let view = View::new(&ingress.egress, &subscription, &secrets, &Standing::default(), subscription.created_at);
     let mut response = result(StatusCode::CREATED, &View { secret: Some(told(&secret, subscription.payload)), ..view });
     set(&mut response, header::LOCATION, &format!("/v1/webhooks/{}", subscription.id));
     no_store(&mut response);
@@ -211,6 +242,13 @@ async fn ping(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, reque
     Ok(result(StatusCode::OK, &Pinged { delivered, status, error, latency_ms }))
 }
 
+/// With an optional body `{"party_id"}`. Asks the URL of a pending subscription once more.
+async fn challenge(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+    let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
+    let (subscription, secrets) = ingress.challenge_subscription(&caller, only_party(&parts, &body)?, &id).await?;
+    ingress.shown_subscription(&subscription, &secrets).await
+}
+
 /// The keys that `v1a` signatures verify with: a JWK set, each key in the text of Standard Webhooks as well. For everybody.
 async fn keys(State(ingress): State<Arc<Ingress>>) -> Response {
     #[derive(Serialize)]
@@ -242,7 +280,7 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
     let listed = ingress.subscriptions(&caller, party_in(query.as_deref())?).await?;
     let now = ingress.recorder.store.clock().now();
-    let views = listed.iter().map(|(subscription, secrets, standing)| View::new(subscription, secrets, standing, now));
+    let views = listed.iter().map(|(subscription, secrets, standing)| View::new(&ingress.egress, subscription, secrets, standing, now));
     Ok(answer(StatusCode::OK, &List { results: views.collect() }))
 }
 
@@ -265,7 +303,10 @@ async fn rotate(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
     let (subscription, secrets, secret) = ingress.rotate_secret(&caller, &id, fields, errors).await?;
     let store = &ingress.recorder.store;
     let standing = store.standing(subscription.id).await?;
-    let view = View { secret: Some(told(&secret, subscription.payload)), ..View::new(&subscription, &secrets, &standing, store.clock().now()) };
+    let view = View {
+        secret: Some(told(&secret, subscription.payload)),
+        ..View::new(&ingress.egress, &subscription, &secrets, &standing, store.clock().now())
+    };
     let mut response = result(StatusCode::OK, &view);
     no_store(&mut response);
     Ok(response)
@@ -286,7 +327,7 @@ impl Ingress {
     async fn shown_subscription(&self, subscription: &Subscription, secrets: &Secrets) -> Result<Response, Problem> {
         let store = &self.recorder.store;
         let standing = store.standing(subscription.id).await?;
-        Ok(result(StatusCode::OK, &View::new(subscription, secrets, &standing, store.clock().now())))
+        Ok(result(StatusCode::OK, &View::new(&self.egress, subscription, secrets, &standing, store.clock().now())))
     }
 
     /// Makes a subscription of what the fields wish. The secret is shown to whoever asked, now and never again.
@@ -311,11 +352,13 @@ impl Ingress {
         let id = SubscriptionId::new(store.shards().of(&party, mode), random());
         let mut subscription = Subscription::new(id, party, mode, url, event_types, store.clock().now());
         wishes.apply(&mut subscription);
+        check_certificate_shown(&subscription)?;
+        subscription.status = self.status_of_new_url(mode, subscription.created_at);
         let secret = new_secret(subscription.payload);
         let mut secrets = Secrets::new(secret.clone());
-        secrets.headers = wishes.headers.unwrap_or_default();
+        wishes.seal(&mut secrets);
         match store.subscribe(&subscription, Some(&secrets)).await? {
-            Subscribed::Done => Ok((subscription, secrets, secret)),
+            Subscribed::Done => Ok((self.challenged(subscription, &secrets).await.0, secrets, secret)),
             Subscribed::Full => Err(full()),
             Subscribed::Stale | Subscribed::Missing => Err(StoreError::Unavailable(None).into()),
         }
@@ -351,13 +394,17 @@ impl Ingress {
             return Err(Problem::field("/payload", "not_allowed", "stays as it is for a subscription of /v2/webhooks"));
         }
         wishes.apply(&mut subscription);
+        check_certificate_shown(&subscription)?;
+        if elsewhere {
+            self.asks_anew(&mut subscription);
+        }
         subscription.version = subscription.version.saturating_add(1);
-        let sealed = wishes.headers.map(|headers| secrets.headers = headers);
-        let changed = sealed.map(|()| &secrets);
+        let changed = wishes.seal(&mut secrets).then_some(&secrets);
         let store = &self.recorder.store;
         let written =
             if elsewhere { self.lead_elsewhere(before, &subscription, changed).await? } else { store.subscribe(&subscription, changed).await? };
         match written {
+            Subscribed::Done if elsewhere => Ok((self.challenged(subscription, &secrets).await.0, secrets)),
             Subscribed::Done => Ok((subscription, secrets)),
             Subscribed::Stale => Err(revision::stale(subscription.version)),
             Subscribed::Missing | Subscribed::Full => Err(Problem::not_found("webhook")),
@@ -394,11 +441,12 @@ impl Ingress {
     /// Events go on making deliveries, and none is sent: they wait, in order. What is under way is finished. A repeat changes nothing.
     ///
     /// # Errors
-    /// [`Kind::NotPossibleNow`] while it is disabled, or trouble with the store.
+    /// [`Kind::NotPossibleNow`] while it is disabled or pending, or trouble with the store.
     pub(crate) async fn pause_subscription(&self, caller: &Caller, party: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
         self.turn_subscription(caller, party, id, |status, now| match status {
             Status::Enabled => Ok(Some(Status::Paused { at: now })),
             Status::Paused { .. } => Ok(None),
+            Status::Pending { .. } => Err(pending()),
             Status::Disabled { .. } => Err(Problem::new(Kind::NotPossibleNow, "The subscription is `disabled`; resume it first.")),
         })
         .await
@@ -407,9 +455,13 @@ impl Ingress {
     /// Ends a pause, a disablement, and whatever it is held back for after failures.
     ///
     /// # Errors
-    /// Trouble with the store.
+    /// [`Kind::NotPossibleNow`] while it is pending, or trouble with the store.
     pub(crate) async fn resume_subscription(&self, caller: &Caller, party: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
-        self.turn_subscription(caller, party, id, |_, _| Ok(Some(Status::Enabled))).await
+        self.turn_subscription(caller, party, id, |status, _| match status {
+            Status::Pending { .. } => Err(pending()),
+            Status::Enabled | Status::Paused { .. } | Status::Disabled { .. } => Ok(Some(Status::Enabled)),
+        })
+        .await
     }
 
     /// Sends a signed `webhook.ping` now, whatever the status, and tells how that went.
@@ -551,6 +603,10 @@ pub(crate) fn told(secret: &Secret, payload: Payload) -> String {
 
 pub(super) fn full() -> Problem {
     Problem::new(Kind::SubscriptionsFull, format!("A party can have {SUBSCRIPTIONS_MAX}. Delete one first."))
+}
+
+fn pending() -> Problem {
+    Problem::new(Kind::NotPossibleNow, "The subscription is `pending`: its URL has to answer a challenge first.")
 }
 
 /// Whoever may change the address need not know what the headers hold: they are not told to another one.

@@ -22,7 +22,7 @@ fn plan() -> Plan {
     let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
     let portal = portal::Settings { enabled: true, ..portal::Settings::default() };
     // Keys are read each time, so that one that is revoked ends at once.
-    Plan { portal, egress, ingress: json!({ "key_cache_ms": 0 }), ..Plan::default() }
+    Plan { portal, egress, ingress: json!({ "key_cache_ms": 0, "webhooks": { "challenge": [] } }), ..Plan::default() }
 }
 
 /// A browser without scripts, and with one cookie.

@@ -1,5 +1,7 @@
 //! What a party can wish of a subscription, over the API; how deliveries go by it is tested with the relay.
 
+mod challenge;
+
 use payrelay::subscriber::Subscriber;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -19,6 +21,9 @@ fn wishes() -> Value {
         "payload": "full",
         "max_in_flight": 3,
         "rate_per_s": 50,
+        "retry_waits_s": [5, 60],
+        "retry_max_age_s": 3600,
+        "payload_version": 1,
     })
 }
 
@@ -45,10 +50,15 @@ async fn every_wish_is_kept_shown_and_changed_by_version() {
     }
     assert_eq!((&shown["header_names"], &shown["version"]), (&json!(["x-api-key"]), &json!(1)));
 
-    let changed = patch(&shop, &path, &json!({ "version": 1, "description": "", "rate_per_s": 0, "metadata": {}, "ordering": "strict" })).await;
+    let changed = patch(
+        &shop,
+        &path,
+        &json!({ "version": 1, "description": "", "rate_per_s": 0, "retry_waits_s": [], "retry_max_age_s": 0, "metadata": {}, "ordering": "strict" }),
+    )
+    .await;
     let result = &changed.json["result"];
     assert_eq!((changed.status, &result["version"], &result["ordering"]), (200, &json!(2), &json!("strict")));
-    assert!(["description", "rate_per_s", "metadata"].iter().all(|name| result.get(name).is_none()), "{result}");
+    assert!(["description", "rate_per_s", "retry_waits_s", "retry_max_age_s", "metadata"].iter().all(|name| result.get(name).is_none()), "{result}");
     assert_eq!((&result["name"], &result["header_names"]), (&json!("books"), &json!(["x-api-key"])), "the rest stays");
     assert_eq!(patch(&shop, &path, &json!({ "version": 1, "name": "x" })).await.problem(), "version-stale");
     assert_eq!(patch(&shop, &path, &json!({ "name": "x" })).await.errors(), [("/version", "missing")]);
@@ -78,6 +88,13 @@ async fn wishes_that_cannot_be_are_named() {
         ("max_in_flight", json!(-1), "/max_in_flight", "out_of_range"),
         ("max_in_flight", json!(1001), "/max_in_flight", "out_of_range"),
         ("rate_per_s", json!("5"), "/rate_per_s", "wrong_type"),
+        ("retry_waits_s", json!([5, 0]), "/retry_waits_s/1", "out_of_range"),
+        ("retry_waits_s", json!([86_401]), "/retry_waits_s/0", "out_of_range"),
+        ("retry_waits_s", json!(vec![86_400; 8]), "/retry_waits_s", "out_of_range"),
+        ("retry_waits_s", json!(5), "/retry_waits_s", "wrong_type"),
+        ("retry_max_age_s", json!(604_801), "/retry_max_age_s", "out_of_range"),
+        ("payload_version", json!(2), "/payload_version", "unknown_value"),
+        ("client_certificate", json!({ "pem": "x" }), "/client_certificate/pem", "unknown_field"),
         ("metadata", json!({ "a": 1 }), "/metadata/a", "wrong_type"),
         ("headers", json!({ "Webhook-Id": "x" }), "/headers/Webhook-Id", "not_allowed"),
         ("headers", json!({ "Host": "x" }), "/headers/Host", "not_allowed"),

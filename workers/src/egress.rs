@@ -9,20 +9,24 @@
 
 mod address;
 mod connect;
+mod identity;
 
 use std::error::Error as _;
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use domain::id::Mode;
+use domain::subscription::ClientCertificate;
 use http::header::{HOST, RETRY_AFTER, USER_AGENT};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::{Host, Position, Url};
@@ -30,6 +34,8 @@ use url::{Host, Position, Url};
 pub use self::address::{Allowed, NotAnEntry, Place};
 use self::address::{Policy, is_http_port};
 use self::connect::{ConnectError, Connector, Reused, SystemResolver};
+use self::identity::Clients;
+pub use self::identity::{Identity, IdentityError};
 
 /// How much of an answer's body is handed on.
 const EXCERPT_BYTES: usize = 1024;
@@ -57,6 +63,15 @@ pub struct Settings {
     pub idle_max_per_host: usize,
     /// The longest URL, in bytes. 2,048.
     pub url_max_bytes: usize,
+    /// A file of root certificates (PEM) that are trusted beside the system's: those of a private installation. None.
+    pub ca_file: Option<PathBuf>,
+    /// A file of addresses by name, in the form of `/etc/hosts`, that is read at each connection and comes before the system's resolver. What it says is
+    /// checked like any other answer. None.
+    pub hosts_file: Option<PathBuf>,
+    /// Clients kept for subscriptions with a client certificate, at most, one per certificate. 256.
+    pub certificates_cached: usize,
+    /// A client certificate that expires within so many days is warned of. 30.
+    pub certificate_warn_days: u16,
 }
 
 impl Default for Settings {
@@ -70,6 +85,10 @@ impl Default for Settings {
             idle_timeout_ms: 10_000,
             idle_max_per_host: 64,
             url_max_bytes: 2_048,
+            ca_file: None,
+            hosts_file: None,
+            certificates_cached: 256,
+            certificate_warn_days: 30,
         }
     }
 }
@@ -108,7 +127,10 @@ pub enum Refusal {
 pub struct Target {
     uri: Uri,
     host: HeaderValue,
+    identity: Option<Identity>,
 }
+
+type Client = legacy::Client<Connector, Full<Bytes>>;
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,8 +174,13 @@ pub enum Why {
 /// The client. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Egress {
-    client: legacy::Client<Connector, Full<Bytes>>,
+    client: Client,
+    /// Those that show a certificate.
+    identified: Arc<Clients>,
     connector: Connector,
+    idle_timeout: Duration,
+    idle_max_per_host: usize,
+    certificate_warning: SignedDuration,
     timeout: Duration,
     body_max: usize,
     https_only_in_live: bool,
@@ -165,25 +192,20 @@ pub struct Egress {
 impl Egress {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        Self::with_resolver(settings, SystemResolver)
+        Self::with_resolver(settings, SystemResolver { hosts: settings.hosts_file.clone() })
     }
 
     fn with_resolver(settings: &Settings, resolver: impl connect::Resolve) -> Self {
         let policy = Policy { allow: settings.allow.clone() };
-        let connector = Connector::new(policy, resolver, Duration::from_millis(settings.connect_timeout_ms));
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_millis(settings.idle_timeout_ms))
-            .pool_max_idle_per_host(settings.idle_max_per_host)
-            .http1_max_buf_size(HEAD_BYTES)
-            // The header comes with the target. A request that a kept connection did not begin to write is repeated on another one;
-            // what may have been written is our own decision, in `send`.
-            .set_host(false)
-            .retry_canceled_requests(true)
-            .build(connector.clone());
+        let connector = Connector::new(policy, resolver, Duration::from_millis(settings.connect_timeout_ms), settings.ca_file.clone());
+        let (idle_timeout, idle_max_per_host) = (Duration::from_millis(settings.idle_timeout_ms), settings.idle_max_per_host);
         Self {
-            client,
+            client: client(connector.clone(), idle_timeout, idle_max_per_host),
+            identified: Arc::new(Clients::new(settings.certificates_cached)),
             connector,
+            idle_timeout,
+            idle_max_per_host,
+            certificate_warning: SignedDuration::from_hours(24 * i64::from(settings.certificate_warn_days)),
             timeout: Duration::from_millis(settings.timeout_ms),
             body_max: settings.response_body_max_bytes,
             https_only_in_live: settings.https_only_in_live,
@@ -262,7 +284,13 @@ impl Egress {
     pub fn target(&self, url: &str, mode: Mode) -> Result<Target, Refusal> {
         let url = self.check_url(url, mode)?;
         let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]).map_err(|_| Refusal::Unreadable)?;
-        Ok(Target { uri: Uri::try_from(url.as_str()).map_err(|_| Refusal::Unreadable)?, host })
+        Ok(Target { uri: Uri::try_from(url.as_str()).map_err(|_| Refusal::Unreadable)?, host, identity: None })
+    }
+
+    /// Whether somebody should see to it that a certificate is replaced.
+    #[must_use]
+    pub fn expires_soon(&self, certificate: &ClientCertificate, now: Timestamp) -> bool {
+        certificate.expires_at.duration_since(now) < self.certificate_warning
     }
 
     /// Posts `body` to `target`. `now` is what a `Retry-After` date is read against.
@@ -311,9 +339,14 @@ impl Egress {
             map.extend(headers.iter().cloned());
             request
         };
-        let mut answered = self.client.request(request()).await;
+        let identified = target.identity.as_ref().map(|identity| {
+            let connector = || self.connector.clone().showing(identity.clone());
+            self.identified.of(identity, || client(connector(), self.idle_timeout, self.idle_max_per_host))
+        });
+        let client = identified.as_ref().unwrap_or(&self.client);
+        let mut answered = client.request(request()).await;
         if answered.as_ref().is_err_and(ended_while_kept) {
-            answered = self.client.request(request()).await;
+            answered = client.request(request()).await;
         }
         let response = answered.map_err(|error| why(&error))?;
         if let Some(reused) = response.extensions().get::<Reused>() {
@@ -343,10 +376,33 @@ impl fmt::Debug for Egress {
     }
 }
 
-/// The system has no root certificates.
+/// The system has no root certificates, or those of `ca_file` cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the system's root certificates cannot be loaded")]
+#[error("the root certificates cannot be loaded")]
 pub struct NoRoots(#[source] rustls::Error);
+
+// === impl Target ===
+
+impl Target {
+    /// The same, called with a certificate.
+    #[must_use]
+    pub fn showing(self, identity: Identity) -> Self {
+        Self { identity: Some(identity), ..self }
+    }
+}
+
+fn client(connector: Connector, idle_timeout: Duration, idle_max_per_host: usize) -> Client {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(idle_timeout)
+        .pool_max_idle_per_host(idle_max_per_host)
+        .http1_max_buf_size(HEAD_BYTES)
+        // The header comes with the target. A request that a kept connection did not begin to write is repeated on another one;
+        // what may have been written is our own decision, in `send`.
+        .set_host(false)
+        .retry_canceled_requests(true)
+        .build(connector)
+}
 
 // === impl Why ===
 

@@ -182,7 +182,7 @@ impl RelayContext {
         let clock = self.store.clock();
         let at = clock.now();
         let body = std::mem::take(&mut work.event.body);
-        let Some(attempt) = self.attempt(&work, body, at).await? else { return Ok(Delivered::NotNow) };
+        let Some((attempt, subscriber)) = self.attempt(&work, body, at).await? else { return Ok(Delivered::NotNow) };
         fail::fail_point!("delivered-not-marked");
         self.metrics.attempted(&attempt);
         Span::current().record("outcome", metrics::outcome(&attempt.result));
@@ -190,7 +190,8 @@ impl RelayContext {
         let mut delivery = work.delivery.unwrap_or_else(|| Delivery::new(DeliveryId::derive(work.event.id, work.subscription), at));
         let now = clock.now();
         let trouble = self.trouble(&attempt.result, now);
-        let decision = delivery.record(attempt, &self.retry, self.retry_after_cap, now);
+        let retry = subscriber.as_ref().map_or(&self.retry, |subscriber| subscriber.retry(&self.retry, work.event.at, now));
+        let decision = delivery.record(attempt, retry, self.retry_after_cap, now);
         match self.patiently(|| self.store.relayed(ticket, &delivery, decision, trouble)).await? {
             Relayed::Done { more, failing_since } => {
                 if more {
@@ -266,9 +267,10 @@ impl RelayContext {
         Ok(())
     }
 
-    /// How the attempt went; `None` if there is to be none now. Fails only if the subscription or the payout cannot be read, and then nothing was sent.
-    async fn attempt(&self, work: &RelayWork, body: String, at: Timestamp) -> Result<Option<Attempt>, StoreError> {
-        let unsent = |result| Ok(Some(Attempt { at, latency_ms: 0, result, heard: None }));
+    /// How the attempt went, and of whom, where that was read; `None` if there is to be none now. Fails only if the subscription or the payout cannot be read,
+    /// and then nothing was sent.
+    async fn attempt(&self, work: &RelayWork, body: String, at: Timestamp) -> Result<Option<(Attempt, Option<Arc<Subscriber>>)>, StoreError> {
+        let unsent = |result| Ok(Some((Attempt { at, latency_ms: 0, result, heard: None }, None)));
         if work.times_leased > self.settings.leases_max {
             return unsent(Attempted::Unreachable { why: "worker_lost".to_owned() });
         }
@@ -300,7 +302,7 @@ impl RelayContext {
                 tracing::warn!(subscription.id = %work.subscription, %error, "a subscription that is gone could not be disabled; its next delivery will try");
             }
         }
-        Ok(Some(attempt))
+        Ok(Some((attempt, Some(subscriber))))
     }
 
     /// The event with its payout inside; `None` if there is no word for it.
@@ -378,11 +380,15 @@ enum Delivered {
 
 /// Signs a message and posts it.
 async fn post(egress: &Egress, way: &Way, id: String, body: Bytes, replays: u32, at: Timestamp) -> Attempt {
+    tried(send(egress, way, id, body, replays, at).await, at)
+}
+
+async fn send(egress: &Egress, way: &Way, id: String, body: Bytes, replays: u32, at: Timestamp) -> Result<Posted, Failure> {
     let replay = (replays > 0).then(|| (PAYRELAY_REPLAY, HeaderValue::from(replays)));
     if way.payload == Payload::Snapshot {
         let signed = way.signer.of_body(&body).map(|signature| (X_MOLLIE_SIGNATURE, text(signature)));
         let headers: Vec<_> = signed.chain([JSON]).chain(replay).chain(way.headers.iter().cloned()).collect();
-        return tried(egress.post(&way.target, &headers, body, at).await, at);
+        return egress.post(&way.target, &headers, body, at).await;
     }
     let timestamp_s = at.as_second();
     let mut signature = way.signer.header(&id, timestamp_s, &body);
@@ -390,13 +396,12 @@ async fn post(egress: &Egress, way: &Way, id: String, body: Bytes, replays: u32,
         keys.add_to(&mut signature, &id, timestamp_s, &body);
     }
     let own = [(WEBHOOK_ID, text(id)), (WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp_s)), (WEBHOOK_SIGNATURE, text(signature)), JSON];
-    let posted = if way.headers.is_empty() && replays == 0 {
+    if way.headers.is_empty() && replays == 0 {
         egress.post(&way.target, &own, body, at).await
     } else {
         let headers: Vec<_> = own.into_iter().chain(replay).chain(way.headers.iter().cloned()).collect();
         egress.post(&way.target, &headers, body, at).await
-    };
-    tried(posted, at)
+    }
 }
 
 fn tried(posted: Result<Posted, Failure>, at: Timestamp) -> Attempt {

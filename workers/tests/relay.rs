@@ -1,6 +1,8 @@
 //! The relay against a real store and a subscriber on a real socket. Cranked by hand; time is moved, not waited for.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+#[path = "relay/hostile.rs"]
+mod hostile;
 #[path = "relay/receiver.rs"]
 mod receiver;
 #[path = "relay/wishes.rs"]
@@ -48,13 +50,18 @@ async fn installation() -> Installation {
 
 /// A store, a relay, and a subscriber to all events.
 async fn installation_with(settings: RelaySettings) -> Installation {
+    let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], timeout_ms: 400, ..egress::Settings::default() };
+    installation_of(settings, &egress).await
+}
+
+/// The same, reaching subscribers by other rules.
+async fn installation_of(settings: RelaySettings, egress: &egress::Settings) -> Installation {
     let folder = tempfile::tempdir().unwrap();
     let server = PrivateServer::start(folder.path(), Fsync::Always).unwrap();
     let store_settings = Settings { url: server.url(), prefix: "t:".to_owned(), shards: 1, connections: 4, deadline_ms: 2_000 };
     let keys = BTreeMap::from([(1, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".into())]);
     let store = Store::open(&store_settings, Vault::new(&keys, 1).unwrap()).await.unwrap();
-    let egress_settings = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], timeout_ms: 400, ..egress::Settings::default() };
-    let context = Arc::new(RelayContext::new(store.clone(), Egress::new(&egress_settings), &settings));
+    let context = Arc::new(RelayContext::new(store.clone(), Egress::new(egress), &settings));
     let lane = Lane { store: store.clone(), shard: Shard::new(0), lease: Duration::from_secs(30) };
     let receiver = Receiver::start().await;
     let subscription = SubscriptionId::new(Shard::new(0), [1; 11]);

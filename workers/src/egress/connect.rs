@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,28 +17,50 @@ use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower_service::Service;
 
 use super::address::Policy;
-use super::{NoRoots, Refusal};
+use super::{Identity, NoRoots, Refusal};
 
 /// Turns a name into addresses.
 pub(super) trait Resolve: Send + Sync + 'static {
     fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
-/// What the operating system says.
-pub(super) struct SystemResolver;
+/// What the operating system says, where a file of ours does not.
+pub(super) struct SystemResolver {
+    pub(super) hosts: Option<PathBuf>,
+}
 
 impl Resolve for SystemResolver {
     fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
-        let name = name.to_owned();
-        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
+        let (name, hosts) = (name.to_owned(), self.hosts.clone());
+        Box::pin(async move {
+            if let Some(hosts) = hosts {
+                let listed = listed(&tokio::fs::read_to_string(hosts).await?, &name);
+                if !listed.is_empty() {
+                    return Ok(listed);
+                }
+            }
+            Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
+        })
     }
+}
+
+/// The addresses of a name in a text of lines such as `10.1.2.3 hooks.example.internal # by hand`.
+fn listed(hosts: &str, name: &str) -> Vec<IpAddr> {
+    let line = |line: &str| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
+    };
+    hosts.lines().filter_map(line).collect()
 }
 
 /// Why there is no connection. No byte of a request was sent.
@@ -64,12 +87,19 @@ pub(super) enum ConnectError {
 pub(super) struct Connector {
     tcp: Tcp,
     tls: Arc<OnceLock<HttpsConnector<Tcp>>>,
+    /// What a server is shown that asks for it.
+    identity: Option<Identity>,
 }
 
 impl Connector {
-    pub(super) fn new(policy: Policy, resolver: impl Resolve, timeout: Duration) -> Self {
-        let tcp = Tcp { shared: Arc::new(Shared { policy, resolver: Box::new(resolver), timeout }) };
-        Self { tcp, tls: Arc::default() }
+    pub(super) fn new(policy: Policy, resolver: impl Resolve, timeout: Duration, ca_file: Option<PathBuf>) -> Self {
+        let shared = Shared { policy, resolver: Box::new(resolver), timeout, ca_file, verifier: OnceLock::new() };
+        Self { tcp: Tcp { shared: Arc::new(shared) }, tls: Arc::default(), identity: None }
+    }
+
+    /// The same, with a certificate to show.
+    pub(super) fn showing(self, identity: Identity) -> Self {
+        Self { tcp: self.tcp, tls: Arc::default(), identity: Some(identity) }
     }
 
     pub(super) fn policy(&self) -> &Policy {
@@ -81,10 +111,18 @@ impl Connector {
         if let Some(tls) = self.tls.get() {
             return Ok(tls.clone());
         }
-        let loaded = tokio::task::spawn_blocking(|| {
+        let (shared, identity) = (self.tcp.shared.clone(), self.identity.clone());
+        let loaded = tokio::task::spawn_blocking(move || {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-            Ok(config.with_platform_verifier()?.with_no_client_auth())
+            let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+            // It is the system's, with roots of the installation's own: nothing is left unverified.
+            let config = config.dangerous().with_custom_certificate_verifier(shared.verifier(provider)?);
+            let mut config = match identity {
+                None => config.with_no_client_auth(),
+                Some(identity) => config.with_client_cert_resolver(identity.resolver()),
+            };
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Ok(config)
         });
         let loaded = loaded.await.unwrap_or_else(|error| Err(rustls::Error::General(error.to_string())));
         let config = loaded.map_err(NoRoots)?;
@@ -128,11 +166,31 @@ struct Shared {
     policy: Policy,
     resolver: Box<dyn Resolve>,
     timeout: Duration,
+    ca_file: Option<PathBuf>,
+    /// Read once for all clients.
+    verifier: OnceLock<Arc<Verifier>>,
+}
+
+impl Shared {
+    fn verifier(&self, provider: Arc<rustls::crypto::CryptoProvider>) -> Result<Arc<Verifier>, rustls::Error> {
+        if let Some(verifier) = self.verifier.get() {
+            return Ok(verifier.clone());
+        }
+        let roots = self.ca_file.as_deref().map_or_else(|| Ok(Vec::new()), roots)?;
+        let verifier = Arc::new(Verifier::new_with_extra_roots(roots, provider)?);
+        Ok(self.verifier.get_or_init(|| verifier).clone())
+    }
+}
+
+fn roots(file: &Path) -> Result<Vec<CertificateDer<'static>>, rustls::Error> {
+    let unreadable = |error: rustls::pki_types::pem::Error| rustls::Error::General(format!("egress.ca_file: {error}"));
+    let roots = CertificateDer::pem_file_iter(file).map_err(unreadable)?.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    if roots.is_empty() { Err(rustls::Error::General("egress.ca_file holds no certificate".to_owned())) } else { Ok(roots) }
 }
 
 impl Tcp {
     async fn connect(self, uri: Uri) -> Result<TokioIo<Stream>, ConnectError> {
-        let Shared { policy, resolver, timeout } = &*self.shared;
+        let Shared { policy, resolver, timeout, .. } = &*self.shared;
         let host = uri.host().ok_or(ConnectError::NoAddress)?;
         let default_port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default_port);

@@ -8,11 +8,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use domain::id::SubscriptionId;
 use domain::signature::Signer;
 use domain::subscription::{Payload, Secrets, Status, Subscription};
+use domain::wait::Retry;
 use http::{HeaderName, HeaderValue};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::keys::SigningKeys;
-use crate::egress::{Egress, Refusal, Target};
+use crate::egress::{Egress, Identity, IdentityError, Refusal, Target};
+
+/// After the last try.
+static LAST: Retry = Retry { waits: Vec::new() };
+
+/// Why events cannot be sent as a subscription says.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(super) enum NoWay {
+    #[error(transparent)]
+    Url(#[from] Refusal),
+    #[error("the client certificate {0}")]
+    Certificate(#[from] IdentityError),
+}
 
 /// One version of a subscription, ready for sending.
 pub(super) struct Subscriber {
@@ -23,6 +36,10 @@ pub(super) struct Subscriber {
     /// It is told one thing more, and then it is gone.
     pub(super) farewell: bool,
     pub(super) course: Course,
+    /// The waits of its own, if it has any.
+    retry: Option<Retry>,
+    /// A try that fails so long after its event is the last one.
+    max_age: Option<SignedDuration>,
 }
 
 /// What to do with its events.
@@ -62,16 +79,33 @@ impl Subscriber {
     pub(super) fn of(subscription: Subscription, secrets: &Secrets, egress: &Egress, keys: &SigningKeys, now: Timestamp) -> Self {
         let course = match subscription.status {
             Status::Disabled { .. } => Course::Disabled,
-            Status::Paused { .. } => Course::Paused,
+            Status::Paused { .. } | Status::Pending { .. } => Course::Paused,
             Status::Enabled => match Way::of(&subscription, secrets, egress, keys, now) {
                 Ok(way) => Course::Send(Box::new(way)),
                 Err(refusal) => {
-                    tracing::warn!(subscription.id = %subscription.id, %refusal, "the URL of a subscription is refused; its deliveries fail");
+                    tracing::warn!(subscription.id = %subscription.id, %refusal, "the URL or the certificate of a subscription is refused; its deliveries fail");
                     Course::Refused
                 }
             },
         };
-        Self { version: subscription.version, signs_until: secrets.next_change(now), farewell: subscription.farewell, url: subscription.url, course }
+        if let Some(certificate) = subscription.client_certificate.as_ref().filter(|certificate| egress.expires_soon(certificate, now)) {
+            tracing::warn!(subscription.id = %subscription.id, expires_at = %certificate.expires_at, "a client certificate of a subscription expires soon, or has expired");
+        }
+        let wait = |seconds: &u32| SignedDuration::from_secs(i64::from(*seconds));
+        Self {
+            version: subscription.version,
+            signs_until: secrets.next_change(now),
+            farewell: subscription.farewell,
+            url: subscription.url,
+            course,
+            retry: (!subscription.retry_waits_s.is_empty()).then(|| Retry { waits: subscription.retry_waits_s.iter().map(wait).collect() }),
+            max_age: subscription.retry_max_age_s.as_ref().map(wait),
+        }
+    }
+
+    /// By what a try of an event that ends now is followed, if it fails. `retry` is the installation's.
+    pub(super) fn retry<'a>(&'a self, retry: &'a Retry, event: Timestamp, now: Timestamp) -> &'a Retry {
+        if self.max_age.is_some_and(|most| now.duration_since(event) >= most) { &LAST } else { self.retry.as_ref().unwrap_or(retry) }
     }
 
     pub(super) fn is_current(&self, version: u64, now: Timestamp) -> bool {
@@ -80,11 +114,15 @@ impl Subscriber {
 }
 
 impl Way {
-    pub(super) fn of(subscription: &Subscription, secrets: &Secrets, egress: &Egress, keys: &SigningKeys, now: Timestamp) -> Result<Self, Refusal> {
+    pub(super) fn of(subscription: &Subscription, secrets: &Secrets, egress: &Egress, keys: &SigningKeys, now: Timestamp) -> Result<Self, NoWay> {
         // Names and values were checked when they were registered.
         let header = |(name, value): (&str, &str)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?));
         Ok(Self {
-            target: egress.target(&subscription.url, subscription.mode)?,
+            target: match &secrets.client_certificate {
+                None => egress.target(&subscription.url, subscription.mode)?,
+                // Once it has expired, whoever is shown it may say so.
+                Some(pem) => egress.target(&subscription.url, subscription.mode)?.showing(Identity::read(pem, None)?.0),
+            },
             signer: Signer::new(&secrets.valid_at(now)),
             headers: secrets.headers.iter().filter_map(header).collect(),
             payload: subscription.payload,
@@ -130,7 +168,7 @@ mod tests {
     use super::*;
 
     fn subscriber(version: u64, signs_until: Option<Timestamp>) -> Arc<Subscriber> {
-        Arc::new(Subscriber { version, signs_until, url: String::new(), farewell: false, course: Course::Disabled })
+        Arc::new(Subscriber { version, signs_until, url: String::new(), farewell: false, course: Course::Disabled, retry: None, max_age: None })
     }
 
     fn id(number: u8) -> SubscriptionId {

@@ -200,7 +200,7 @@ impl Store {
                 command.arg(subscription.version.saturating_sub(1)).arg(subscription.version).arg(to_json(subscription)).arg(sealed);
                 command.arg(subscription.filter()).arg(subscription.id.to_string()).arg(SUBSCRIPTIONS_MAX);
                 command.arg(u8::from(matches!(write, Write::Delete))).arg(super::payouts::random_token());
-                command.arg(u8::from(matches!(subscription.status, Status::Paused { .. })));
+                command.arg(u8::from(matches!(subscription.status, Status::Paused { .. } | Status::Pending { .. })));
                 command.arg(limit(subscription.max_in_flight)).arg(limit(subscription.rate_per_s));
                 command.arg(u8::from(disabled || matches!(write, Write::Afresh))).arg(names.of(shard, "wake"));
                 let Some((notice, Numbered { bulletin, sequence, text })) = &told else { return };
