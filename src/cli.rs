@@ -12,10 +12,12 @@ pub mod healthcheck;
 pub mod keys;
 pub mod notices;
 pub mod portal;
+pub mod probe;
 pub mod providers;
 pub mod reconcile;
 pub mod sandbox;
 pub mod schedule;
+pub mod trigger;
 pub mod verify;
 
 use std::io::Write as _;
@@ -96,6 +98,10 @@ pub enum Command {
     Schedule(schedule::Command),
     /// Tell whether a webhook that was received is genuine, and if not, why. Ends with 0 if it is, 1 if not.
     Verify(verify::Arguments),
+    /// Send samples of events, signed as real ones, to a URL or a subscription. Ends with 0 if each was acknowledged, 1 if not.
+    Trigger(trigger::Arguments),
+    /// Try a merchant's endpoint with webhooks that come twice, late, out of order, or are forged. Ends with 0 if it did right each time, 1 if not.
+    Probe(probe::Arguments),
     /// Explain what is wrong with the configuration, the store and the way to both.
     Doctor(doctor::Arguments),
     /// Ask a URL for a 2xx, within two seconds. For containers.
@@ -134,6 +140,8 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Portal(command) => brief(portal::run(file, command)),
         Command::Schedule(command) => schedule::run(file, command),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Trigger(arguments) => brief(trigger::run(file, arguments)),
+        Command::Probe(arguments) => brief(probe::run(arguments)),
         Command::Doctor(arguments) => brief(doctor::run(file, arguments)),
         Command::Healthcheck(arguments) => brief(healthcheck::run(arguments)),
     }

@@ -16,7 +16,14 @@ const EXIT_MISMATCH: u8 = 1;
 /// No body of ours is larger.
 const BODY_MAX: u64 = 16 << 20;
 
+/// Can be pasted into a shell as it is.
+const EXAMPLE: &str = "Example:
+  printf '%s' '{\"test\": 2432232314}' | payrelay verify --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw \\
+    --id msg_p5jXN8AQM9LWM0D4loKWxJek --timestamp 1614265330 --at 2021-02-25T15:02:10Z \\
+    --signature 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE='";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
 pub struct Arguments {
     /// A secret of the subscription, `whsec_…`; several with commas. Better in the environment than on the command line, which others can see.
     #[arg(long = "secret", env = "PAYRELAY_WEBHOOK_SECRET", hide_env_values = true, required = true, value_delimiter = ',')]

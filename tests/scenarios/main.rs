@@ -21,6 +21,7 @@ mod providers;
 #[path = "../../workers/tests/relay/receiver.rs"]
 #[allow(dead_code, reason = "it belongs to the tests of the relay, which use all of it")]
 mod receiver;
+mod samples;
 mod schedule;
 mod scheduled;
 mod seeds;

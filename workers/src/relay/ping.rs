@@ -84,6 +84,21 @@ pub async fn challenge(
     (attempt, wants)
 }
 
+/// Posts any message, signed as a delivery of this subscription would be, and says how that went. Nothing is recorded.
+#[expect(clippy::too_many_arguments, reason = "as a ping, and the message")]
+pub async fn tell(
+    egress: &Egress,
+    keys: &SigningKeys,
+    subscription: &Subscription,
+    secrets: &Secrets,
+    id: String,
+    body: Vec<u8>,
+    timeout: Duration,
+    now: Timestamp,
+) -> Attempt {
+    sent(egress, keys, subscription, secrets, id, body, timeout, now).await.0
+}
+
 /// How it went, and the beginning of what was answered.
 #[expect(clippy::too_many_arguments, reason = "what its callers were given, and the message")]
 async fn sent(

@@ -1,0 +1,106 @@
+//! `payrelay trigger`: samples of events, signed as real ones, for those who build a receiver. Nothing happened, and nothing is recorded.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use domain::delivery::Attempted;
+use domain::event::{Event, EventType};
+use domain::id::{Mode, PartyId, PayoutId, Shard, Shards, SubscriptionId};
+use domain::signature::Secret;
+use domain::subscription::{EventTypes, Payload, Secrets, Subscription};
+use workers::clock::Clock;
+use workers::egress::{self, Egress};
+use workers::relay::keys::SigningKeys;
+use workers::relay::ping;
+use workers::store::Store;
+
+use super::print;
+use crate::config::{Config, Sections};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example, to a server on this machine:\n  payrelay trigger --url http://127.0.0.1:3000/hooks --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw --type payout.completed"
+)]
+pub struct Arguments {
+    /// Where to, whatever address that is.
+    #[arg(long, requires = "secret", required_unless_present = "subscription")]
+    url: Option<String>,
+    /// The secret that signs, `whsec_…`. Better in the environment than on the command line, which others can see.
+    #[arg(long, env = "PAYRELAY_WEBHOOK_SECRET", hide_env_values = true)]
+    secret: Option<String>,
+    /// A subscription of the installation, in place of a URL: its own URL, secrets, headers and certificate. Needs the configuration and the store.
+    #[arg(long, conflicts_with = "url")]
+    subscription: Option<SubscriptionId>,
+    /// Only this type; several times for several. Without it: each.
+    #[arg(long = "type", value_parser = kind)]
+    kinds: Vec<EventType>,
+    /// The longest time for each, in seconds.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=60))]
+    timeout: u16,
+}
+
+fn kind(name: &str) -> Result<EventType, String> {
+    EventType::named(name).ok_or_else(|| {
+        let known: Vec<_> = EventType::ALL.into_iter().map(EventType::name).collect();
+        format!("the types are {}", known.join(", "))
+    })
+}
+
+/// Ends with 0 if each was acknowledged, 1 if not.
+///
+/// # Errors
+/// The URL, the secret or the subscription is none, or the store does not answer.
+pub async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let now = Clock::of_the_machine();
+    let party = PartyId::parse("sample").context("the party of the samples")?;
+    let (egress, keys, subscription, secrets) = match (&arguments.subscription, &arguments.url, &arguments.secret) {
+        (Some(id), _, _) => {
+            let config = Config::load(file)?;
+            config.demand(Sections::Store)?;
+            let store = Store::open(&config.redis, config.vault()?).await.context("opening the store")?;
+            let (subscription, secrets) = store.subscription(*id).await?.context("there is no such subscription")?;
+            ensure!(subscription.payload != Payload::Snapshot, "it takes payouts as they are: a ping is what can be sent to it");
+            (Egress::new(&config.egress), config.relay.signing_keys.clone(), subscription, secrets)
+        }
+        (None, Some(url), Some(secret)) => {
+            let secret = Secret::parse(secret.trim()).context("the secret is not one; copy it whole")?;
+            let id = SubscriptionId::new(Shard::new(0), [0; 11]);
+            let subscription = Subscription::new(id, party.clone(), Mode::Test, url.clone(), EventTypes::All, now);
+            (anywhere(url)?, SigningKeys::default(), subscription, Secrets::new(secret))
+        }
+        (None, _, _) => bail!("a URL and its secret are needed, or a subscription"),
+    };
+    egress.check_url(&subscription.url, subscription.mode)?;
+    let payout = PayoutId::derive(&party, Mode::Test, &now.to_string(), Shards::ONE);
+    let kinds = if arguments.kinds.is_empty() { EventType::ALL.to_vec() } else { arguments.kinds };
+    let timeout = Duration::from_secs(arguments.timeout.into());
+    let (mut table, mut all) = (Table::new(), true);
+    table.load_style(NOTHING).set_header(["type", "webhook-id", "answer", "ms"]);
+    for (sequence, kind) in (1..).zip(kinds) {
+        let Event { id, body, .. } = Event::sample(kind, payout, sequence, now);
+        let attempt = ping::tell(&egress, &keys, &subscription, &secrets, id.to_string(), body.into_bytes(), timeout, Clock::of_the_machine()).await;
+        all &= matches!(attempt.result, Attempted::Acknowledged { .. });
+        table.add_row([kind.name().to_owned(), id.to_string(), said(&attempt.result), attempt.latency_ms.to_string()]);
+    }
+    print(&table.to_string())?;
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A client for what somebody has typed, who may call whatever they please.
+pub(super) fn anywhere(url: &str) -> anyhow::Result<Egress> {
+    let host = url::Url::parse(url).context("the URL is none")?.host_str().context("the URL has no host")?.to_owned();
+    let allow = ["0.0.0.0/0", "::/0", &host].into_iter().filter_map(|entry| entry.parse().ok()).collect();
+    Ok(Egress::new(&egress::Settings { allow, timeout_ms: 60_000, ..egress::Settings::default() }))
+}
+
+fn said(result: &Attempted) -> String {
+    match result {
+        Attempted::Acknowledged { status } | Attempted::Answered { status, .. } => status.to_string(),
+        Attempted::Unreachable { why } => why.clone(),
+        Attempted::Unwanted => "unwanted".to_owned(),
+    }
+}

@@ -1,0 +1,159 @@
+//! What merchants can paste: the samples of docs/verify.md against real payloads, and the tools that try an endpoint.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use domain::event::{Event, EventType};
+use domain::id::{Mode, PartyId, PayoutId, Shards};
+use domain::signature::{Secret, header, sign, verify};
+use tokio::net::TcpListener;
+
+const NOW: i64 = 1_800_000_000;
+
+fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/samples")
+}
+
+/// Each language's way to run its sample.
+const LANGUAGES: [(&str, &[&str]); 5] =
+    [("python3", &["verify.py"]), ("node", &["verify.mjs"]), ("java", &["Verify.java"]), ("go", &["run", "verify.go"]), ("php", &["verify.php"])];
+
+fn is_there(program: &str) -> bool {
+    let version = if program == "go" { "version" } else { "--version" };
+    Command::new(program).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+fn run(program: &str, arguments: &[&str], body: &[u8]) -> Output {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(samples())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env_remove("JAVA_TOOL_OPTIONS")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(body).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Each sample accepts what is genuine, and nothing else. What cannot be run here is said.
+#[test]
+fn every_sample_tells_genuine_from_forged() {
+    let (secret, other) = (Secret::from_bytes(&[3; 32]).unwrap(), Secret::from_bytes(&[4; 24]).unwrap());
+    let payout = PayoutId::derive(&PartyId::parse("acme").unwrap(), Mode::Test, "x", Shards::ONE);
+    let event = Event::sample(EventType::Returned, payout, 3, jiff::Timestamp::from_second(NOW).unwrap());
+    let (id, body) = (event.id.to_string(), event.body.into_bytes());
+    let accented = "{\"name\":\"Zoë\\n\"}\n".as_bytes().to_vec();
+    let good = |at: i64| sign(&secret, &id, at, &body);
+    let mut changed = body.clone();
+    *changed.last_mut().unwrap() = b' ';
+    let text = |at: i64| at.to_string();
+    let cases = [
+        ("genuine", text(NOW), good(NOW), &body, true),
+        ("bytes", text(NOW), sign(&secret, &id, NOW, &accented), &accented, true),
+        ("late, within the tolerance", text(NOW - 299), good(NOW - 299), &body, true),
+        ("rotated", text(NOW), header(&[other.clone(), secret.clone()], &id, NOW, &body), &body, true),
+        ("another secret", text(NOW), sign(&other, &id, NOW, &body), &body, false),
+        ("changed", text(NOW), good(NOW), &changed, false),
+        ("old", text(NOW - 301), good(NOW - 301), &body, false),
+        ("from the future", text(NOW + 301), good(NOW + 301), &body, false),
+        ("no signature", text(NOW), String::new(), &body, false),
+        ("no timestamp", String::new(), good(NOW), &body, false),
+        ("another version", text(NOW), good(NOW).replacen("v1,", "v2,", 1), &body, false),
+    ];
+    let page = std::fs::read_to_string(samples().join("../verify.md")).unwrap();
+    for (program, arguments) in LANGUAGES {
+        let file = arguments.last().unwrap();
+        assert!(page.contains(&format!("(samples/{file})")), "{file} is on the page");
+        if !is_there(program) {
+            eprintln!("SKIPPED: {program} is not installed, so docs/samples/{file} was not run");
+            continue;
+        }
+        for (name, timestamp, signature, body, accepted) in &cases {
+            let all: Vec<&str> = arguments
+                .iter()
+                .copied()
+                .chain([&*secret.to_text(), &id, timestamp, signature, &NOW.to_string()].map(|text| &*text.to_owned().leak()))
+                .collect();
+            let output = run(program, &all, body);
+            let expected = if *accepted { 0 } else { 1 };
+            assert_eq!(output.status.code(), Some(expected), "{program}, {name}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(output.stderr.is_empty(), "{program}, {name}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+fn payrelay(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_payrelay")).args(arguments).output().unwrap()
+}
+
+/// The example of the help, pasted into a shell.
+#[test]
+fn the_example_of_verify_works_as_pasted() {
+    let help = String::from_utf8(payrelay(&["verify", "--help"]).stdout).unwrap();
+    let example = help.split_once("Example:\n").expect("an example").1;
+    let folder = Path::new(env!("CARGO_BIN_EXE_payrelay")).parent().unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh").arg("-c").arg(example).env("PATH", path).env_remove("PAYRELAY_WEBHOOK_SECRET").output().unwrap();
+    assert!(output.status.success(), "{example}\n{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("genuine"));
+}
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// A receiver that does as docs/verify.md says.
+async fn receive(State(verified): State<Arc<AtomicUsize>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let now_s = workers::clock::Clock::of_the_machine().as_second();
+    let secrets = [Secret::parse(SECRET).unwrap()];
+    match verify(&secrets, text("webhook-id"), text("webhook-timestamp"), text("webhook-signature"), &body, now_s, 300) {
+        Ok(()) => {
+            verified.fetch_add(1, Ordering::Relaxed);
+            StatusCode::NO_CONTENT
+        }
+        Err(_) => StatusCode::UNAUTHORIZED,
+    }
+}
+
+/// A receiver of ours verifies all samples, and passes the whole probe; one that verifies nothing is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_is_tried() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hooks", listener.local_addr().unwrap());
+    let verified = Arc::new(AtomicUsize::new(0));
+    let router = axum::Router::new().fallback(receive).with_state(verified.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let said = |arguments: &[&str]| {
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        tokio::task::block_in_place(|| {
+            let output = payrelay(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+            (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+        })
+    };
+    let (code, text) = said(&["trigger", "--url", &url, "--secret", SECRET]);
+    assert_eq!((code, verified.load(Ordering::Relaxed)), (Some(0), EventType::ALL.len()), "{text}");
+    let (code, text) = said(&["trigger", "--url", &url, "--secret", SECRET, "--type", "payout.returned"]);
+    assert!(code == Some(0) && text.contains("payout.returned") && !text.contains("payout.failed"), "{text}");
+    let (code, text) = said(&["probe", "--url", &url, "--secret", SECRET]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!text.contains("WRONG"), "{text}");
+    let other = Secret::from_bytes(&[1; 32]).unwrap().to_text();
+    assert_eq!(said(&["trigger", "--url", &url, "--secret", &other]).0, Some(1), "it does not verify");
+    assert_eq!(said(&["probe", "--url", &url, "--secret", &other]).0, Some(1), "genuine events are refused");
+
+    // Whoever accepts everything.
+    let careless = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hooks", careless.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(careless, axum::Router::new().fallback(async || "thanks")).await });
+    let (code, text) = said(&["probe", "--url", &url, "--secret", SECRET]);
+    let wrong = text.lines().filter(|line| line.contains("WRONG") && line.contains("refused")).count();
+    assert_eq!((code, wrong), (Some(1), 11), "{text}");
+}
