@@ -200,7 +200,7 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         if elsewhere {
             check_headers_stay(&secrets)?;
         }
-        let before = (subscription.clone(), secrets);
+        let before = (subscription.clone(), secrets.clone());
         asked.apply(&mut subscription);
         check_certificate_shown(&subscription)?;
         if elsewhere {

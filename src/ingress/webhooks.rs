@@ -430,8 +430,8 @@ impl Ingress {
         changed: Option<&Secrets>,
     ) -> Result<Subscribed, StoreError> {
         let news = News::Changed { of: subscription.hook(), changed: &["url"] };
-        // One that is disabled wants nothing, and receivers of snapshots have no word for it.
-        let is_told = !matches!(before.status, Status::Disabled { .. }) && before.payload != Payload::Snapshot;
+        // One that is disabled wants nothing, one that is pending has not asked for anything, and receivers of snapshots have no word for it.
+        let is_told = !matches!(before.status, Status::Disabled { .. } | Status::Pending { .. }) && before.payload != Payload::Snapshot;
         let id = SubscriptionId::new(before.id.shard(), random());
         let left = before.farewell(id);
         let notice = Notice { news: &news, farewell: is_told.then_some((&left, &its)) };

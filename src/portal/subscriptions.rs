@@ -93,6 +93,7 @@ impl<'a> Shown<'a> {
         match self.reason? {
             "nothing_gets_through" => Some("nothing gets through".to_owned()),
             "asked" => Some("as asked for".to_owned()),
+            "challenge_unanswered" => Some("its URL has not answered the challenge that it was sent".to_owned()),
             "gone" => Some("the subscriber answered 410".to_owned()),
             other => Some(other.replace('_', " ")),
         }
@@ -184,6 +185,9 @@ pub(super) async fn act(State(ingress): State<Arc<Ingress>>, Path(id): Path<Stri
         "ping" => ingress.ping_subscription(caller, None, &id).await.map(|attempt| pinged(&attempt)),
         "pause" => ingress.pause_subscription(caller, None, &id).await.map(|_| Notice::good("Paused. Events wait, in order, until it is resumed.")),
         "resume" => ingress.resume_subscription(caller, None, &id).await.map(|_| Notice::good("Resumed. What waited is delivered now.")),
+        "challenge" => {
+            ingress.challenge_subscription(caller, None, &id).await.map(|_| Notice::good("Its URL has answered. What waited is delivered now."))
+        }
         "rotate" => {
             let fields = rotation(&mut form);
             ingress.rotate_secret(caller, &id, fields, errors).await.map(|(_, _, new)| {
@@ -207,7 +211,7 @@ pub(super) async fn act(State(ingress): State<Arc<Ingress>>, Path(id): Path<Stri
 
 /// For logs: a word of ours, whatever was sent.
 fn known(action: &str) -> &'static str {
-    ["ping", "pause", "resume", "rotate", "retry", "delete"].into_iter().find(|word| *word == action).unwrap_or("unknown")
+    ["ping", "pause", "resume", "challenge", "rotate", "retry", "delete"].into_iter().find(|word| *word == action).unwrap_or("unknown")
 }
 
 fn rotation(form: &mut Parameters) -> Fields {

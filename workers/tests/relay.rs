@@ -3,6 +3,8 @@
 
 #[path = "relay/hostile.rs"]
 mod hostile;
+#[path = "relay/order.rs"]
+mod order;
 #[path = "relay/receiver.rs"]
 mod receiver;
 #[path = "relay/wishes.rs"]
