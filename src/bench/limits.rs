@@ -16,7 +16,6 @@ use uuid::Uuid;
 use workers::clock::Clock;
 use workers::egress::Egress;
 
-use super::figures::quantile;
 use super::load;
 use crate::config::Config;
 
@@ -78,8 +77,8 @@ pub(crate) async fn posts_per_s(config: &Config, url: &str, during: Duration) ->
     Ok(f64::from(posted) / took.as_secs_f64())
 }
 
-/// The median time to append 4 KB to a file of that folder and flush it, in ms. Blocks.
-pub(super) fn fsync_ms(folder: &Path, times: usize) -> anyhow::Result<f64> {
+/// How long it takes to append 4 KB to a file of that folder and flush it, in ms, each time. Blocks.
+pub(super) fn fsyncs_ms(folder: &Path, times: usize) -> anyhow::Result<Vec<f64>> {
     let path = folder.join("flushed");
     let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path)?;
     let mut took = Vec::with_capacity(times);
@@ -92,5 +91,5 @@ pub(super) fn fsync_ms(folder: &Path, times: usize) -> anyhow::Result<f64> {
         at += BLOCK as u64;
     }
     std::fs::remove_file(path)?;
-    Ok(quantile(&mut took, 0.5))
+    Ok(took)
 }

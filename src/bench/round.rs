@@ -20,7 +20,7 @@ use workers::store::private_server::Fsync;
 
 use super::Effort;
 use super::figures::{Figures, derive, quantile};
-use super::limits::{fsync_ms, secret, signed_posts_per_s};
+use super::limits::{fsyncs_ms, secret, signed_posts_per_s};
 use super::load::{self, CONNECTIONS, Orders, per_s};
 use super::server::Server;
 use crate::local::{Local, Plan};
@@ -66,6 +66,8 @@ struct Bench<'a> {
     figures: Figures,
     /// What has been found for the limit of signed posts.
     posts: Vec<f64>,
+    /// What has been found for the time of a flush.
+    flushes: Vec<f64>,
 }
 
 /// Measures everything once, in `folder`.
@@ -99,11 +101,13 @@ pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort) -> any
     .await?;
     let store = limits::version(&local.config.redis.url).await?;
     let token = local.unsigned.token().clone();
-    let mut bench = Bench { local, folder, address, token, effort, figures: Figures::new(), posts: Vec::new() };
+    let mut bench = Bench { local, folder, address, token, effort, figures: Figures::new(), posts: Vec::new(), flushes: Vec::new() };
     bench.limits().await?;
     let server = bench.starts().await?;
     bench.accepted().await?;
+    bench.flushes().await?;
     bench.paced().await?;
+    bench.flushes().await?;
     bench.posts().await?;
     bench.delivered().await?;
     bench.posts().await?;
@@ -126,13 +130,18 @@ impl Bench<'_> {
     /// Nothing of ours runs yet.
     async fn limits(&mut self) -> anyhow::Result<()> {
         println!("  limits");
-        let Effort { rate, flushes, .. } = *self.effort;
-        let (folder, config) = (self.folder.join("redis"), &self.local.config);
-        let flushed = tokio::task::spawn_blocking(move || fsync_ms(&folder, flushes)).await??;
-        self.figures.insert("fsync_ms", flushed);
-        self.figures.insert("limit_evalsha_per_s", limits::scripts_per_s(&config.redis.url, CONNECTIONS, rate).await?);
+        let url = &self.local.config.redis.url;
+        self.figures.insert("limit_evalsha_per_s", limits::scripts_per_s(url, CONNECTIONS, self.effort.rate).await?);
         self.local.subscriber.count_only(true);
         self.posts().await
+    }
+
+    /// As the limit of posts: close to what is compared with it.
+    async fn flushes(&mut self) -> anyhow::Result<()> {
+        let (folder, times) = (self.folder.join("redis"), self.effort.flushes);
+        self.flushes.extend(tokio::task::spawn_blocking(move || fsyncs_ms(&folder, times)).await??);
+        self.figures.insert("fsync_ms", quantile(&mut self.flushes, 0.5));
+        Ok(())
     }
 
     /// A machine that others share is now faster and now slower, so this limit is taken close to what is compared with it; the median counts.

@@ -11,6 +11,7 @@ pub mod batches;
 pub mod books;
 pub mod bulletins;
 pub mod circuits;
+mod commit;
 pub mod durability;
 pub mod freeze;
 mod gather;
@@ -59,7 +60,7 @@ pub struct Settings {
     pub shards: u8,
     /// Connections that share the traffic.
     pub connections: usize,
-    /// The longest time for one call, repeats included.
+    /// The longest time for one call, repeats included. A commit waits for the one that is under way before its time begins.
     pub deadline_ms: u64,
 }
 
@@ -81,6 +82,8 @@ struct Shared {
     healthy: AtomicBool,
     wakes: Wakes,
     takers: handover::Takers,
+    /// Of each shard.
+    steps: Vec<Arc<commit::Steps>>,
     /// Of each shard.
     tries: Vec<Arc<subscriptions::Tries>>,
     longest_lease_ms: AtomicU64,
@@ -310,6 +313,7 @@ impl Store {
                 healthy: AtomicBool::new(true),
                 wakes: Wakes::default(),
                 takers: handover::Takers::default(),
+                steps: shards.all().map(|_| Arc::default()).collect(),
                 tries: shards.all().map(|_| Arc::default()).collect(),
                 longest_lease_ms: AtomicU64::new(0),
             }),
@@ -416,7 +420,18 @@ impl Store {
 
     /// Runs a script. Repeats it, within the deadline, when the connection was lost, the server is loading, or it does not know the script yet.
     async fn run(&self, script: &Script, keys: &[&str], fill: impl FnOnce(&mut redis::Cmd)) -> Result<Value, StoreError> {
-        let mut command = redis::Cmd::with_capacity(COMMAND_PARTS, COMMAND_BYTES);
+        self.run_with(script, keys, (COMMAND_PARTS, COMMAND_BYTES), fill).await
+    }
+
+    /// As [`Store::run`], with room for so many parts and bytes.
+    async fn run_with(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        (parts, bytes): (usize, usize),
+        fill: impl FnOnce(&mut redis::Cmd),
+    ) -> Result<Value, StoreError> {
+        let mut command = redis::Cmd::with_capacity(parts, bytes);
         command.arg("EVALSHA").arg(&script.hash).arg(keys.len()).arg(keys);
         fill(&mut command);
         self.send(command, Some(script.body)).await

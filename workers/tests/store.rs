@@ -154,6 +154,13 @@ fn taking(store: &Store, per_subscription: usize, concurrency: usize) -> (RelayL
     (relay, queue)
 }
 
+/// How many scripts the server has run.
+async fn scripts_called(raw: &mut redis::aio::MultiplexedConnection) -> u32 {
+    let said: String = redis::cmd("INFO").arg("commandstats").query_async(raw).await.unwrap();
+    let calls = said.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next()?.parse().ok());
+    calls.unwrap_or_default()
+}
+
 async fn open(store: &Store, key: &str) {
     assert!(matches!(store.open_payout(&order(store, key), &beneficiary(), "f").await.unwrap(), Opened::New));
 }
@@ -356,29 +363,63 @@ async fn tries_are_recorded_together_and_each_for_itself() {
     }
     let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
     let relay = RelayLanes { lane: lane(store), per_subscription: 4 };
+    // From now on the script is known. Whoever comes first goes at once and alone, the others together.
+    let (work, ticket) = relay.lease(1).await.unwrap().items.remove(0);
+    let (delivery, decision) = acknowledged(store, &work);
+    store.relayed(&ticket, &delivery, decision, None).await.unwrap();
     let leased = relay.lease(4).await.unwrap().items;
     let unreadable = format!("t:{{s00}}:po:{}", leased[1].1.event.payout());
     let () = redis::cmd("SET").arg(unreadable).arg("not a payout").query_async(&mut raw).await.unwrap();
-    let called = async |raw: &mut redis::aio::MultiplexedConnection| {
-        let said: String = redis::cmd("INFO").arg("commandstats").query_async(raw).await.unwrap();
-        let calls = said.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next()?.parse::<u32>().ok());
-        calls.unwrap_or_default()
-    };
     let (_, queue) = taking(store, 4, 8);
-    let before = called(&mut raw).await;
+    let before = scripts_called(&mut raw).await;
     let recorded = futures_util::future::join_all(leased.iter().map(async |(work, ticket)| {
         let (delivery, decision) = acknowledged(store, work);
         store.relayed(ticket, &delivery, decision, None).await
     }))
     .await;
-    // The script was unknown at first.
-    assert!(called(&mut raw).await - before <= 2);
+    assert!(scripts_called(&mut raw).await - before <= 2);
     assert!(matches!(recorded[1], Err(workers::store::StoreError::Corrupt(_))), "{:?}", recorded[1]);
     let done = |at: usize| matches!(recorded[at], Ok(workers::store::subscriptions::Relayed::Done { more: false, .. }));
     assert!(done(0) && done(2) && done(3), "{recorded:?}");
     assert_eq!(queue.health().in_flight(), 3, "one for each that ended");
     let flying: usize = redis::cmd("ZCARD").arg(format!("t:{{s00}}:fly:{id}")).query_async(&mut raw).await.unwrap();
     assert_eq!(flying, 4, "what failed is found again when its lease ends");
+}
+
+/// Steps that come at the same time share a call, and each of them stands for itself: the same request twice, one that is refused, one that meets an error.
+#[tokio::test]
+async fn steps_are_committed_together_and_each_for_itself() {
+    let Installation { store, server, .. } = &installation().await;
+    let id = subscription(store, EventTypes::All).await;
+    open(store, "first").await;
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let steps = ["a", "b", "b", "c", "d", "e"].map(|key| order(store, key));
+    let unreadable = format!("t:{{s00}}:po:{}", steps[4].payout.id);
+    let () = redis::cmd("SET").arg(&unreadable).arg("not a payout").query_async(&mut raw).await.unwrap();
+    let (before, beneficiary) = (scripts_called(&mut raw).await, beneficiary());
+    let opened = futures_util::future::join_all(steps.iter().enumerate().map(|(n, step)| {
+        // The third asks for something else by the key of the second.
+        store.open_payout(step, &beneficiary, if n == 2 { "other" } else { "print" })
+    }))
+    .await;
+    // The first alone, the others together, and the one with the error once more by itself.
+    assert_eq!(scripts_called(&mut raw).await - before, 3);
+    let new = |n: usize| matches!(opened[n], Ok(Opened::New));
+    assert!(new(0) && new(1) && new(3) && new(5), "{opened:?}");
+    assert!(matches!(opened[2], Ok(Opened::Conflict)), "{:?}", opened[2]);
+    assert!(matches!(opened[4], Err(workers::store::StoreError::Refused(_))), "{:?}", opened[4]);
+    // Nothing of what failed was written, and everything of the others: work, indexes, ledger, deliveries.
+    let of = async |raw: &mut redis::aio::MultiplexedConnection, key: &str| -> Vec<String> {
+        redis::cmd("ZRANGE").arg(format!("t:{{s00}}:{key}")).arg(0).arg(-1).query_async(raw).await.unwrap()
+    };
+    let ids = |at: &[usize]| -> Vec<String> { at.iter().map(|at| steps[*at].payout.id.to_string()).collect() };
+    for key in ["due:execute", "open", "list:acme:test"] {
+        let found = of(&mut raw, key).await;
+        assert!(ids(&[0, 1, 3, 5]).iter().all(|id| found.contains(id)) && !found.contains(&ids(&[4])[0]), "{key}: {found:?}");
+    }
+    assert_eq!(of(&mut raw, &format!("wait:{id}")).await.len(), 5, "one for each that was opened");
+    let reserved: i64 = redis::cmd("HGET").arg("t:{s00}:acct:acme:test:GBP").arg("reserved").query_async(&mut raw).await.unwrap();
+    assert_eq!(reserved, 50_000);
 }
 
 /// The record of a try may come after its subscription is gone. It leaves nothing behind.

@@ -1,262 +1,363 @@
--- Commits one step of one payout, whole or not at all: version check, idempotency claim, record, observation, ledger, work, events, deliveries.
--- Lua has no rollback, so everything that can refuse comes first and everything that writes comes after it. A repeat answers 'done'.
+-- Commits steps of payouts, each for itself, and each whole or not at all: version check, idempotency claim, record, observation, ledger, work, events,
+-- deliveries. Lua has no rollback, so everything that can refuse comes first and everything that writes comes after it. A repeat answers 'done'.
 --
--- KEYS  those that nearly every commit touches, for each that is passed costs time; the others have names by the prefix:
---       1 payout  2 due:execute  3 subscriptions of the party  4 lanes  5 ledger  6 list  7 open  8 clock  9 account  10 party; where a schedule opens it:
---       11 due:schedule  12 overdue
--- ARGV  1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or 'g' or 'r'
+-- KEYS  1 clock  2 lanes  3 open  4 due:execute, then of each step
+--       1 payout  2 subscriptions of the party  3 ledger  4 list  5 account  6 party; only those that nearly every step touches, for each that is passed
+--       costs time: the others have names by the prefix
+-- ARGV  1 key prefix  2 lease, ms, of deliveries that are handed over  3 widest window of a subscription, then of each step the number of its values, and
+--       1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or 'g' or 'r'
 --       and the lease token, a space and the id of the group that is sent or sent again, or ''
 --       6 next work: x(ecute) p(oll) k(eep) n(othing)  7 its due time, ms  8 fingerprint, or ''  9 sealed beneficiary, or ''
---       10 sealed request, or ''  11 payout id  12 key prefix  13 now, ms, for lists  14 '1' while the payout is open  15 new version
---       16 deliveries that the caller would take at once  17 their lease, ms  18 widest window of a subscription
---       19 name of the provider's circuit, or ''  20 name of the state
---       21 when the payout was asked for, ms  22 metadata, or ''
---       23 what it passes when it is opened, or its amount fixed, as JSON (gate.lua), or ''
---       24 '', or what is asked of the account beside the entries: the version that was seen of it, a space, and to fix the amount of a whole balance what
+--       10 sealed request, or ''  11 payout id  12 now, ms, for lists  13 '1' while the payout is open  14 new version
+--       15 name of the provider's circuit, or ''  16 name of the state
+--       17 when the payout was asked for, ms  18 metadata, or ''
+--       19 what it passes when it is opened, or its amount fixed, as JSON (gate.lua), or ''
+--       20 '', or what is asked of the account beside the entries: the version that was seen of it, a space, and to fix the amount of a whole balance what
 --       must be available, exactly; to open a payout for a business day what must be available at least, a space, the day, a space, and the account's
 --       next record, or nothing
---       25 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each; where a schedule opens it: version
---       of the account decided on, its new version, its record, its name in due:schedule, how long until the next look, ms
--- Returns { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each delivery that was handed over, … }
-local key, id, prefix = KEYS[1], ARGV[11], ARGV[12]
-local opening = ARGV[1] == '0'
-local held = redis.call('HMGET', key, 'v', 'token', 'fp', 'held', 'st', 'to', 'lim')
-local version, token, fingerprint, held_at, was, to, shares = unpack(held, 1, 7)
-local gate, name = ARGV[23] ~= '' and cjson.decode(ARGV[23]), string.sub(KEYS[10], #prefix + 4)
-
-if token == ARGV[2] then return { 'done' } end
-if opening then
-  if fingerprint and fingerprint ~= ARGV[8] then return { 'conflict' } end
-  if fingerprint then
-    local record = redis.call('HMGET', key, 'rec', 'meta')
-    return { 'exists', record[1] or '', record[2] or '' }
-  end
-  if redis.call('HEXISTS', KEYS[10], 'off') == 1 then return { 'inactive' } end
-  if KEYS[11] then
-    if redis.call('HGET', KEYS[9], 'v') ~= ARGV[#ARGV - 4] then return { 'stale' } end
-    if redis.call('EXISTS', prefix .. 'frozen') == 1 then return { 'frozen' } end
-  end
-  local why = gate and stopped(gate, prefix)
-  if why then return why end
-else
-  if not version then return { 'missing' } end
-  if version ~= ARGV[1] then return { 'stale' } end
-end
+--       21 deliveries that the caller would take at once
+--       22 '', or where a schedule opens it: version of the account decided on, its new version, how long until the next look, ms, its name in
+--       due:schedule, and its record, with a space between each
+--       23 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
+-- Returns of each step { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each
+-- delivery that was handed over, … }, or a word of why not, and what belongs to it; 'failed' of a step among others that met an error
+local lanes, open, due_execute, prefix, widest = KEYS[2], KEYS[3], KEYS[4], ARGV[1], tonumber(ARGV[3])
 local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[8]) or 0)
+local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[1]) or 0)
+-- Numbers are written out once: as an argument of a call, each costs its conversion.
+local lease = now + tonumber(ARGV[2])
+local at_once, leased_until = string.format('%d', now), string.format('%d', lease)
 
-local seen, needed, day, record = string.match(ARGV[24], '^(%d+) (%-?%d+) ?(%S*) ?(.*)$')
-if opening or seen or ARGV[5] ~= '' then
-  local account = redis.call('HMGET', KEYS[9], 'funding', 'status', 'fault', 'v', 'day')
-  if not opening and account[3] then return { 'frozen' } end
-  if seen and account[4] ~= seen then return { 'changed' } end
-  if seen and not opening then
-    -- Told, so that whoever decides again need not ask: on a busy account that would take too long each time.
-    local available = redis.call('HGET', KEYS[5], 'available') or '0'
-    if available ~= needed then return { 'moved', available } end
-    local beyond = gate and is_beyond(gate, 'reject', prefix, now)
-    if beyond then return { 'refused', 'limit_exceeded', beyond } end
+-- What steps of one call have in common is read once; who writes it forgets it.
+local kept = {}
+local function once(command, key, ...)
+  local is = kept[key]
+  if not is then
+    is = redis.call(command, key, ...)
+    kept[key] = is
   end
-  if opening and seen and account[5] then
-    -- One payout of a balance on a day, unless the one before has ended without being paid.
-    local taken, by = string.match(account[5], '^(%S+) (%S+)$')
-    local is = taken == day and redis.call('HGET', prefix .. 'po:' .. by, 'st')
-    if is and is ~= 'canceled' and is ~= 'rejected' and is ~= 'failed' then return { 'taken' } end
-  end
-  if opening and (seen or ARGV[25] ~= '0') then
-    local refusal = account[2] == 'disabled' and 'account_disabled'
-    if account[1] == 'balance' and tonumber(redis.call('HGET', KEYS[5], 'available') or 0) < tonumber(needed or ARGV[28]) then
-      refusal = refusal or 'insufficient_funds'
-    end
-    local beyond = not refusal and gate and is_beyond(gate, 'reject', prefix, now)
-    if beyond then refusal = 'limit_exceeded' end
-    if refusal then
-      -- What is missing may be what the store has lost, and then the payout may have been sent before: nobody may say that it was not.
-      local suspect = redis.call('EXISTS', prefix .. 'frozen') == 1 or tonumber(redis.call('GET', prefix .. 'look-first') or 0) > now
-      return suspect and { 'undecided' } or { 'refused', refusal, beyond or '' }
-    end
-    local free = gate and ARGV[20] ~= 'awaiting_approval'
-    local met = free and (gate.approve_new and is_new(gate, prefix, name, now) and '' or is_beyond(gate, 'approve', prefix, now))
-    if met then return { 'approve', met } end
-  end
+  return is
 end
 
-local epoch, passed, kind, permit, group = 0, '', nil, nil, nil
-if ARGV[5] ~= '' then
-  kind, permit, group = string.match(ARGV[5], '^(%a)(%d+) ?(.*)$')
-  local lane, lease = kind == 'x' and KEYS[2] or kind == 'p' and prefix .. 'due:poll' or prefix .. 'due:group', tonumber(permit)
-  local leased = redis.call('ZSCORE', lane, group ~= '' and group or id)
-  if not leased or tonumber(leased) ~= lease then return { 'lost' } end
-  if redis.call('EXISTS', prefix .. 'frozen') == 1 then return { 'frozen' } end
-  -- Set aside, so that it costs nobody anything until it is released. What may have been sent before keeps its polls.
-  local function set_aside(at)
-    if kind ~= 'x' then return end
-    redis.call('ZREM', KEYS[2], id)
-    redis.call('ZADD', prefix .. 'held:' .. at, now, id)
-    redis.call('HSET', key, 'held', at, 'l', '0')
-  end
-  if redis.call('HEXISTS', prefix .. 'stop:' .. name, 'frozen') == 1 then
-    set_aside('party:' .. name)
-    return { 'held', 'party_frozen' }
-  end
-  local circuit = prefix .. 'circuit:' .. ARGV[19]
-  local is = redis.call('HMGET', circuit, 'paused', 'until', 'trial', 'failures', 'trips', 'last', 'tries')
-  local tries = group ~= '' and group or id
-  -- The payouts of a group are one trial.
-  local blocked = is[2] and math.max(tonumber(is[2]), is[7] ~= tries and tonumber(is[3] or 0) or 0)
-  if is[1] or blocked and blocked > now then
-    set_aside(ARGV[19])
-    if kind == 'x' and not is[1] then redis.call('ZADD', prefix .. 'due:circuit', 'NX', blocked, ARGV[19]) end
-    return { 'held', is[1] and 'provider_paused' or 'circuit_open' }
-  end
-  if blocked then
-    -- Half open: one at a time. Its lease bounds the trial.
-    redis.call('HSET', circuit, 'trial', lease, 'tries', tries)
-    passed = is[5] or '0'
-  elseif is[4] then
-    passed = 'counting'
-  end
-  if tonumber(is[6] or 0) < lease then redis.call('HSET', circuit, 'last', lease) end
-  epoch = redis.call('INCR', prefix .. 'epoch')
-  local account = to and string.match(to, '^%x+')
-  if account then redis.call('ZADD', prefix .. 'known:' .. name, now, account) end
-end
-
-local fields = { 'v', ARGV[15], 'token', ARGV[2], 'rec', ARGV[3], 'o:' .. ARGV[15], ARGV[4], 'l', '0', 'st', ARGV[20] }
-local function field(name, value)
-  if value ~= '' then
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
-  end
-end
-field('fp', ARGV[8])
-field('sec', ARGV[9])
-field('req', ARGV[10])
-field('meta', ARGV[22])
-if gate then
-  if opening then field('to', pass(gate, id, prefix, name, now, ARGV[20] == 'awaiting_approval')) end
-  field('lim', (shares or '') .. count(gate, prefix, now))
-elseif not opening and was ~= ARGV[20] then
-  follow(id, to, shares, was, ARGV[20], prefix)
-end
-if opening and seen then
-  redis.call('HSET', KEYS[9], 'day', day .. ' ' .. id)
-  if record ~= '' then
-    redis.call('HSET', KEYS[9], 'v', seen + 1, 'rec', record)
-    -- Its schedule has ended, for that is what changes.
-    local account = string.match(KEYS[9], 'account:(.+)$')
-    for _, index in ipairs({ 'schedules', 'due:schedule', 'overdue' }) do redis.call('ZREM', prefix .. index, account) end
-  end
-end
-
-local at = 25
-local entries = tonumber(ARGV[at])
-at = at + 1
-for _ = 1, entries do
-  -- What is now no more than this entry was nothing before: the ledger may be new.
-  if redis.call('HINCRBY', KEYS[5], ARGV[at], '-' .. ARGV[at + 2]) == -tonumber(ARGV[at + 2]) then
-    redis.call('SADD', prefix .. 'accounts', KEYS[5])
-    redis.call('SADD', prefix .. 'currencies:' .. name, string.sub(KEYS[5], -3))
-  end
-  redis.call('HINCRBY', KEYS[5], ARGV[at + 1], ARGV[at + 2])
-  at = at + 3
+-- What enters a sorted set enters it at the end, together with what other steps put there; of a step that fails, nothing does. No step looks there for what
+-- another one of the same call has put: it would be of another payout.
+local pending, wakes = {}, {}
+local function put(key, score, member, only)
+  local n = #pending
+  pending[n + 1], pending[n + 2], pending[n + 3], pending[n + 4] = key, score, member, only or ''
 end
 
 local function wake(lane) redis.call('PUBLISH', prefix .. 'wake', lane) end
-local function work(due, lane, score)
-  redis.call('ZADD', due, score, id)
-  -- No lane sleeps longer than a minute.
-  if tonumber(score) <= now + 60000 and redis.call('ZRANGE', due, 0, 0)[1] == id then wake(lane) end
-end
-local function leave(index) if not opening then redis.call('ZREM', index, id) end end
-if held_at and (ARGV[6] ~= 'k' or kind) then
-  leave(prefix .. 'held:' .. held_at)
-  redis.call('HDEL', key, 'held')
-end
-if ARGV[6] == 'x' then
-  leave(prefix .. 'due:poll')
-  work(KEYS[2], 'execute', ARGV[7])
-elseif ARGV[6] == 'p' then
-  leave(KEYS[2])
-  work(prefix .. 'due:poll', 'poll', ARGV[7])
-elseif kind == 'g' then
-  -- Whoever sends the group may die: then the payout is presumed sent when the group's lease ends.
-  redis.call('ZADD', KEYS[2], permit, id)
-elseif ARGV[6] == 'n' then
-  leave(KEYS[2])
-  leave(prefix .. 'due:poll')
-end
 
-if opening then redis.call('ZADD', KEYS[6], ARGV[13], id) end
-if ARGV[14] == '1' then
-  redis.call('ZADD', KEYS[7], 'NX', ARGV[13], id)
-  leave(prefix .. 'ended')
-else
-  leave(KEYS[7])
-  redis.call('ZADD', prefix .. 'ended', ARGV[13], id)
-end
-
--- Whether a subscription wants an event, and whether without waiting for those before it. Most say in a word what they want; who asks for more, as JSON.
-local function wants(filter, kind)
-  if string.byte(filter) ~= 123 then
-    return filter == '*' or string.find(filter, ',' .. kind .. ',', 1, true) or string.find(filter, ',' .. string.match(kind, '^[^.]*') .. '.*,', 1, true)
-  end
-  local asks = cjson.decode(filter)
-  if next(asks.metadata) then
-    local text = ARGV[22] ~= '' and ARGV[22] or not opening and redis.call('HGET', key, 'meta') or '{}'
-    local read, metadata = pcall(cjson.decode, text)
-    -- What cannot be read is rather told too much.
-    for name, value in pairs(read and asks.metadata or {}) do
-      if metadata[name] ~= value then return false end
+local function settle_pending()
+  local sets, order = {}, {}
+  for at = 1, #pending, 4 do
+    local key = pending[at]
+    local set = sets[key]
+    if not set then
+      set = pending[at + 3] ~= '' and { key, pending[at + 3] } or { key }
+      sets[key] = set
+      order[#order + 1] = set
     end
+    set[#set + 1] = pending[at + 1]
+    set[#set + 1] = pending[at + 2]
   end
-  return wants(asks.kinds, kind), asks.unordered
-end
-
-local events = tonumber(ARGV[at])
-at = at + 1
-local room, lease, handed = tonumber(ARGV[16]), now + tonumber(ARGV[17]), {}
-if events > 0 then
-  local subscriptions = redis.call('HGETALL', KEYS[3])
-  local waiting = {}
-  -- Only while nobody's turn has come: a lane that waits goes before what is new.
-  -- Numbers are written out once: as an argument of a call, each costs its conversion.
-  local at_once, leased_until = string.format('%d', now), string.format('%d', lease)
-  if room > 0 and redis.call('ZCOUNT', KEYS[4], '-inf', at_once) > 0 then room = 0 end
-  for _ = 1, events do
-    local sequence, kind = ARGV[at], ARGV[at + 1]
-    field('e:' .. sequence, ARGV[at + 2])
-    at = at + 3
-    for i = 1, #subscriptions, 2 do
-      local subscription, filter = subscriptions[i], subscriptions[i + 1]
-      local wanted, unordered = filter == '*', false
-      if not wanted then wanted, unordered = wants(filter, kind) end
-      if wanted then
-        -- The deliveries of one payout to one subscription queue up here: only the first of them is in the lane.
-        local queue = 'q:' .. subscription
-        local tail = unordered and '' or waiting[subscription] or not opening and redis.call('HGET', key, queue) or ''
-        if tail == '' then
-          local member, flying = id .. '/' .. sequence, prefix .. 'fly:' .. subscription
-          local is = room > 0 and redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window')
-          local hand_over = is and redis.call('ZCARD', flying) < math.min(tonumber(ARGV[18]), tonumber(is[2] or 4))
-          local due = hand_over and leased_until or at_once
-          redis.call('ZADD', hand_over and flying or prefix .. 'wait:' .. subscription, due, member)
-          local sooner = redis.call('ZADD', KEYS[4], 'LT', 'CH', due, subscription) == 1
-          if hand_over then
-            room = room - 1
-            handed[#handed + 1] = { subscription, is[1] or '', sequence }
-          elseif sooner then
-            wake('relay')
-          end
-          if not unordered then waiting[subscription] = sequence end
-        else
-          waiting[subscription] = tail .. ',' .. sequence
-        end
+  for _, set in ipairs(order) do redis.call('ZADD', unpack(set)) end
+  for due, lane in pairs(wakes) do
+    local head, set = redis.call('ZRANGE', due, 0, 0)[1], sets[due] or {}
+    for at = 3, #set, 2 do
+      if set[at] == head then
+        wake(lane)
+        break
       end
     end
   end
-  for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
 end
-redis.call('HSET', key, unpack(fields))
-if KEYS[11] then come_to(KEYS[9], KEYS[11], KEYS[12], now, unpack(ARGV, #ARGV - 3)) end
-return { 'committed', epoch, ARGV[5] ~= '' and tonumber(redis.call('GET', prefix .. 'look-first') or 0) > tonumber(ARGV[21]) and 1 or 0, passed, lease, unpack(handed) }
+
+-- A lane whose turn is no later already stays as it is.
+local turns = {}
+local function bring_forward(subscription, due, text)
+  if turns[subscription] and turns[subscription] <= due then return false end
+  turns[subscription] = due
+  return redis.call('ZADD', lanes, 'LT', 'CH', text, subscription) == 1
+end
+
+-- Whether the turn of any subscription has come: such a lane goes before what is new.
+local function is_anyones_turn()
+  if not kept.turn then kept.turn = redis.call('ZCOUNT', lanes, '-inf', at_once) > 0 and 'yes' or 'no' end
+  return kept.turn == 'yes'
+end
+
+-- Version of a subscription, and how many more of its deliveries may be under way.
+local function share_of(subscription, flying)
+  local share = kept[flying]
+  if not share then
+    local is = redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window')
+    share = { version = is[1] or '', left = math.min(widest, tonumber(is[2] or 4)) - redis.call('ZCARD', flying) }
+    kept[flying] = share
+  end
+  return share
+end
+
+-- The first of the step's keys and of its values: see above.
+local function commit(key, subscriptions_of, ledger, list, account_key, party, value)
+  local id = value[11]
+  local opening = value[1] == '0'
+  local version, token, fingerprint, held_at, was, to, shares = unpack(redis.call('HMGET', key, 'v', 'token', 'fp', 'held', 'st', 'to', 'lim'), 1, 7)
+  local advance, advanced, look_again, due_as, advanced_record = string.match(value[22], '^(%d+) (%d+) (%d+) (%S+) (.*)$')
+  local gate, name = value[19] ~= '' and cjson.decode(value[19]), string.sub(party, #prefix + 4)
+
+  if token == value[2] then return { 'done' } end
+  if opening then
+    -- Of one that was trimmed only the beginning is left.
+    if fingerprint and fingerprint ~= string.sub(value[8], 1, #fingerprint) then return { 'conflict' } end
+    if fingerprint then
+      local record = redis.call('HMGET', key, 'rec', 'meta')
+      return { 'exists', record[1] or '', record[2] or '' }
+    end
+    if once('HEXISTS', party, 'off') == 1 then return { 'inactive' } end
+    if advance then
+      if redis.call('HGET', account_key, 'v') ~= advance then return { 'stale' } end
+      if redis.call('EXISTS', prefix .. 'frozen') == 1 then return { 'frozen' } end
+    end
+    local why = gate and stopped(gate, prefix)
+    if why then return why end
+  else
+    if not version then return { 'missing' } end
+    if version ~= value[1] then return { 'stale' } end
+  end
+  local seen, needed, day, record = string.match(value[20], '^(%d+) (%-?%d+) ?(%S*) ?(.*)$')
+  if opening or seen or value[5] ~= '' then
+    if seen then kept[account_key] = nil end
+    local account = once('HMGET', account_key, 'funding', 'status', 'fault', 'v', 'day')
+    if not opening and account[3] then return { 'frozen' } end
+    if seen and account[4] ~= seen then return { 'changed' } end
+    if seen and not opening then
+      -- Told, so that whoever decides again need not ask: on a busy account that would take too long each time.
+      local available = redis.call('HGET', ledger, 'available') or '0'
+      if available ~= needed then return { 'moved', available } end
+      local beyond = gate and is_beyond(gate, 'reject', prefix, now)
+      if beyond then return { 'refused', 'limit_exceeded', beyond } end
+    end
+    if opening and seen and account[5] then
+      -- One payout of a balance on a day, unless the one before has ended without being paid.
+      local taken, by = string.match(account[5], '^(%S+) (%S+)$')
+      local is = taken == day and redis.call('HGET', prefix .. 'po:' .. by, 'st')
+      if is and is ~= 'canceled' and is ~= 'rejected' and is ~= 'failed' then return { 'taken' } end
+    end
+    if opening and (seen or value[23] ~= '0') then
+      local refusal = account[2] == 'disabled' and 'account_disabled'
+      if account[1] == 'balance' and tonumber(redis.call('HGET', ledger, 'available') or 0) < tonumber(needed or value[26]) then
+        refusal = refusal or 'insufficient_funds'
+      end
+      local beyond = not refusal and gate and is_beyond(gate, 'reject', prefix, now)
+      if beyond then refusal = 'limit_exceeded' end
+      if refusal then
+        -- What is missing may be what the store has lost, and then the payout may have been sent before: nobody may say that it was not.
+        local suspect = redis.call('EXISTS', prefix .. 'frozen') == 1 or tonumber(redis.call('GET', prefix .. 'look-first') or 0) > now
+        return suspect and { 'undecided' } or { 'refused', refusal, beyond or '' }
+      end
+      local free = gate and value[16] ~= 'awaiting_approval'
+      local met = free and (gate.approve_new and is_new(gate, prefix, name, now) and '' or is_beyond(gate, 'approve', prefix, now))
+      if met then return { 'approve', met } end
+    end
+  end
+
+  local epoch, passed, kind, permit, group = 0, '', nil, nil, nil
+  if value[5] ~= '' then
+    kind, permit, group = string.match(value[5], '^(%a)(%d+) ?(.*)$')
+    local lane, lease = kind == 'x' and due_execute or kind == 'p' and prefix .. 'due:poll' or prefix .. 'due:group', tonumber(permit)
+    local leased = redis.call('ZSCORE', lane, group ~= '' and group or id)
+    if not leased or tonumber(leased) ~= lease then return { 'lost' } end
+    if redis.call('EXISTS', prefix .. 'frozen') == 1 then return { 'frozen' } end
+    -- Set aside, so that it costs nobody anything until it is released. What may have been sent before keeps its polls.
+    local function set_aside(at)
+      if kind ~= 'x' then return end
+      redis.call('ZREM', due_execute, id)
+      redis.call('ZADD', prefix .. 'held:' .. at, now, id)
+      redis.call('HSET', key, 'held', at, 'l', '0')
+    end
+    if redis.call('HEXISTS', prefix .. 'stop:' .. name, 'frozen') == 1 then
+      set_aside('party:' .. name)
+      return { 'held', 'party_frozen' }
+    end
+    local circuit = prefix .. 'circuit:' .. value[15]
+    local is = redis.call('HMGET', circuit, 'paused', 'until', 'trial', 'failures', 'trips', 'last', 'tries')
+    local tries = group ~= '' and group or id
+    -- The payouts of a group are one trial.
+    local blocked = is[2] and math.max(tonumber(is[2]), is[7] ~= tries and tonumber(is[3] or 0) or 0)
+    if is[1] or blocked and blocked > now then
+      set_aside(value[15])
+      if kind == 'x' and not is[1] then redis.call('ZADD', prefix .. 'due:circuit', 'NX', blocked, value[15]) end
+      return { 'held', is[1] and 'provider_paused' or 'circuit_open' }
+    end
+    if blocked then
+      -- Half open: one at a time. Its lease bounds the trial.
+      redis.call('HSET', circuit, 'trial', lease, 'tries', tries)
+      passed = is[5] or '0'
+    elseif is[4] then
+      passed = 'counting'
+    end
+    if tonumber(is[6] or 0) < lease then redis.call('HSET', circuit, 'last', lease) end
+    epoch = redis.call('INCR', prefix .. 'epoch')
+    local account = to and string.match(to, '^%x+')
+    if account then redis.call('ZADD', prefix .. 'known:' .. name, now, account) end
+  end
+
+  local fields = { 'v', value[14], 'token', value[2], 'rec', value[3], 'o:' .. value[14], value[4], 'l', '0', 'st', value[16] }
+  local function field(name, value)
+    if value ~= '' then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  field('fp', value[8])
+  field('sec', value[9])
+  field('req', value[10])
+  field('meta', value[18])
+  if gate then
+    if opening then field('to', pass(gate, id, prefix, name, now, value[16] == 'awaiting_approval')) end
+    field('lim', (shares or '') .. count(gate, prefix, now))
+  elseif not opening and was ~= value[16] then
+    follow(id, to, shares, was, value[16], prefix)
+  end
+  if opening and seen then
+    kept[account_key] = nil
+    redis.call('HSET', account_key, 'day', day .. ' ' .. id)
+    if record ~= '' then
+      redis.call('HSET', account_key, 'v', seen + 1, 'rec', record)
+      -- Its schedule has ended, for that is what changes.
+      local account = string.match(account_key, 'account:(.+)$')
+      for _, index in ipairs({ 'schedules', 'due:schedule', 'overdue' }) do redis.call('ZREM', prefix .. index, account) end
+    end
+  end
+
+  local entries, at = tonumber(value[23]), 24
+  for _ = 1, entries do
+    -- What is now no more than this entry was nothing before: the ledger may be new.
+    if redis.call('HINCRBY', ledger, value[at], '-' .. value[at + 2]) == -tonumber(value[at + 2]) then
+      redis.call('SADD', prefix .. 'accounts', ledger)
+      redis.call('SADD', prefix .. 'currencies:' .. name, string.sub(ledger, -3))
+    end
+    redis.call('HINCRBY', ledger, value[at + 1], value[at + 2])
+    at = at + 3
+  end
+
+  local function work(due, lane, score)
+    put(due, score, id)
+    -- No lane sleeps longer than a minute.
+    if tonumber(score) <= now + 60000 then wakes[due] = lane end
+  end
+  local function leave(index) if not opening then redis.call('ZREM', index, id) end end
+  if held_at and (value[6] ~= 'k' or kind) then
+    leave(prefix .. 'held:' .. held_at)
+    redis.call('HDEL', key, 'held')
+  end
+  if value[6] == 'x' then
+    leave(prefix .. 'due:poll')
+    work(due_execute, 'execute', value[7])
+  elseif value[6] == 'p' then
+    leave(due_execute)
+    work(prefix .. 'due:poll', 'poll', value[7])
+  elseif kind == 'g' then
+    -- Whoever sends the group may die: then the payout is presumed sent when the group's lease ends.
+    put(due_execute, permit, id)
+  elseif value[6] == 'n' then
+    leave(due_execute)
+    leave(prefix .. 'due:poll')
+  end
+
+  if opening then put(list, value[12], id) end
+  if value[13] == '1' then
+    put(open, value[12], id, 'NX')
+    leave(prefix .. 'ended')
+  else
+    leave(open)
+    put(prefix .. 'ended', value[12], id)
+  end
+
+  -- Whether a subscription wants an event, and whether without waiting for those before it. Most say in a word what they want; who asks for more, as JSON.
+  local function wants(filter, kind)
+    if string.byte(filter) ~= 123 then
+      return filter == '*' or string.find(filter, ',' .. kind .. ',', 1, true) or string.find(filter, ',' .. string.match(kind, '^[^.]*') .. '.*,', 1, true)
+    end
+    local asks = cjson.decode(filter)
+    if next(asks.metadata) then
+      local text = value[18] ~= '' and value[18] or not opening and redis.call('HGET', key, 'meta') or '{}'
+      local read, metadata = pcall(cjson.decode, text)
+      -- What cannot be read is rather told too much.
+      for name, value in pairs(read and asks.metadata or {}) do
+        if metadata[name] ~= value then return false end
+      end
+    end
+    return wants(asks.kinds, kind), asks.unordered, asks.feed
+  end
+
+  local events, room, handed = tonumber(value[at]), tonumber(value[21]), {}
+  at = at + 1
+  if events > 0 then
+    local subscriptions, waiting = once('HGETALL', subscriptions_of), {}
+    if room > 0 and is_anyones_turn() then room = 0 end
+    for _ = 1, events do
+      local sequence, kind = value[at], value[at + 1]
+      field('e:' .. sequence, value[at + 2])
+      at = at + 3
+      for i = 1, #subscriptions, 2 do
+        local subscription, filter = subscriptions[i], subscriptions[i + 1]
+        local wanted, unordered, feed = filter == '*', false, false
+        if not wanted then wanted, unordered, feed = wants(filter, kind) end
+        if feed then
+          redis.call('XADD', prefix .. 'feed:' .. name, '*', kind, id .. '/' .. sequence)
+        elseif wanted then
+          -- The deliveries of one payout to one subscription queue up here: only the first of them is in the lane.
+          local queue = 'q:' .. subscription
+          local tail = unordered and '' or waiting[subscription] or not opening and redis.call('HGET', key, queue) or ''
+          if tail == '' then
+            local member, flying = id .. '/' .. sequence, prefix .. 'fly:' .. subscription
+            local share = room > 0 and share_of(subscription, flying)
+            if share and share.left > 0 then
+              room, share.left = room - 1, share.left - 1
+              put(flying, leased_until, member)
+              bring_forward(subscription, lease, leased_until)
+              handed[#handed + 1] = { subscription, share.version, sequence }
+            else
+              put(prefix .. 'wait:' .. subscription, at_once, member)
+              kept.turn = 'yes'
+              if bring_forward(subscription, now, at_once) then wake('relay') end
+            end
+            if not unordered then waiting[subscription] = sequence end
+          else
+            waiting[subscription] = tail .. ',' .. sequence
+          end
+        end
+      end
+    end
+    for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
+  end
+  redis.call('HSET', key, unpack(fields))
+  if advance then
+    kept[account_key] = nil
+    come_to(account_key, prefix .. 'due:schedule', prefix .. 'overdue', now, advanced, advanced_record, due_as, tonumber(look_again))
+  end
+  return { 'committed', epoch, value[5] ~= '' and tonumber(redis.call('GET', prefix .. 'look-first') or 0) > tonumber(value[17]) and 1 or 0, passed, lease, unpack(handed) }
+end
+
+local answers, at, steps = {}, 4, (#KEYS - 4) / 6
+for step = 1, steps do
+  local values, first = tonumber(ARGV[at]), 6 * step - 1
+  local value, before = { unpack(ARGV, at + 1, at + values) }, #pending
+  local key, subscriptions_of, ledger, list, account, party = unpack(KEYS, first, first + 5)
+  at = at + 1 + values
+  if steps == 1 then
+    answers[1] = commit(key, subscriptions_of, ledger, list, account, party, value)
+  else
+    local committed, answer = pcall(commit, key, subscriptions_of, ledger, list, account, party, value)
+    if not committed then
+      answer = { 'failed' }
+      for last = #pending, before + 1, -1 do pending[last] = nil end
+    end
+    answers[step] = answer
+  end
+end
+settle_pending()
+return answers

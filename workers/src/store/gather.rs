@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// Calls that go together, at most: a script holds up everybody else for as long as it runs.
@@ -24,6 +25,9 @@ struct Turn<T, R> {
     ended: bool,
 }
 
+/// What is done at the end of a scope, however it ends.
+struct Afterwards<F: FnOnce()>(Option<F>);
+
 impl<T, R> Default for Gather<T, R> {
     fn default() -> Self {
         Self(Mutex::new(Waiting { under_way: false, calls: VecDeque::new() }))
@@ -33,30 +37,56 @@ impl<T, R> Default for Gather<T, R> {
 impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
     /// Asks for `item`. `send` answers for each of its items, in their order; `None` if it ended without.
     ///
-    /// A caller that goes away has asked all the same.
+    /// Of a caller that goes away, nobody knows whether it has asked.
     pub(super) async fn ask<S, F>(self: &Arc<Self>, item: T, send: S) -> Option<R>
     where
         S: Fn(Vec<T>) -> F + Send + 'static,
         F: Future<Output = Vec<R>> + Send,
     {
+        match self.begin_or_wait(item) {
+            Ok(item) => {
+                let alone = send(vec![item]);
+                let gather = Arc::clone(self);
+                let _others = Afterwards(Some(move || gather.go_on(send)));
+                alone.await.pop()
+            }
+            Err(answered) => answered.await.ok(),
+        }
+    }
+
+    /// Gives the item back to whoever is to send it at once, or else what its answer comes by.
+    fn begin_or_wait(&self, item: T) -> Result<T, oneshot::Receiver<R>> {
+        let mut waiting = self.lock();
+        if !std::mem::replace(&mut waiting.under_way, true) {
+            return Ok(item);
+        }
         let (answer, answered) = oneshot::channel();
-        let goes_now = {
-            let mut waiting = self.lock();
-            waiting.calls.push_back((item, answer));
-            !std::mem::replace(&mut waiting.under_way, true)
-        };
-        if goes_now {
-            // A task of its own: the caller may be dropped, and others count on it.
-            let mut turn = Turn { gather: Arc::clone(self), ended: false };
-            tokio::spawn(async move {
-                while let Some((items, answers)) = turn.next() {
+        waiting.calls.push_back((item, answer));
+        Err(answered)
+    }
+
+    /// Sends for those that have come meanwhile, in a task of its own: whoever was first has its answer, and may have gone.
+    fn go_on<S, F>(self: Arc<Self>, send: S)
+    where
+        S: Fn(Vec<T>) -> F + Send + 'static,
+        F: Future<Output = Vec<R>> + Send,
+    {
+        let mut turn = Turn { gather: self, ended: false };
+        let Some(mut next) = turn.next() else { return };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                loop {
+                    let (items, answers) = next;
                     for (answer, result) in answers.into_iter().zip(send(items).await) {
                         let _ = answer.send(result);
+                    }
+                    match turn.next() {
+                        Some(more) => next = more,
+                        None => return,
                     }
                 }
             });
         }
-        answered.await.ok()
     }
 }
 
@@ -86,6 +116,14 @@ impl<T, R> Drop for Turn<T, R> {
             let mut waiting = self.gather.lock();
             waiting.under_way = false;
             waiting.calls.clear();
+        }
+    }
+}
+
+impl<F: FnOnce()> Drop for Afterwards<F> {
+    fn drop(&mut self) {
+        if let Some(then) = self.0.take() {
+            then();
         }
     }
 }
@@ -134,11 +172,54 @@ mod tests {
         assert_eq!(ask(7).await.expect("no panic"), Some(14));
     }
 
+    /// The first is under way and two more have come when `end` says how it ends.
+    async fn first_ends(end: impl FnOnce(&Semaphore, tokio::task::JoinHandle<Option<usize>>)) -> [Option<usize>; 2] {
+        let gather = Arc::new(Gather::<usize, usize>::default());
+        let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let ask = |item| {
+            let (gather, gate, begun) = (gather.clone(), gate.clone(), begun.clone());
+            tokio::spawn(async move {
+                let send = move |items: Vec<usize>| {
+                    let (gate, begun) = (gate.clone(), begun.clone());
+                    async move {
+                        begun.add_permits(1);
+                        if items == [0] {
+                            gate.acquire().await.expect("the test says how it ends").forget();
+                        }
+                        items
+                    }
+                };
+                gather.ask(item, send).await
+            })
+        };
+        let first = ask(0);
+        begun.acquire().await.expect("open").forget();
+        let others = [ask(1), ask(2)];
+        while gather.lock().calls.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        end(&gate, first);
+        let [one, two] = others;
+        [one.await.expect("no panic"), two.await.expect("no panic")]
+    }
+
+    #[tokio::test]
+    async fn whoever_was_first_may_go_away_or_panic_and_the_others_go_all_the_same() {
+        assert_eq!(first_ends(|gate, _| gate.add_permits(1)).await, [Some(1), Some(2)]);
+        assert_eq!(first_ends(|_, first| first.abort()).await, [Some(1), Some(2)]);
+        // Its call panics.
+        assert_eq!(first_ends(|gate, _| gate.close()).await, [Some(1), Some(2)]);
+    }
+
     #[tokio::test]
     async fn a_panic_leaves_nobody_waiting() {
         let gather = Arc::new(Gather::<usize, usize>::default());
         let panics = |_: Vec<usize>| async { panic!("on purpose") };
-        assert_eq!(gather.ask(1, panics).await, None);
+        let alone = {
+            let gather = gather.clone();
+            tokio::spawn(async move { gather.ask(1, panics).await })
+        };
+        assert!(alone.await.is_err());
         assert_eq!(gather.ask(1, |items| async { items }).await, Some(1));
         // As long as it should be, or nobody hears of it.
         assert_eq!(gather.ask(1, |_| async { Vec::new() }).await, None);

@@ -10,17 +10,14 @@ use domain::metadata::Metadata;
 use domain::payout::rule::RuleMet;
 use domain::payout::state::StateName;
 use domain::payout::{Observation, Payout, Step};
-use domain::work::Next;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use redis::Value;
 
-use super::circuits;
+use super::commit::Beside;
 use super::groups::GroupId;
-use super::handover::Room;
-use super::lanes::{RelayTicket, RelayWork, Token};
+use super::lanes::Token;
 use super::lists::{Page, Range};
-use super::schedules::Advance;
 use super::{Store, StoreError, from_json, from_value, to_json};
 use crate::circuit::Passed;
 use crate::gate::Question;
@@ -196,21 +193,6 @@ pub struct ListedDelivery {
     pub delivery: Option<Delivery>,
 }
 
-/// What a commit has beside its step; for most of them nothing.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Beside<'a> {
-    /// Of the request that opens the payout.
-    pub(super) fingerprint: &'a str,
-    /// What the payout has to pass that is opened, or whose amount is fixed.
-    pub(super) question: Option<&'a Question>,
-    /// The beneficiary of the payout that is opened.
-    pub(super) sealed: &'a [u8],
-    /// How far the schedule comes that opens it, if one does.
-    pub(super) advance: Option<&'a Advance>,
-    /// What is asked of the account beside the entries, as the script reads it.
-    pub(super) asked: &'a str,
-}
-
 impl Store {
     /// Opens a payout: claims the caller's key and writes the first step, atomically. Concurrent first calls make one payout.
     ///
@@ -320,75 +302,6 @@ impl Store {
             }
             other => Err(unknown_answer(other)),
         }
-    }
-
-    pub(super) async fn commit_step(&self, step: &Step, permit: Option<Permit>, beside: Beside<'_>, request: &[u8]) -> Result<Value, StoreError> {
-        let Beside { fingerprint, question, sealed, advance, asked } = beside;
-        let payout = &step.payout;
-        let names = &self.shared.names;
-        let shard = payout.id.shard();
-        let currency = payout.amount.currency();
-        let keys = [
-            names.payout(payout.id),
-            names.of(shard, "due:execute"),
-            names.party(shard, "subs", &payout.party, payout.mode),
-            names.of(shard, "lanes"),
-            names.ledger(shard, &payout.party, payout.mode, currency),
-            names.party(shard, "list", &payout.party, payout.mode),
-            names.of(shard, "open"),
-            names.of(shard, "clock"),
-            names.account(shard, &payout.party, payout.mode, currency),
-            self.party_key(&payout.party, payout.mode),
-        ];
-        let of_schedule = advance.map(|_| [names.of(shard, "due:schedule"), names.of(shard, "overdue")]);
-        let keys: Vec<&str> = keys.iter().chain(of_schedule.iter().flatten()).map(String::as_str).collect();
-        let (next, due) = match step.next {
-            Next::Execute(at) => ("x", at.as_millisecond()),
-            Next::Poll(at) => ("p", at.as_millisecond()),
-            Next::Keep => ("k", 0),
-            Next::Nothing => ("n", 0),
-        };
-        let is_open = !payout.state.name().is_final();
-        let taker = if step.events.is_empty() { None } else { self.taker(shard) };
-        let room = taker.as_ref().and_then(|taker| taker.room());
-        let answer = self
-            .run(&self.shared.scripts.commit, &keys, |command| {
-                command.arg(payout.version.saturating_sub(1)).arg(random_token()).arg(to_json(payout)).arg(to_json(&step.observation));
-                command.arg(match permit {
-                    None => String::new(),
-                    Some(Permit::Execute(token)) => format!("x{}", token.0),
-                    Some(Permit::Poll(token)) => format!("p{}", token.0),
-                    Some(Permit::Group { token, group, again }) => format!("{}{} {group}", if again { "r" } else { "g" }, token.0),
-                });
-                command.arg(next).arg(due).arg(fingerprint).arg(sealed).arg(request);
-                command.arg(payout.id.to_string()).arg(names.shard(shard)).arg(step.observation.at.as_millisecond());
-                command.arg(if is_open { "1" } else { "0" }).arg(payout.version);
-                command.arg(room.as_ref().map_or(0, Room::size));
-                command.arg(taker.as_ref().map_or(0, |taker| taker.lease_ms)).arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
-                let to = permit.and(payout.attempt()).map(|attempt| circuits::name(attempt.provider, payout.mode));
-                command.arg(to.unwrap_or_default());
-                command.arg(payout.state.name().as_str()).arg(payout.requested_at().as_millisecond());
-                command.arg(if payout.version == 1 { payout.metadata.json() } else { "" });
-                command.arg(question.map(to_json).unwrap_or_default()).arg(asked).arg(step.entries.len());
-                for entry in &step.entries {
-                    command.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
-                }
-                command.arg(step.events.len());
-                for event in &step.events {
-                    command.arg(event.id.sequence()).arg(event.kind.name()).arg(stored(event, payout));
-                }
-                if let Some(advance) = advance {
-                    command.arg(advance.account.version.saturating_sub(1)).arg(&advance.arguments());
-                }
-            })
-            .await?;
-        if let (Some(room), Value::Array(parts)) = (room, &answer)
-            && let [_, _, _, _, token, handed @ ..] = parts.as_slice()
-            && !handed.is_empty()
-        {
-            room.fill(handed.iter().filter_map(|entry| handed_over(step, token, entry)).collect());
-        }
-        Ok(answer)
     }
 
     /// Forgets how often the payout was leased without a commit: what kept it from being done has nothing to do with it, and may last.
@@ -522,7 +435,7 @@ impl Passed {
 // === impl StoredEvent ===
 
 impl StoredEvent {
-    fn of(event: &Event, trace: Option<&str>) -> Self {
+    pub(super) fn of(event: &Event, trace: Option<&str>) -> Self {
         Self { id: event.id, kind: event.kind.name().to_owned(), at: event.at, trace: trace.map(str::to_owned), body: event.body.clone() }
     }
 
@@ -535,28 +448,6 @@ impl StoredEvent {
         let at = words.next().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok()).ok_or_else(corrupt)?;
         Ok(Self { id, kind, at, trace: words.next().map(str::to_owned), body: Event::body_of(body.to_owned(), metadata) })
     }
-}
-
-/// A delivery of a step's event that the commit has leased in passing. One that cannot be read stays leased, and is found when the lease ends.
-fn handed_over(step: &Step, token: &Value, entry: &Value) -> Option<(RelayWork, RelayTicket)> {
-    let token = Token(from_value(token.clone()).ok()?);
-    let (subscription, version, sequence): (String, String, u32) = from_value(entry.clone()).ok()?;
-    let subscription = subscription.parse().ok()?;
-    let event = step.events.iter().find(|event| event.id.sequence() == sequence)?;
-    let work = RelayWork {
-        subscription,
-        subscription_version: version.parse().ok(),
-        event: StoredEvent::of(event, step.payout.trace.as_deref()),
-        delivery: None,
-        times_leased: 1,
-    };
-    Some((work, RelayTicket { subscription, event: event.id, token }))
-}
-
-fn stored(event: &Event, payout: &Payout) -> String {
-    let at = event.at.as_millisecond().to_string();
-    let (space, trace) = payout.trace.as_deref().map_or(("", ""), |trace| (" ", trace));
-    [event.kind.name(), " ", &at, space, trace, "\n", event.stem(&payout.metadata)].concat()
 }
 
 /// How an opening went, by the script's answer.

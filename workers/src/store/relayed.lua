@@ -18,10 +18,12 @@ local function payout_and_sequence(member)
   return prefix .. 'po:' .. string.sub(member, 1, slash - 1), string.sub(member, slash + 1)
 end
 
--- What is read comes first, and the lease ends last: what fails in between is found again when the lease has run out.
+-- What is read comes first, and the leases end last, all of a subscription at once: what fails in between is found again when its lease has run out.
+local leaving = {}
 local function record(subscription, member, token, delivery, outcome, trouble)
   local flying, waiting = prefix .. 'fly:' .. subscription, prefix .. 'wait:' .. subscription
-  local leased = redis.call('ZSCORE', flying, member)
+  local left = leaving[flying] or {}
+  local leased = not left[member] and redis.call('ZSCORE', flying, member)
   if not leased or tonumber(leased) ~= tonumber(token) then return { 'lost' } end
   local payout, sequence = payout_and_sequence(member)
   local queue, lost = 'q:' .. subscription, 'l:' .. subscription
@@ -46,7 +48,8 @@ local function record(subscription, member, token, delivery, outcome, trouble)
     end
     if outcome == 'a' then redis.call('ZADD', KEYS[2], now, subscription .. '/' .. member) end
   end
-  redis.call('ZREM', flying, member)
+  left[member], left[#left + 1] = true, member
+  leaving[flying] = left
   return { 'committed', 0, 0 }
 end
 
@@ -151,5 +154,6 @@ for at = 4, #ARGV, 7 do
     if ARGV[at + 6] == '1' then of.takers[#of.takers + 1] = answer end
   end
 end
+for flying, members in pairs(leaving) do redis.call('ZREM', flying, unpack(members)) end
 for _, subscription in ipairs(order) do go_on(subscription, ended[subscription]) end
 return answers

@@ -11,8 +11,9 @@ use domain::id::{Mode, PartyId, Shard};
 use domain::money::Currency;
 use domain::payout::Step;
 
+use super::commit::Beside;
 use super::lanes::{Lane, Ticket, millis, readable};
-use super::payouts::{Beside, Claim, Opened, answer_of, opened, unknown_answer};
+use super::payouts::{Claim, Opened, answer_of, opened, unknown_answer};
 use super::{Store, StoreError, from_value, to_json};
 use crate::queue::{Batch, Source};
 
@@ -185,7 +186,13 @@ impl Store {
 
 impl Advance {
     /// As the scripts take it, after the version decided on.
-    pub(super) fn arguments(&self) -> [String; 4] {
+    /// As the commit reads it, in one value.
+    pub(super) fn to_value(&self) -> String {
+        let [version, record, member, wait] = self.arguments();
+        format!("{} {version} {wait} {member} {record}", self.account.version.saturating_sub(1))
+    }
+
+    fn arguments(&self) -> [String; 4] {
         let BalanceAccount { party, mode, currency, version, .. } = &self.account;
         [version.to_string(), to_json(&self.account), format!("{party}:{mode}:{}", currency.code()), millis(self.look_again).to_string()]
     }
