@@ -9,6 +9,7 @@ mod balances;
 pub mod batches;
 pub mod caller;
 mod commands;
+mod deliveries;
 pub mod edge;
 mod events;
 mod hal;
@@ -345,6 +346,7 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(batches::routes())
         .merge(webhooks::routes())
         .merge(events::routes())
+        .merge(deliveries::routes())
         .merge(balances::routes())
         .merge(top_ups::routes())
         .merge(transactions::routes())

@@ -203,6 +203,7 @@ impl Config {
         found.between("rules.check_every_ms", self.rules.check_every_ms, 100, 3_600_000);
         found.between("rules.references_kept_days", self.rules.references_kept_days.into(), 1, 3_650);
         found.between("rules.batches_kept_days", self.rules.batches_kept_days.into(), 1, 3_650);
+        found.between("rules.history_days", self.rules.history_days.into(), 1, 3_650);
         found.between("schedules.retry_ms", self.schedules.retry_ms, 1_000, 86_400_000);
         found.between("schedules.look_again_ms", self.schedules.look_again_ms, 60_000, 7 * 86_400_000);
         let relay = &self.relay;
@@ -218,6 +219,7 @@ impl Config {
         found.between("relay.subscriptions_cached", relay.subscriptions_cached as u64, 1, 1_000_000);
         found.between("egress.timeout_ms", self.egress.timeout_ms, 100, 60_000);
         found.between("egress.response_body_max_bytes", self.egress.response_body_max_bytes as u64, 1, 16 << 20);
+        found.between("egress.excerpt_max_bytes", self.egress.excerpt_max_bytes as u64, 0, 1_024);
         found.between("egress.url_max_bytes", self.egress.url_max_bytes as u64, 16, 8_192);
     }
 

@@ -9,6 +9,7 @@ mod balances;
 mod batches;
 mod bulletins;
 mod crash;
+mod deliveries;
 mod groups;
 mod ingress;
 mod interop;

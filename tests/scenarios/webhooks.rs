@@ -187,7 +187,7 @@ async fn an_event_is_read_and_delivered_again_within_its_party() {
     let read = shop.get(&format!("/v1/events/{event}")).await;
     let result = &read.json["result"];
     assert_eq!((&result["type"], &result["payload"]["data"]["transaction_id"]), (&json!("payout.requested"), &json!(id)));
-    assert_eq!(result["deliveries"][0]["status"], "waiting");
+    assert_eq!(result["deliveries"][0]["status"], "pending");
     assert_eq!(cafe.get(&format!("/v1/events/{event}")).await.problem(), "not-found");
     assert_eq!(shop.get("/v1/events/ev_1").await.problem(), "not-found");
 

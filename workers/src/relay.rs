@@ -187,10 +187,10 @@ impl RelayContext {
         self.metrics.attempted(&attempt);
         Span::current().record("outcome", metrics::outcome(&attempt.result));
 
-        let mut delivery = work.delivery.unwrap_or_else(|| Delivery::new(DeliveryId::derive(work.event.id, work.subscription), at));
+        let mut delivery = work.delivery.unwrap_or_else(|| Delivery::new(at));
         let now = clock.now();
         let trouble = self.trouble(&attempt.result, now);
-        let decision = delivery.record(attempt, &self.retry, self.retry_after_cap, now);
+        let decision = delivery.record(DeliveryId::new(work.event.id, work.subscription), attempt, &self.retry, self.retry_after_cap, now);
         match self.patiently(|| self.store.relayed(ticket, &delivery, decision, trouble)).await? {
             Relayed::Done { more, failing_since } => {
                 if more {

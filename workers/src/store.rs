@@ -11,6 +11,7 @@ pub mod batches;
 pub mod books;
 pub mod bulletins;
 pub mod circuits;
+pub mod deliveries;
 pub mod durability;
 pub mod freeze;
 mod gather;

@@ -1,6 +1,8 @@
 //! The relay against a real store and a subscriber on a real socket. Cranked by hand; time is moved, not waited for.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+#[path = "relay/history.rs"]
+mod history;
 #[path = "relay/receiver.rs"]
 mod receiver;
 #[path = "relay/wishes.rs"]

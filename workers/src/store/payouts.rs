@@ -174,6 +174,8 @@ pub struct Timeline {
     pub observations: Vec<Observation>,
     pub events: Vec<StoredEvent>,
     pub deliveries: Vec<ListedDelivery>,
+    /// Of each subscription that waits for events of this payout, their sequences in the order in which it will get them. The first one is in its lane.
+    pub queues: Vec<(SubscriptionId, Vec<u32>)>,
 }
 
 /// An event as it is kept: what the relay needs besides the body stands in a line of its own before it.
@@ -469,7 +471,7 @@ impl Store {
         let metadata =
             fields.iter().find_map(|(name, value)| (name == "meta").then(|| String::from_utf8_lossy(value).into_owned())).unwrap_or_default();
         let mut found = None;
-        let (mut observations, mut events, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut observations, mut events, mut deliveries, mut queues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (name, value) in &fields {
             match name.split_once(':') {
                 None if name == "rec" => found = Some(payout(value, metadata.clone())?),
@@ -486,17 +488,18 @@ impl Store {
         for (name, value) in &fields {
             let Some(("q", subscription)) = name.split_once(':') else { continue };
             let subscription: SubscriptionId = subscription.parse().map_err(|_| unknown_answer(name))?;
-            for sequence in String::from_utf8_lossy(value).split(',') {
-                let sequence = number(sequence)?;
+            let queue = String::from_utf8_lossy(value).split(',').map(number).collect::<Result<Vec<_>, _>>()?;
+            for sequence in queue.iter().copied() {
                 if !deliveries.iter().any(|listed| listed.subscription == subscription && listed.sequence == sequence) {
                     deliveries.push(ListedDelivery { subscription, sequence, delivery: None });
                 }
             }
+            queues.push((subscription, queue));
         }
         observations.sort_by_key(|observation| observation.version);
         events.sort_by_key(|event| event.id.sequence());
         deliveries.sort_by_key(|listed| (listed.sequence, listed.subscription));
-        Ok(found.map(|payout| Timeline { payout, observations, events, deliveries }))
+        Ok(found.map(|payout| Timeline { payout, observations, events, deliveries, queues }))
     }
 
     /// The payouts of a range that `keep` keeps, newest first. One whose record cannot be read is left out, and an error in the log.
