@@ -267,6 +267,11 @@ hex_id! {
 }
 
 hex_id! {
+    /// A replay of deliveries: `rp_` and 24 hexadecimal digits. Drawn, not derived: the same may be asked for twice.
+    ReplayId, "rp_", 12, "24"
+}
+
+hex_id! {
     /// A batch of payouts as a caller asked for it: `ba_` and 28 hexadecimal digits. One per (party, mode, caller's key), for ever.
     BatchId, "ba_", 14, "28"
 }
@@ -281,7 +286,7 @@ hex_id! {
     TopUpId, "tu_", 14, "28"
 }
 
-in_shard!(PayoutId, SubscriptionId, NoticeId, BatchId, BalanceAccountId, TopUpId);
+in_shard!(PayoutId, SubscriptionId, ReplayId, NoticeId, BatchId, BalanceAccountId, TopUpId);
 as_text!(PartyId, EventId, DeliveryId, ProviderKey);
 
 impl PayoutId {
@@ -365,6 +370,14 @@ impl SubscriptionId {
     pub const fn new(shard: Shard, random: [u8; 11]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k] = random;
         Self([shard.0, a, b, c, d, e, f, g, h, i, j, k])
+    }
+}
+
+impl ReplayId {
+    /// The shard of the subscription, then 11 random bytes.
+    #[must_use]
+    pub const fn new(shard: Shard, random: [u8; 11]) -> Self {
+        Self(SubscriptionId::new(shard, random).0)
     }
 }
 

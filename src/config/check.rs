@@ -125,6 +125,12 @@ impl Config {
         found.between("ingress.webhooks.ping_timeout_ms", ingress.webhooks.ping_timeout_ms, 100, ingress.timeout_ms.saturating_sub(500));
         found.between("ingress.webhooks.pings", ingress.webhooks.pings as u64, 1, 1_000);
         self.check_portal(found);
+        found.between("ingress.feed.wait_max_ms", ingress.feed.wait_max_ms, 0, ingress.timeout_ms.saturating_sub(500));
+        found.between("ingress.feed.look_every_ms", ingress.feed.look_every_ms, 10, 10_000);
+        found.between("ingress.feed.waiting_max", ingress.feed.waiting_max as u64, 1, ingress.concurrency as u64);
+        found.between("ingress.replays.rate_per_s", ingress.replays.rate_per_s.into(), 1, ingress.replays.rate_max_per_s.into());
+        found.between("ingress.replays.rate_max_per_s", ingress.replays.rate_max_per_s.into(), 1, 10_000);
+        found.between("ingress.replays.dry_run_payouts_max", ingress.replays.dry_run_payouts_max, 1, 100_000);
         found.between("ingress.batches.waiting_max", batches.waiting_max as u64, 1, 10_000);
         found.between("ingress.header_max_bytes", ingress.header_max_bytes as u64, 8_192, 1 << 20);
     }

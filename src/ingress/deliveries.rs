@@ -27,7 +27,10 @@ use super::view::{Moment, answer, result};
 use super::{Ingress, order};
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
-    Router::new().route("/v1/deliveries", get(list)).route("/v1/deliveries/{delivery_id}", get(one))
+    Router::new()
+        .route("/v1/deliveries", get(list))
+        .route("/v1/deliveries/{delivery_id}", get(one))
+        .route("/v1/webhooks/{id}/abandoned", get(abandoned))
 }
 
 #[derive(Serialize)]
@@ -83,7 +86,7 @@ impl Listing {
         let types = types(&mut parameters, errs);
         let (from, to) = span(&mut parameters, errs);
         let limit = limit(&mut parameters, errs);
-        let after = parameters.parsed("cursor", "invalid", errs, |text| read_cursor(text).ok_or("must be the `next_cursor` of a page of this list"));
+        let after = cursor(&mut parameters, errs);
         parameters.finish(errors)?;
         Ok(Self { party, subscription, payout, progress, types, from, to, limit, after })
     }
@@ -123,6 +126,10 @@ fn write_cursor(place: Place) -> String {
     })
 }
 
+fn cursor(parameters: &mut Parameters, errors: &mut Errors) -> Option<Place> {
+    parameters.parsed("cursor", "invalid", errors, |text| read_cursor(text).ok_or("must be the `next_cursor` of a page of this list"))
+}
+
 fn read_cursor(text: &str) -> Option<Place> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
     let mut parts = text.strip_prefix("1:")?.split(':');
@@ -140,13 +147,6 @@ fn read_cursor(text: &str) -> Option<Place> {
 }
 
 async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
-    #[derive(Serialize)]
-    struct List<'a> {
-        results: Vec<View<'a>>,
-        /// Absent on the last page.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next_cursor: Option<String>,
-    }
     let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
     let Listing { party, subscription, payout, progress, types, from, to, limit, after } = Listing::read(query.as_deref())?;
     let party = ingress.party(&caller, party)?;
@@ -162,8 +162,36 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     };
     let looks_back = ingress.recorder.looks_back;
     let wanted = Wanted { party, mode: caller.mode(), subscription, payout, progress, types, from, to, looks_back };
-    let (told, next) = store.deliveries(&wanted, after, limit).await?;
-    Ok(answer(StatusCode::OK, &List { results: told.iter().map(|told| View::new(told).short()).collect(), next_cursor: next.map(write_cursor) }))
+    ingress.page_of_deliveries(&wanted, after, limit).await
+}
+
+/// What a subscription did not get, latest first.
+async fn abandoned(
+    State(ingress): State<Arc<Ingress>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
+    let mut errors = Errors::default();
+    let mut parameters = Parameters::read(query.as_deref());
+    let party = parameters.parsed("party_id", "invalid", &mut errors, PartyId::parse);
+    let limit = limit(&mut parameters, &mut errors);
+    let after = cursor(&mut parameters, &mut errors);
+    parameters.finish(errors)?;
+    let (subscription, _) = ingress.subscription(&caller, party, &id).await?;
+    let wanted = Wanted {
+        party: subscription.party,
+        mode: subscription.mode,
+        subscription: Some(subscription.id),
+        payout: None,
+        progress: Some(Progress::Abandoned),
+        types: EventTypes::All,
+        from: Timestamp::UNIX_EPOCH,
+        to: Timestamp::MAX,
+        looks_back: ingress.recorder.looks_back,
+    };
+    ingress.page_of_deliveries(&wanted, after, limit).await
 }
 
 async fn one(
@@ -178,6 +206,19 @@ async fn one(
 }
 
 impl Ingress {
+    async fn page_of_deliveries(&self, wanted: &Wanted, after: Option<Place>, limit: usize) -> Result<Response, Problem> {
+        #[derive(Serialize)]
+        struct List<'a> {
+            results: Vec<View<'a>>,
+            /// Absent on the last page.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            next_cursor: Option<String>,
+        }
+        let (told, next) = self.recorder.store.deliveries(wanted, after, limit).await?;
+        let results = told.iter().map(|told| View::new(told).short()).collect();
+        Ok(answer(StatusCode::OK, &List { results, next_cursor: next.map(write_cursor) }))
+    }
+
     /// A delivery within the caller's reach. Its id says all, so a platform key need not name the party; if it does, it must be right.
     pub(super) async fn delivery(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<Told, Problem> {
         let missing = || Problem::not_found("delivery");

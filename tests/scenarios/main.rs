@@ -10,6 +10,7 @@ mod batches;
 mod bulletins;
 mod crash;
 mod deliveries;
+mod feed;
 mod groups;
 mod ingress;
 mod interop;

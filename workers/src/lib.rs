@@ -22,6 +22,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod record;
 pub mod relay;
+pub mod replay;
 pub mod routing;
 pub mod schedule;
 pub mod settle;

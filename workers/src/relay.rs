@@ -173,6 +173,10 @@ impl RelayContext {
         self.settings.per_subscription.max(1)
     }
 
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
     #[must_use]
     pub const fn egress(&self) -> &Egress {
         &self.egress

@@ -13,6 +13,7 @@ pub mod bulletins;
 pub mod circuits;
 pub mod deliveries;
 pub mod durability;
+pub mod feed;
 pub mod freeze;
 mod gather;
 pub mod groups;
@@ -29,6 +30,7 @@ pub mod portal;
 pub mod private_server;
 pub mod reconciliations;
 pub mod references;
+pub mod replays;
 pub mod schedules;
 pub mod subscriptions;
 pub mod vault;
@@ -98,6 +100,7 @@ pub struct Wakes {
     pub relay: Arc<Notify>,
     pub circuit: Arc<Notify>,
     pub schedule: Arc<Notify>,
+    pub replay: Arc<Notify>,
 }
 
 /// Why a call of the store did not succeed.
@@ -135,6 +138,12 @@ struct Scripts {
     give_back_relay: Script,
     relayed: Script,
     redeliver: Script,
+    replay_begin: Script,
+    replay_write: Script,
+    replay_payout: Script,
+    feed_open: Script,
+    feed_close: Script,
+    feed_trim: Script,
     remember: Script,
     look: Script,
     settled: Script,
@@ -273,6 +282,12 @@ impl Store {
                     give_back_relay: Script::new(include_str!("store/give_back_relay.lua")),
                     relayed: Script::new(include_str!("store/relayed.lua")),
                     redeliver: Script::new(include_str!("store/redeliver.lua")),
+                    replay_begin: Script::new(include_str!("store/replay_begin.lua")),
+                    replay_write: Script::new(include_str!("store/replay_write.lua")),
+                    replay_payout: Script::new(include_str!("store/replay_payout.lua")),
+                    feed_open: Script::new(include_str!("store/feed_open.lua")),
+                    feed_close: Script::new(include_str!("store/feed_close.lua")),
+                    feed_trim: Script::new(include_str!("store/feed_trim.lua")),
                     remember: Script::new(include_str!("store/remember.lua")),
                     look: Script::new(include_str!("store/look.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),
@@ -396,7 +411,9 @@ impl Store {
             sink.subscribe(self.shared.names.of(shard, "wake")).await?;
         }
         let wakes = &self.shared.wakes;
-        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit, &wakes.schedule] {
+        for lane in
+            [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit, &wakes.schedule, &wakes.replay]
+        {
             lane.notify_one();
         }
         while let Some(message) = messages.next().await {
@@ -409,6 +426,7 @@ impl Store {
                 b"relay" => wakes.relay.notify_one(),
                 b"circuit" => wakes.circuit.notify_one(),
                 b"schedule" => wakes.schedule.notify_one(),
+                b"replay" => wakes.replay.notify_one(),
                 _ => {}
             }
         }

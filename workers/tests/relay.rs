@@ -5,6 +5,8 @@
 mod history;
 #[path = "relay/receiver.rs"]
 mod receiver;
+#[path = "relay/replays.rs"]
+mod replays;
 #[path = "relay/wishes.rs"]
 mod wishes;
 

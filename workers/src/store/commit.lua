@@ -210,7 +210,7 @@ local function wants(filter, kind)
       if metadata[name] ~= value then return false end
     end
   end
-  return wants(asks.kinds, kind), asks.unordered
+  return wants(asks.kinds, kind), asks.unordered, asks.feed
 end
 
 local events = tonumber(ARGV[at])
@@ -229,9 +229,11 @@ if events > 0 then
     at = at + 3
     for i = 1, #subscriptions, 2 do
       local subscription, filter = subscriptions[i], subscriptions[i + 1]
-      local wanted, unordered = filter == '*', false
-      if not wanted then wanted, unordered = wants(filter, kind) end
-      if wanted then
+      local wanted, unordered, feed = filter == '*', false, false
+      if not wanted then wanted, unordered, feed = wants(filter, kind) end
+      if feed then
+        redis.call('XADD', prefix .. 'feed:' .. name, '*', kind, id .. '/' .. sequence)
+      elseif wanted then
         -- The deliveries of one payout to one subscription queue up here: only the first of them is in the lane.
         local queue = 'q:' .. subscription
         local tail = unordered and '' or waiting[subscription] or not opening and redis.call('HGET', key, queue) or ''

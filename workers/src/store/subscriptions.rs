@@ -375,17 +375,7 @@ impl Store {
     pub async fn redeliver(&self, subscription: SubscriptionId, event: EventId, seen: Option<&Delivery>) -> Result<Redelivered, StoreError> {
         let names = &self.shared.names;
         let shard = event.shard();
-        let prefix = names.shard(shard);
-        let keys = [
-            names.payout(event.payout()),
-            format!("{prefix}wait:{subscription}"),
-            format!("{prefix}fly:{subscription}"),
-            names.of(shard, "lanes"),
-            names.of(shard, "clock"),
-            names.subscription(subscription),
-            names.of(shard, "abandoned"),
-            format!("{prefix}abandoned:{subscription}"),
-        ];
+        let keys = self.redelivery_keys(event.payout(), subscription);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let now = self.clock().now();
         let delivery = seen.cloned().unwrap_or_else(|| Delivery::new(now)).replayed(now);
