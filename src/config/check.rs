@@ -52,6 +52,7 @@ impl Config {
         self.check_workers(&mut found);
         self.check_providers(&mut found);
         self.check_reconciliation(&mut found);
+        self.check_retention(&mut found);
         let deposits = self.deposits.problems().into_iter();
         found.0.extend(deposits.map(|(place, key, why)| Problem::new(format!("deposits.accounts[{place}].{key}"), why)));
         found.0.extend(self.calendars.read().err().unwrap_or_default());
@@ -70,6 +71,29 @@ impl Config {
         found.between("reconciliation.payouts_max", of.payouts_max as u64, 1, 10_000_000);
         found.between("reconciliation.lines_max", of.lines_max as u64, 1, 10_000_000);
         found.between("reconciliation.kept_days", of.kept_days.into(), 1, 400);
+    }
+
+    fn check_retention(&self, found: &mut Findings) {
+        let of = &self.retention;
+        let days = [("payouts", of.payouts_days), ("abandoned", of.abandoned_days), ("feed", of.feed_days), ("replays", of.replays_days)];
+        for (what, days) in days {
+            found.between(&format!("retention.{what}_days"), days.into(), 0, 3_650);
+        }
+        // A provider may repeat a notice for days.
+        found.unless(of.orphans_days == 0 || (8..=3_650).contains(&of.orphans_days), "retention.orphans_days", || {
+            format!("is {} and must be from 8 to 3650, or 0", of.orphans_days)
+        });
+        found.unless(of.payouts_days == 0 || (1..=of.payouts_days).contains(&of.feed_days), "retention.feed_days", || {
+            format!(
+                "is {} and must be from 1 to `retention.payouts_days` ({}): the bodies of events go with their payouts",
+                of.feed_days, of.payouts_days
+            )
+        });
+        found.unless(of.archive.is_none() || of.payouts_days > 0, "retention.archive", || {
+            "needs `retention.payouts_days`: without it nothing is ever trimmed, and so nothing archived".to_owned()
+        });
+        found.between("retention.page", of.page as u64, 1, 500);
+        found.between("retention.pause_ms", of.pause_ms, 0, 60_000);
     }
 
     fn check_store(&self, found: &mut Findings) {

@@ -23,6 +23,7 @@ pub mod reconcile;
 pub mod record;
 pub mod relay;
 pub mod replay;
+pub mod retention;
 pub mod routing;
 pub mod schedule;
 pub mod settle;

@@ -31,6 +31,7 @@ pub mod private_server;
 pub mod reconciliations;
 pub mod references;
 pub mod replays;
+pub mod retention;
 pub mod schedules;
 pub mod subscriptions;
 pub mod vault;
@@ -144,6 +145,7 @@ struct Scripts {
     feed_open: Script,
     feed_close: Script,
     feed_trim: Script,
+    payout_trim: Script,
     remember: Script,
     look: Script,
     settled: Script,
@@ -288,6 +290,7 @@ impl Store {
                     feed_open: Script::new(include_str!("store/feed_open.lua")),
                     feed_close: Script::new(include_str!("store/feed_close.lua")),
                     feed_trim: Script::new(include_str!("store/feed_trim.lua")),
+                    payout_trim: Script::new(include_str!("store/payout_trim.lua")),
                     remember: Script::new(include_str!("store/remember.lua")),
                     look: Script::new(include_str!("store/look.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),

@@ -7,6 +7,8 @@ mod history;
 mod receiver;
 #[path = "relay/replays.rs"]
 mod replays;
+#[path = "relay/retention.rs"]
+mod retention;
 #[path = "relay/wishes.rs"]
 mod wishes;
 
@@ -21,7 +23,7 @@ use domain::fact::{Provider, Reason, Source as Origin};
 use domain::id::{Mode, PartyId, PayoutId, Shard, SubscriptionId};
 use domain::metadata::Metadata;
 use domain::money::{Currency, Money};
-use domain::payout::{Fact, Order, Payout, Plan, Verdict, What};
+use domain::payout::{Fact, Order, Payout, Plan, Step, Verdict, What};
 use domain::signature::Secret;
 use domain::subscription::{EventTypes, Secrets, Status, Subscription};
 use domain::wait::{Backoff, Polling};
@@ -85,7 +87,7 @@ async fn installation_with(settings: RelaySettings) -> Installation {
 }
 
 impl Installation {
-    async fn open(&self, key: &str) -> Payout {
+    fn step(&self, key: &str) -> (Step, Beneficiary) {
         let order = Order {
             id: PayoutId::derive(&party(), Mode::Test, key, self.store.shards()),
             party: party(),
@@ -112,8 +114,12 @@ impl Installation {
             description: None,
             instrument: None,
         };
-        let step = Payout::open(order, self.store.clock().now());
-        self.store.open_payout(&step, &beneficiary, "fingerprint").await.unwrap();
+        (Payout::open(order, self.store.clock().now()), beneficiary)
+    }
+
+    async fn open(&self, key: &str) -> Payout {
+        let (step, beneficiary) = self.step(key);
+        self.store.open_payout(&step, &beneficiary, "fingerprint of the request").await.unwrap();
         step.payout
     }
 

@@ -26,7 +26,8 @@ local gate, name = ARGV[23] ~= '' and cjson.decode(ARGV[23]), string.sub(KEYS[10
 
 if token == ARGV[2] then return { 'done' } end
 if opening then
-  if fingerprint and fingerprint ~= ARGV[8] then return { 'conflict' } end
+  -- Of one that was trimmed only the beginning is left.
+  if fingerprint and fingerprint ~= string.sub(ARGV[8], 1, #fingerprint) then return { 'conflict' } end
   if fingerprint then
     local record = redis.call('HMGET', key, 'rec', 'meta')
     return { 'exists', record[1] or '', record[2] or '' }

@@ -270,12 +270,14 @@ impl Store {
         }
     }
 
-    /// The fingerprint of the request that has used the key of a payout, however long ago.
+    /// Whether the key of a payout was used for the request with this fingerprint, however long ago; `None` if it was not used at all.
     ///
     /// # Errors
     /// As every call.
-    pub async fn claimed_by(&self, id: PayoutId) -> Result<Option<String>, StoreError> {
-        self.field(id, "fp").await
+    pub async fn was_claimed_by(&self, id: PayoutId, fingerprint: &str) -> Result<Option<bool>, StoreError> {
+        // Of one that was trimmed only the beginning is left.
+        let kept: Option<String> = self.field(id, "fp").await?;
+        Ok(kept.map(|kept| fingerprint.starts_with(&kept)))
     }
 
     /// Commits a step on the version that it was decided on.
@@ -406,7 +408,7 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn is_claimed(&self, id: PayoutId) -> Result<bool, StoreError> {
-        Ok(self.claimed_by(id).await?.is_some())
+        Ok(self.field::<Option<String>>(id, "fp").await?.is_some())
     }
 
     /// The record of a payout, if there is one.
