@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod open;
 pub mod poll;
 pub mod queue;
+pub mod receipt;
 pub mod reconcile;
 pub mod record;
 pub mod relay;

@@ -28,6 +28,7 @@ pub mod party_freeze;
 pub mod payouts;
 pub mod portal;
 pub mod private_server;
+mod receipts;
 pub mod reconciliations;
 pub mod references;
 pub mod replays;
@@ -146,6 +147,7 @@ struct Scripts {
     feed_close: Script,
     feed_trim: Script,
     payout_trim: Script,
+    receipt_append: Script,
     remember: Script,
     look: Script,
     settled: Script,
@@ -291,6 +293,7 @@ impl Store {
                     feed_close: Script::new(include_str!("store/feed_close.lua")),
                     feed_trim: Script::new(include_str!("store/feed_trim.lua")),
                     payout_trim: Script::new(include_str!("store/payout_trim.lua")),
+                    receipt_append: Script::new(include_str!("store/receipt_append.lua")),
                     remember: Script::new(include_str!("store/remember.lua")),
                     look: Script::new(include_str!("store/look.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),

@@ -3,6 +3,8 @@
 
 #[path = "relay/history.rs"]
 mod history;
+#[path = "relay/receipts.rs"]
+mod receipts;
 #[path = "relay/receiver.rs"]
 mod receiver;
 #[path = "relay/replays.rs"]
