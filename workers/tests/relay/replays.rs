@@ -152,8 +152,11 @@ async fn only_what_is_wanted_is_replayed_and_a_dry_run_says_how_much() {
     }
     at.receiver.mood(Mood::Status(200));
     at.open("c").await;
-    at.later(60).await;
-    at.crank().await;
+    // On a busy machine a call may end by its deadline: then it is made again.
+    for _ in 0..3 {
+        at.later(60).await;
+        at.crank().await;
+    }
     at.receiver.take();
     let canceled = EventTypes::These([Pattern::parse("payout.canceled").unwrap()].into());
     let since = b.requested_at();
