@@ -84,7 +84,7 @@ pub enum Command {
     Providers(providers::Command),
     /// Compare the payouts of a day with what the provider lists. Ends with 0 if nothing differs, 3 if something does, 4 if a side could not be read whole.
     Reconcile(reconcile::Arguments),
-    /// List what subscribers did not get.
+    /// List what subscribers did not get; deliver it, or what they were told, once more.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
     /// List the webhooks of providers that were put aside; settle one again.

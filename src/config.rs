@@ -48,6 +48,7 @@ pub struct Config {
     pub reconciliation: workers::reconcile::Settings,
     pub deposits: workers::deposit::Settings,
     pub portal: crate::portal::Settings,
+    pub retention: workers::retention::Settings,
     #[serde(default)]
     pub providers: providers::Settings,
     pub telemetry: telemetry::Settings,

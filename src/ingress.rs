@@ -9,8 +9,10 @@ mod balances;
 pub mod batches;
 pub mod caller;
 mod commands;
+mod deliveries;
 pub mod edge;
 mod events;
+pub mod feed;
 mod hal;
 mod hal_balances;
 mod hal_payout_list;
@@ -32,6 +34,7 @@ pub mod problem;
 mod providers;
 pub mod query;
 mod reconciliations;
+pub mod replays;
 mod revision;
 mod serve;
 mod timeline;
@@ -136,6 +139,12 @@ pub struct Settings {
     /// The pages for parties: `[portal]`.
     #[serde(skip)]
     pub portal: crate::portal::Settings,
+    /// Limits of what waits for events.
+    #[serde(default)]
+    pub feed: feed::Settings,
+    /// Limits of replays.
+    #[serde(default)]
+    pub replays: replays::Settings,
     /// The installation's keys for webhooks: `relay.signing_keys`.
     #[serde(skip)]
     pub signing_keys: workers::relay::keys::SigningKeys,
@@ -270,6 +279,8 @@ pub struct Ingress {
     pings: Semaphore,
     /// Requests of browsers under way. Kept apart, because they come from people, and anybody can open the first page.
     pub(crate) portal_slots: Semaphore,
+    /// Requests that wait for events.
+    feed_slots: Semaphore,
     /// Signatures being verified.
     verifying: Semaphore,
     shutdown: CancellationToken,
@@ -314,6 +325,7 @@ impl Ingress {
             batch_slots: Arc::new(Semaphore::new(settings.batches.concurrency)),
             pings: Semaphore::new(settings.webhooks.pings),
             portal_slots: Semaphore::new(settings.portal.concurrency),
+            feed_slots: Semaphore::new(settings.feed.waiting_max),
             verifying: Semaphore::new(cores),
             settings,
             shutdown,
@@ -346,6 +358,9 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(batches::routes())
         .merge(webhooks::routes())
         .merge(events::routes())
+        .merge(deliveries::routes())
+        .merge(feed::routes())
+        .merge(replays::routes())
         .merge(balances::routes())
         .merge(top_ups::routes())
         .merge(transactions::routes())

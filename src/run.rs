@@ -19,6 +19,7 @@ use workers::lanes::Lanes;
 use workers::metrics::Metrics;
 use workers::record::Recorder;
 use workers::relay::RelayContext;
+use workers::retention::{self, Archive};
 use workers::schedule;
 use workers::store::Store;
 use workers::sweep;
@@ -158,6 +159,12 @@ pub async fn run(
                 }
             };
             sweep::run(&payouts, interval, ends, observe).await;
+            Ok(())
+        });
+        let (settings, store, ends) = (config.retention.clone(), parts.store.clone(), stop.clone());
+        let archive = settings.archive.as_deref().map(Archive::open).transpose().context("opening the archive (`retention.archive`)")?;
+        running.spawn(async move {
+            retention::run(&store, &settings, archive.as_ref(), interval, ends).await;
             Ok(())
         });
         let ends = stop.clone();

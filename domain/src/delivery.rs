@@ -9,11 +9,10 @@ use crate::wait::Retry;
 /// The longest tail of attempts that is kept. Older ones are only counted.
 const KEPT_ATTEMPTS: usize = 20;
 
-/// The record of a delivery. It exists from the first attempt on; before that, the open delivery is an entry of its lane.
+/// The record of a delivery. It exists from the first attempt on; before that, the open delivery is an entry of its lane. Its id is where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
-    pub id: DeliveryId,
     pub status: Status,
     /// All attempts ever, also those no longer listed.
     pub attempt_count: u32,
@@ -38,6 +37,18 @@ pub enum Status {
     Abandoned {
         at: Timestamp,
     },
+}
+
+/// How a delivery looks to whoever lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// To be made: for the first time, or once more after it was.
+    Pending,
+    /// Tried in vain, and to be tried again.
+    Failing,
+    Delivered,
+    Abandoned,
 }
 
 /// One try.
@@ -87,12 +98,47 @@ pub enum Decision {
     Abandon,
 }
 
+// === impl Progress ===
+
+impl Progress {
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Failing, Self::Delivered, Self::Abandoned];
+
+    /// The word in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Failing => "failing",
+            Self::Delivered => "delivered",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|progress| progress.name() == name)
+    }
+
+    /// That of a delivery, which has no record before it was tried.
+    #[must_use]
+    pub fn of(delivery: Option<&Delivery>) -> Self {
+        let Some(delivery) = delivery else { return Self::Pending };
+        let last = delivery.attempts.last().map(|attempt| &attempt.result);
+        match delivery.status {
+            Status::Delivered { .. } => Self::Delivered,
+            Status::Abandoned { .. } => Self::Abandoned,
+            Status::Pending { .. } if matches!(last, None | Some(Attempted::Acknowledged { .. })) => Self::Pending,
+            Status::Pending { .. } => Self::Failing,
+        }
+    }
+}
+
 // === impl Delivery ===
 
 impl Delivery {
     #[must_use]
-    pub const fn new(id: DeliveryId, now: Timestamp) -> Self {
-        Self { id, status: Status::Pending { next_at: now }, attempt_count: 0, attempts: Vec::new(), replays: 0 }
+    pub const fn new(now: Timestamp) -> Self {
+        Self { status: Status::Pending { next_at: now }, attempt_count: 0, attempts: Vec::new(), replays: 0 }
     }
 
     /// The same once more, from now on. It goes by what is left of its schedule: a replay that fails does not begin another three days.
@@ -105,14 +151,14 @@ impl Delivery {
 
     /// Records a try and decides what follows: done, again later by the schedule (never before the subscriber's `Retry-After`, of which at most
     /// `retry_after_cap` is honoured), or given up.
-    pub fn record(&mut self, attempt: Attempt, retry: &Retry, retry_after_cap: SignedDuration, now: Timestamp) -> Decision {
+    pub fn record(&mut self, id: DeliveryId, attempt: Attempt, retry: &Retry, retry_after_cap: SignedDuration, now: Timestamp) -> Decision {
         self.attempt_count = self.attempt_count.saturating_add(1);
         let decision = match &attempt.result {
             Attempted::Acknowledged { .. } => Decision::Delivered,
             Attempted::Unwanted => Decision::Abandon,
             Attempted::Answered { status: 410, .. } => Decision::Abandon,
-            Attempted::Answered { retry_after_ms, .. } => self.again(retry, *retry_after_ms, retry_after_cap, now),
-            Attempted::Unreachable { .. } => self.again(retry, None, retry_after_cap, now),
+            Attempted::Answered { retry_after_ms, .. } => self.again(id, retry, *retry_after_ms, retry_after_cap, now),
+            Attempted::Unreachable { .. } => self.again(id, retry, None, retry_after_cap, now),
         };
         if self.attempts.len() >= KEPT_ATTEMPTS {
             self.attempts.remove(0);
@@ -126,8 +172,8 @@ impl Delivery {
         decision
     }
 
-    fn again(&self, retry: &Retry, asked_ms: Option<u64>, cap: SignedDuration, now: Timestamp) -> Decision {
-        let Some(wait) = retry.wait(self.attempt_count, self.id.as_bytes()) else { return Decision::Abandon };
+    fn again(&self, id: DeliveryId, retry: &Retry, asked_ms: Option<u64>, cap: SignedDuration, now: Timestamp) -> Decision {
+        let Some(wait) = retry.wait(self.attempt_count, &id.seed()) else { return Decision::Abandon };
         let asked = SignedDuration::from_millis(asked_ms.map_or(0, |ms| i64::try_from(ms).unwrap_or(i64::MAX))).min(cap);
         Decision::RetryAt(now.saturating_add(wait.max(asked)).unwrap_or(Timestamp::MAX))
     }
@@ -166,22 +212,22 @@ mod tests {
         "2026-03-02T09:00:00Z".parse().expect("a time")
     }
 
-    fn delivery(key: &str) -> Delivery {
+    fn delivery(key: &str) -> (DeliveryId, Delivery) {
         let party = PartyId::parse("acme").expect("a party");
         let event = EventId::new(PayoutId::derive(&party, Mode::Test, key, Shards::ONE), 1);
-        Delivery::new(DeliveryId::derive(event, SubscriptionId::new(Shard::new(0), [7; 11])), now())
+        (DeliveryId::new(event, SubscriptionId::new(Shard::new(0), [7; 11])), Delivery::new(now()))
     }
 
     fn answered(status: u16, retry_after_ms: Option<u64>) -> Attempted {
         Attempted::Answered { status, retry_after_ms }
     }
 
-    fn tried(delivery: &mut Delivery, result: Attempted, now: Timestamp) -> Decision {
-        delivery.record(Attempt { at: now, latency_ms: 12, result, heard: None }, &Retry::three_days(), CAP, now)
+    fn tried((id, delivery): &mut (DeliveryId, Delivery), result: Attempted, now: Timestamp) -> Decision {
+        delivery.record(*id, Attempt { at: now, latency_ms: 12, result, heard: None }, &Retry::three_days(), CAP, now)
     }
 
     /// How the decision and the record of it agree.
-    fn agrees(delivery: &Delivery, decision: Decision, at: Timestamp) -> bool {
+    fn agrees((_, delivery): &(DeliveryId, Delivery), decision: Decision, at: Timestamp) -> bool {
         delivery.status
             == match decision {
                 Decision::Delivered => Status::Delivered { at },
@@ -203,8 +249,8 @@ mod tests {
             assert!(wait >= listed && wait <= listed + listed / 10, "wait {waits}: {wait}");
             (at, waits) = (next, waits + 1);
         }
-        assert_eq!(delivery.status, Status::Abandoned { at });
-        assert_eq!((waits, delivery.attempt_count), (17, 18));
+        assert_eq!(delivery.1.status, Status::Abandoned { at });
+        assert_eq!((waits, delivery.1.attempt_count), (17, 18));
         assert!(at.duration_since(now()) >= SignedDuration::from_hours(72) && at.duration_since(now()) <= SignedDuration::from_mins(4752));
         // A replay that fails does not start another three days.
         assert_eq!(tried(&mut delivery, answered(500, Some(1_000)), at), Decision::Abandon);
@@ -259,7 +305,7 @@ mod tests {
             .map(|number| {
                 let mut delivery = delivery(&number.to_string());
                 tried(&mut delivery, answered(503, None), now());
-                serde_json::to_string(&delivery.status).expect("serialises")
+                serde_json::to_string(&delivery.1.status).expect("serialises")
             })
             .collect();
         assert!(waits.len() > 50, "{}", waits.len());
@@ -286,11 +332,11 @@ mod tests {
                 if let Decision::RetryAt(next) = decision {
                     prop_assert!(next > at && next <= at + CAP);
                 }
-                prop_assert_eq!(delivery.attempt_count, number);
-                prop_assert_eq!(delivery.attempts.last().map(|attempt| &attempt.result), Some(result));
-                prop_assert_eq!(delivery.attempts.len(), KEPT_ATTEMPTS.min(number as usize));
-                let json = serde_json::to_string(&delivery).expect("serialises");
-                prop_assert_eq!(&serde_json::from_str::<Delivery>(&json).expect("reads"), &delivery);
+                prop_assert_eq!(delivery.1.attempt_count, number);
+                prop_assert_eq!(delivery.1.attempts.last().map(|attempt| &attempt.result), Some(result));
+                prop_assert_eq!(delivery.1.attempts.len(), KEPT_ATTEMPTS.min(number as usize));
+                let json = serde_json::to_string(&delivery.1).expect("serialises");
+                prop_assert_eq!(&serde_json::from_str::<Delivery>(&json).expect("reads"), &delivery.1);
             }
         }
     }

@@ -262,12 +262,13 @@ hex_id! {
     ApiKeyId, "key_", 8, "16"
 }
 hex_id! {
-    /// One event on its way to one subscription: `dl_` and 28 hexadecimal digits. Derived, so that a fan-out that runs twice makes it once.
-    DeliveryId, "dl_", 14, "28"
-}
-hex_id! {
     /// A provider's verified webhook: `nt_` and 28 hexadecimal digits. Derived, so that a notice that arrives twice is one.
     NoticeId, "nt_", 14, "28"
+}
+
+hex_id! {
+    /// A replay of deliveries: `rp_` and 24 hexadecimal digits. Drawn, not derived: the same may be asked for twice.
+    ReplayId, "rp_", 12, "24"
 }
 
 hex_id! {
@@ -285,8 +286,8 @@ hex_id! {
     TopUpId, "tu_", 14, "28"
 }
 
-in_shard!(PayoutId, SubscriptionId, DeliveryId, NoticeId, BatchId, BalanceAccountId, TopUpId);
-as_text!(PartyId, EventId, ProviderKey);
+in_shard!(PayoutId, SubscriptionId, ReplayId, NoticeId, BatchId, BalanceAccountId, TopUpId);
+as_text!(PartyId, EventId, DeliveryId, ProviderKey);
 
 impl PayoutId {
     /// The shard of the party, then the first 13 bytes of the digest of `(party, mode, key)` under the label `payrelay payout 1`.
@@ -372,19 +373,18 @@ impl SubscriptionId {
     }
 }
 
+impl ReplayId {
+    /// The shard of the subscription, then 11 random bytes.
+    #[must_use]
+    pub const fn new(shard: Shard, random: [u8; 11]) -> Self {
+        Self(SubscriptionId::new(shard, random).0)
+    }
+}
+
 impl ApiKeyId {
     #[must_use]
     pub const fn new(random: [u8; 8]) -> Self {
         Self(random)
-    }
-}
-
-impl DeliveryId {
-    /// The shard of the payout, then the first 13 bytes of the digest of the two ids under the label `payrelay delivery 1`.
-    #[must_use]
-    pub fn derive(event: EventId, subscription: SubscriptionId) -> Self {
-        let parts: [&[u8]; 3] = [event.payout.as_bytes(), &event.sequence.to_be_bytes(), subscription.as_bytes()];
-        Self(in_front(event.shard(), digest("payrelay delivery 1", &parts)))
     }
 }
 
@@ -508,6 +508,12 @@ impl EventId {
     pub const fn shard(self) -> Shard {
         self.payout.shard()
     }
+
+    fn read(payout: &str, number: &str) -> Option<Self> {
+        let canonical = number == "0" || (number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0'));
+        let sequence = if canonical { number.parse().ok()? } else { return None };
+        Some(Self { payout: PayoutId(read_hex(payout)?), sequence })
+    }
 }
 
 impl fmt::Display for EventId {
@@ -524,11 +530,66 @@ impl FromStr for EventId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let read = || {
             let (payout, number) = text.strip_prefix("ev_")?.split_once('_')?;
-            let canonical = number == "0" || (number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0'));
-            let sequence = if canonical { number.parse().ok()? } else { return None };
-            Some(Self { payout: PayoutId(read_hex(payout)?), sequence })
+            Self::read(payout, number)
         };
         read().ok_or(IdError { expected: "ev_, 28 lower-case hexadecimal digits, _ and a number" })
+    }
+}
+
+/// One event on its way to one subscription: `dl_`, 28 hexadecimal digits of the payout, `_`, the number of the event within it, `_`, 24 hexadecimal digits of the
+/// subscription. Made of what it is of: it leads there without a directory, and a fan-out that runs twice makes it once.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId {
+    event: EventId,
+    subscription: SubscriptionId,
+}
+
+impl DeliveryId {
+    #[must_use]
+    pub const fn new(event: EventId, subscription: SubscriptionId) -> Self {
+        Self { event, subscription }
+    }
+
+    #[must_use]
+    pub const fn event(self) -> EventId {
+        self.event
+    }
+
+    #[must_use]
+    pub const fn subscription(self) -> SubscriptionId {
+        self.subscription
+    }
+
+    /// What its waits are spread by: deliveries that fail together do not come back together.
+    #[must_use]
+    pub fn seed(self) -> [u8; 30] {
+        let mut seed = [0; 30];
+        seed[..14].copy_from_slice(self.event.payout.as_bytes());
+        seed[14..18].copy_from_slice(&self.event.sequence.to_be_bytes());
+        seed[18..].copy_from_slice(self.subscription.as_bytes());
+        seed
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("dl_")?;
+        write_hex(f, &self.event.payout.0)?;
+        write!(f, "_{}_", self.event.sequence)?;
+        write_hex(f, &self.subscription.0)
+    }
+}
+
+impl FromStr for DeliveryId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let read = || {
+            let mut parts = text.strip_prefix("dl_")?.splitn(3, '_');
+            let event = EventId::read(parts.next()?, parts.next()?)?;
+            Some(Self { event, subscription: SubscriptionId(read_hex(parts.next()?)?) })
+        };
+        read().ok_or(IdError { expected: "dl_, 28 lower-case hexadecimal digits, _, a number, _ and 24 such digits" })
     }
 }
 
@@ -636,7 +697,8 @@ mod tests {
         assert_eq!(top_up.to_string(), "tu_100a9b61c56d85f39651058aaeaf");
         let subscription = SubscriptionId::new(Shard::new(3), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         assert_eq!(subscription.to_string(), "sub_030102030405060708090a0b");
-        assert_eq!(DeliveryId::derive(EventId::new(payout, 7), subscription).to_string(), "dl_1062aea90077f7def3a58eaba0e3");
+        let delivery = DeliveryId::new(EventId::new(payout, 7), subscription);
+        assert_eq!(delivery.to_string(), "dl_108b18049462e43939ac383bbcce_7_030102030405060708090a0b");
         assert_eq!(NoticeId::derive("truelayer", "evt-1", Shard::new(5)).to_string(), "nt_05ee3cebaf1d718cde257b1a03cf");
         assert_eq!(EventId::new(payout, 7).to_string(), "ev_108b18049462e43939ac383bbcce_7");
         assert_eq!(ApiKeyId::new([0, 1, 2, 3, 4, 5, 6, 255]).to_string(), "key_00010203040506ff");
@@ -763,11 +825,11 @@ mod tests {
             let payout = PayoutId(bytes);
             let event = EventId::new(payout, sequence);
             let subscription = SubscriptionId::new(Shard::new(bytes[1]), random);
-            let delivery = DeliveryId::derive(event, subscription);
+            let delivery = DeliveryId::new(event, subscription);
             let notice = NoticeId::derive("truelayer", &name, Shard::new(bytes[2]));
             prop_assert!(back(&payout) && back(&BatchId(bytes)) && back(&BalanceAccountId(bytes)) && back(&event) && back(&subscription) && back(&delivery) && back(&notice));
             prop_assert!(back(&ApiKeyId::new(short)) && back(&party(&name)) && back(&ProviderKey::derive(payout, attempt)));
-            prop_assert_eq!((payout.shard().index(), event.shard(), delivery.shard()), (bytes[0], payout.shard(), payout.shard()));
+            prop_assert_eq!((payout.shard().index(), event.shard(), delivery.event().shard()), (bytes[0], payout.shard(), payout.shard()));
             prop_assert_eq!((subscription.shard().index(), notice.shard().index()), (bytes[1], bytes[2]));
             prop_assert!(!event.to_string().contains('.'));
         }
@@ -807,6 +869,11 @@ mod tests {
             if let Ok(id) = text.parse::<PayoutId>() { prop_assert_eq!(id.to_string(), &*text); }
             if let Ok(id) = text.parse::<EventId>() { prop_assert_eq!(id.to_string(), &*text); }
             if let Ok(id) = text.parse::<ApiKeyId>() { prop_assert_eq!(id.to_string(), &*text); }
+        }
+
+        #[test]
+        fn a_delivery_has_one_form(text in "dl_[0-9a-f]{27,29}_[0-9]{1,3}_[0-9a-fA-F]{23,24}(_1)?") {
+            if let Ok(id) = text.parse::<DeliveryId>() { prop_assert_eq!(id.to_string(), &*text); }
         }
     }
 }

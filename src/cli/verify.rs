@@ -8,6 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use domain::signature::{Mismatch, Secret, verify};
 use jiff::Timestamp;
+use serde::Deserialize;
+use workers::receipt::{Invalid, Receipt, Statement};
+use workers::relay::keys::PublicKey;
 
 use super::print;
 
@@ -26,7 +29,7 @@ const EXAMPLE: &str = "Example:
 #[command(after_help = EXAMPLE)]
 pub struct Arguments {
     /// A secret of the subscription, `whsec_…`; several with commas. Better in the environment than on the command line, which others can see.
-    #[arg(long = "secret", env = "PAYRELAY_WEBHOOK_SECRET", hide_env_values = true, required = true, value_delimiter = ',')]
+    #[arg(long = "secret", env = "PAYRELAY_WEBHOOK_SECRET", hide_env_values = true, required_unless_present = "receipt", value_delimiter = ',')]
     secrets: Vec<String>,
     /// The header `webhook-id`, as it came.
     #[arg(long, default_value = "")]
@@ -46,6 +49,12 @@ pub struct Arguments {
     /// How far its timestamp may be from that, in seconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(i64).range(0..=604_800))]
     tolerance: i64,
+    /// A file with a receipt of a delivery, as `/v1/deliveries/{id}/receipt` answers it: checked in place of a webhook.
+    #[arg(long, value_name = "FILE", requires = "keys")]
+    receipt: Option<PathBuf>,
+    /// A public key that receipts are signed with, `whpk_…`, from `/.well-known/webhook-keys.json`; several with commas.
+    #[arg(long = "key", value_delimiter = ',')]
+    keys: Vec<String>,
 }
 
 /// A webhook as somebody has it.
@@ -68,6 +77,13 @@ pub(crate) struct Explanation {
 /// # Errors
 /// A secret is none, or the body cannot be read.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &arguments.receipt {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        return match explain_receipt(&text, &arguments.keys)? {
+            Ok(said) => print(&said).map(|()| ExitCode::SUCCESS),
+            Err(invalid) => print(&format!("not genuine: {invalid}")).map(|()| ExitCode::from(EXIT_MISMATCH)),
+        };
+    }
     let mut body = Vec::new();
     if arguments.body.as_os_str() == "-" {
         std::io::stdin().take(BODY_MAX + 1).read_to_end(&mut body).context("reading the body")?;
@@ -89,6 +105,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             ExitCode::from(EXIT_MISMATCH)
         }
     })
+}
+
+/// What a receipt proves, or why it proves nothing.
+fn explain_receipt(text: &str, keys: &[String]) -> anyhow::Result<Result<String, Invalid>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        result: Receipt,
+    }
+    let keys = keys.iter().map(|text| PublicKey::read(text.trim())).collect::<Result<Vec<_>, _>>().context("a key is not one")?;
+    // As it was answered, or what was in the answer.
+    let receipt: Receipt = serde_json::from_str::<Answer>(text).map(|answer| answer.result).or_else(|_| serde_json::from_str(text))?;
+    Ok(receipt.verify(&keys).map(|Statement { link, record }| {
+        format!("genuine: signed with one of the keys, place {} of the chain, hash {}\n{record}", link.place, link.hash)
+    }))
 }
 
 impl fmt::Display for Explanation {

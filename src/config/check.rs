@@ -52,6 +52,7 @@ impl Config {
         self.check_workers(&mut found);
         self.check_providers(&mut found);
         self.check_reconciliation(&mut found);
+        self.check_retention(&mut found);
         let deposits = self.deposits.problems().into_iter();
         found.0.extend(deposits.map(|(place, key, why)| Problem::new(format!("deposits.accounts[{place}].{key}"), why)));
         found.0.extend(self.calendars.read().err().unwrap_or_default());
@@ -70,6 +71,29 @@ impl Config {
         found.between("reconciliation.payouts_max", of.payouts_max as u64, 1, 10_000_000);
         found.between("reconciliation.lines_max", of.lines_max as u64, 1, 10_000_000);
         found.between("reconciliation.kept_days", of.kept_days.into(), 1, 400);
+    }
+
+    fn check_retention(&self, found: &mut Findings) {
+        let of = &self.retention;
+        let days = [("payouts", of.payouts_days), ("abandoned", of.abandoned_days), ("feed", of.feed_days), ("replays", of.replays_days)];
+        for (what, days) in days {
+            found.between(&format!("retention.{what}_days"), days.into(), 0, 3_650);
+        }
+        // A provider may repeat a notice for days.
+        found.unless(of.orphans_days == 0 || (8..=3_650).contains(&of.orphans_days), "retention.orphans_days", || {
+            format!("is {} and must be from 8 to 3650, or 0", of.orphans_days)
+        });
+        found.unless(of.payouts_days == 0 || (1..=of.payouts_days).contains(&of.feed_days), "retention.feed_days", || {
+            format!(
+                "is {} and must be from 1 to `retention.payouts_days` ({}): the bodies of events go with their payouts",
+                of.feed_days, of.payouts_days
+            )
+        });
+        found.unless(of.archive.is_none() || of.payouts_days > 0, "retention.archive", || {
+            "needs `retention.payouts_days`: without it nothing is ever trimmed, and so nothing archived".to_owned()
+        });
+        found.between("retention.page", of.page as u64, 1, 500);
+        found.between("retention.pause_ms", of.pause_ms, 0, 60_000);
     }
 
     fn check_store(&self, found: &mut Findings) {
@@ -125,6 +149,12 @@ impl Config {
         found.between("ingress.webhooks.ping_timeout_ms", ingress.webhooks.ping_timeout_ms, 100, ingress.timeout_ms.saturating_sub(500));
         found.between("ingress.webhooks.pings", ingress.webhooks.pings as u64, 1, 1_000);
         self.check_portal(found);
+        found.between("ingress.feed.wait_max_ms", ingress.feed.wait_max_ms, 0, ingress.timeout_ms.saturating_sub(500));
+        found.between("ingress.feed.look_every_ms", ingress.feed.look_every_ms, 10, 10_000);
+        found.between("ingress.feed.waiting_max", ingress.feed.waiting_max as u64, 1, ingress.concurrency as u64);
+        found.between("ingress.replays.rate_per_s", ingress.replays.rate_per_s.into(), 1, ingress.replays.rate_max_per_s.into());
+        found.between("ingress.replays.rate_max_per_s", ingress.replays.rate_max_per_s.into(), 1, 10_000);
+        found.between("ingress.replays.dry_run_payouts_max", ingress.replays.dry_run_payouts_max, 1, 100_000);
         found.between("ingress.batches.waiting_max", batches.waiting_max as u64, 1, 10_000);
         found.between("ingress.header_max_bytes", ingress.header_max_bytes as u64, 8_192, 1 << 20);
     }
@@ -203,6 +233,7 @@ impl Config {
         found.between("rules.check_every_ms", self.rules.check_every_ms, 100, 3_600_000);
         found.between("rules.references_kept_days", self.rules.references_kept_days.into(), 1, 3_650);
         found.between("rules.batches_kept_days", self.rules.batches_kept_days.into(), 1, 3_650);
+        found.between("rules.history_days", self.rules.history_days.into(), 1, 3_650);
         found.between("schedules.retry_ms", self.schedules.retry_ms, 1_000, 86_400_000);
         found.between("schedules.look_again_ms", self.schedules.look_again_ms, 60_000, 7 * 86_400_000);
         let relay = &self.relay;
@@ -220,6 +251,7 @@ impl Config {
         found.between("egress.response_body_max_bytes", self.egress.response_body_max_bytes as u64, 1, 16 << 20);
         found.between("egress.certificates_cached", self.egress.certificates_cached as u64, 1, 10_000);
         found.between("egress.certificate_warn_days", self.egress.certificate_warn_days.into(), 1, 365);
+        found.between("egress.excerpt_max_bytes", self.egress.excerpt_max_bytes as u64, 0, 1_024);
         found.between("egress.url_max_bytes", self.egress.url_max_bytes as u64, 16, 8_192);
     }
 

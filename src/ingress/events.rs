@@ -62,7 +62,7 @@ async fn one(
         r#type: &event.kind,
         at: Moment(event.at),
         payload,
-        deliveries: of_event.map(|listed| DeliveryView::new(id.payout(), listed)).collect(),
+        deliveries: of_event.map(|listed| DeliveryView::of(id.payout(), listed)).collect(),
     };
     Ok(result(StatusCode::OK, &view))
 }

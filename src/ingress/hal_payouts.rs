@@ -122,8 +122,8 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     tracing::Span::current().record("payout.id", tracing::field::display(id));
     let fingerprint = asked.fingerprint(&ingress.pepper);
     // A repeat is one whatever has become of the account in the meantime.
-    if let Some(claimed_by) = store.claimed_by(id).await? {
-        if claimed_by != fingerprint {
+    if let Some(by_this) = store.was_claimed_by(id, &fingerprint).await? {
+        if !by_this {
             return Err(conflict());
         }
         let payout = store.load(id).await?.ok_or_else(archived)?;

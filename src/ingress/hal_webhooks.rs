@@ -137,7 +137,7 @@ fn event_types(value: &Value, errors: &mut Errors) -> Option<EventTypes> {
     let names = match value {
         Value::Text(_) => std::slice::from_ref(value),
         Value::List(names) if !names.is_empty() => names,
-        Value::List(_) | Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Object(_) => {
+        Value::List(_) | Value::Null | Value::Bool(_) | Value::Integer(_) | Value::OtherNumber | Value::Object(_) => {
             errors.field(AT, "wrong_type", "must be an event type, or a list of at least one");
             return None;
         }

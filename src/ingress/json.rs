@@ -20,7 +20,7 @@ const NESTING_MAX: usize = 16;
 #[derive(Clone, PartialEq)]
 pub enum Value {
     Null,
-    Bool,
+    Bool(bool),
     Integer(i64),
     /// A number that is no integer of 64 bits: `1.0`, `1e3`, `9223372036854775808`.
     OtherNumber,
@@ -67,7 +67,7 @@ pub fn read(body: &[u8], errors: &mut Errors) -> Result<Fields, Problem> {
     report_duplicates("", &value, errors);
     match value {
         Value::Object(members) => Ok(Fields { at: String::new(), members }),
-        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::List(_) => Err(no_object()),
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::List(_) => Err(no_object()),
     }
 }
 
@@ -118,7 +118,7 @@ pub fn read_with_list<'a>(body: &'a [u8], name: &str, max: usize, errors: &mut E
     report_duplicates("", &object, errors);
     match object {
         Value::Object(members) => Ok((Fields { at: String::new(), members }, list)),
-        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::List(_) => Err(no_object()),
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::List(_) => Err(no_object()),
     }
 }
 
@@ -197,7 +197,7 @@ fn report_duplicates(at: &str, value: &Value, errors: &mut Errors) {
                 report_duplicates(&pointer(at, &index.to_string()), item, errors);
             }
         }
-        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) => {}
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::OtherNumber | Value::Text(_) => {}
     }
 }
 
@@ -282,8 +282,19 @@ impl Fields {
                 errors.field(self.pointer(name), "not_an_integer", "must be written as an integer of at most 64 bits, without point or exponent");
                 None
             }
-            Value::Null | Value::Bool | Value::Text(_) | Value::List(_) | Value::Object(_) => {
+            Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
                 errors.field(self.pointer(name), "wrong_type", format_args!("must be an integer, not {}", value.kind()));
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`, that may be absent.
+    pub fn optional_bool(&mut self, name: &str, errors: &mut Errors) -> Option<bool> {
+        match self.take(name)? {
+            Value::Bool(value) => Some(value),
+            other => {
+                errors.field(self.pointer(name), "wrong_type", format_args!("must be a boolean, not {}", other.kind()));
                 None
             }
         }
@@ -357,7 +368,7 @@ impl Value {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
-            Self::Bool => "a boolean",
+            Self::Bool(_) => "a boolean",
             Self::Integer(_) | Self::OtherNumber => "a number",
             Self::Text(_) => "a string",
             Self::List(_) => "a list",
@@ -385,8 +396,8 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Value, E> {

@@ -59,6 +59,8 @@ pub enum Kind {
     QueuedRefunds,
     BelowThreshold,
     DestinationInvalid,
+    FeedClosed,
+    FeedExpired,
     NoticeUnverified,
     NoticeUnreadable,
     NoticesAmbiguous,
@@ -72,7 +74,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 56] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -118,6 +120,8 @@ impl Kind {
         Self::QueuedRefunds,
         Self::BelowThreshold,
         Self::DestinationInvalid,
+        Self::FeedClosed,
+        Self::FeedExpired,
         Self::NoticeUnverified,
         Self::NoticeUnreadable,
         Self::NoticesAmbiguous,
@@ -184,6 +188,8 @@ impl Kind {
             Self::DestinationInvalid => {
                 ("destination-invalid", StatusCode::UNPROCESSABLE_ENTITY, "The balance has no destination that can be paid to")
             }
+            Self::FeedClosed => ("feed-closed", StatusCode::CONFLICT, "The party has no feed"),
+            Self::FeedExpired => ("feed-expired", StatusCode::GONE, "Events after the cursor are not kept any more"),
             Self::NoticeUnverified => ("notice-unverified", StatusCode::UNAUTHORIZED, "The notice is not proved to come from the provider"),
             Self::NoticeUnreadable => ("notice-unreadable", StatusCode::BAD_REQUEST, "The notice cannot be read"),
             Self::NoticesAmbiguous => ("notices-ambiguous", StatusCode::NOT_FOUND, "The address does not say which mode the notice is for"),
@@ -246,6 +252,8 @@ impl Kind {
             | Self::QueuedRefunds
             | Self::BelowThreshold
             | Self::DestinationInvalid
+            | Self::FeedClosed
+            | Self::FeedExpired
             | Self::NoticeUnverified
             | Self::NoticeUnreadable
             | Self::NoticesAmbiguous

@@ -6,7 +6,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use domain::credential::Scope;
-use domain::delivery::{self, Delivery};
+use domain::delivery::{self, Delivery, Progress};
 use domain::fact::{Provider, ProviderReference};
 use domain::id::{DeliveryId, EventId, Mode, PartyId, PayoutId, ProviderKey, SubscriptionId};
 use domain::payout::Observation;
@@ -65,8 +65,7 @@ pub(super) struct DeliveryView<'a> {
     id: DeliveryId,
     subscription_id: SubscriptionId,
     event_id: EventId,
-    /// `waiting`: not tried yet. `pending`: to be tried again.
-    status: &'static str,
+    status: Progress,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Moment>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,7 +73,12 @@ pub(super) struct DeliveryView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     abandoned_at: Option<Moment>,
     attempt_count: u32,
-    attempts: &'a [delivery::Attempt],
+    /// In lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_attempt: Option<&'a delivery::Attempt>,
+    /// Where one is looked at: the latest, oldest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<&'a [delivery::Attempt]>,
 }
 
 pub(super) async fn timeline(
@@ -102,7 +106,7 @@ impl<'a> TimelineView<'a> {
             facts: &timeline.observations,
             attempts: payout.attempts.iter().map(AttemptView::new).collect(),
             events: timeline.events.iter().map(EventView::new).collect(),
-            deliveries: timeline.deliveries.iter().map(|listed| DeliveryView::new(payout.id, listed)).collect(),
+            deliveries: timeline.deliveries.iter().map(|listed| DeliveryView::of(payout.id, listed)).collect(),
         }
     }
 }
@@ -130,35 +134,35 @@ impl<'a> EventView<'a> {
 }
 
 impl<'a> DeliveryView<'a> {
-    pub(super) fn new(payout: PayoutId, listed: &'a ListedDelivery) -> Self {
-        let event_id = EventId::new(payout, listed.sequence);
-        let tried: Option<&Delivery> = listed.delivery.as_ref();
+    pub(super) fn of(payout: PayoutId, listed: &'a ListedDelivery) -> Self {
+        Self::new(DeliveryId::new(EventId::new(payout, listed.sequence), listed.subscription), listed.delivery.as_ref())
+    }
+
+    /// `delivery`: its record, which it has once it was tried.
+    pub(super) fn new(id: DeliveryId, delivery: Option<&'a Delivery>) -> Self {
         let (mut next_attempt_at, mut delivered_at, mut abandoned_at) = (None, None, None);
-        let status = match tried.map(|delivery| delivery.status) {
-            None => "waiting",
-            Some(delivery::Status::Pending { next_at }) => {
-                next_attempt_at = Some(Moment(next_at));
-                "pending"
-            }
-            Some(delivery::Status::Delivered { at }) => {
-                delivered_at = Some(Moment(at));
-                "delivered"
-            }
-            Some(delivery::Status::Abandoned { at }) => {
-                abandoned_at = Some(Moment(at));
-                "abandoned"
-            }
-        };
+        match delivery.map(|delivery| delivery.status) {
+            None => {}
+            Some(delivery::Status::Pending { next_at }) => next_attempt_at = Some(Moment(next_at)),
+            Some(delivery::Status::Delivered { at }) => delivered_at = Some(Moment(at)),
+            Some(delivery::Status::Abandoned { at }) => abandoned_at = Some(Moment(at)),
+        }
         Self {
-            id: DeliveryId::derive(event_id, listed.subscription),
-            subscription_id: listed.subscription,
-            event_id,
-            status,
+            id,
+            subscription_id: id.subscription(),
+            event_id: id.event(),
+            status: Progress::of(delivery),
             next_attempt_at,
             delivered_at,
             abandoned_at,
-            attempt_count: tried.map_or(0, |delivery| delivery.attempt_count),
-            attempts: tried.map_or(&[], |delivery| &delivery.attempts),
+            attempt_count: delivery.map_or(0, |delivery| delivery.attempt_count),
+            last_attempt: None,
+            attempts: Some(delivery.map_or(&[], |delivery| &delivery.attempts)),
         }
+    }
+
+    /// Less what was tried, but for the latest.
+    pub(super) fn short(self) -> Self {
+        Self { last_attempt: self.attempts.and_then(<[_]>::last), attempts: None, ..self }
     }
 }

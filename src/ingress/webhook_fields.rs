@@ -121,7 +121,7 @@ fn event_types(value: &Value, errors: &mut Errors) -> Option<EventTypes> {
             errors.field(AT, "empty", "must name at least one event type, or be \"*\"");
             return None;
         }
-        Value::Null | Value::Bool | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::Object(_) => {
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::OtherNumber | Value::Text(_) | Value::Object(_) => {
             errors.field(AT, "wrong_type", "must be a list of event types, or \"*\"");
             return None;
         }

@@ -540,7 +540,7 @@ async fn the_timeline_tells_all_but_who_was_paid() {
     let events: Vec<_> = result["events"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(events, ["payout.requested", "payout.initiated", "payout.inconclusive"]);
     assert_eq!(result["deliveries"].as_array().unwrap().len(), 3);
-    assert_eq!(result["deliveries"][0]["status"], "waiting");
+    assert_eq!(result["deliveries"][0]["status"], "pending");
     for secret in ["GB33", "John", "Smith", "Withdrawal"] {
         assert!(!reply.text.contains(secret), "{secret} in {}", reply.text);
     }

@@ -9,6 +9,8 @@ mod balances;
 mod batches;
 mod bulletins;
 mod crash;
+mod deliveries;
+mod feed;
 mod groups;
 mod ingress;
 mod interop;

@@ -238,6 +238,7 @@ impl Installation {
             check_every_ms: 5_000,
             references_kept_days: 400,
             batches_kept_days: 30,
+            history_days: 31,
         };
         let mut settings = json!({ "key_pepper": PEPPER, "key_cache_ms": 100 });
         for (name, value) in plan.ingress.as_object().into_iter().flatten() {

@@ -204,7 +204,7 @@ async fn an_event_is_read_and_delivered_again_within_its_party() {
     let read = shop.get(&format!("/v1/events/{event}")).await;
     let result = &read.json["result"];
     assert_eq!((&result["type"], &result["payload"]["data"]["transaction_id"]), (&json!("payout.requested"), &json!(id)));
-    assert_eq!(result["deliveries"][0]["status"], "waiting");
+    assert_eq!(result["deliveries"][0]["status"], "pending");
     assert_eq!(cafe.get(&format!("/v1/events/{event}")).await.problem(), "not-found");
     assert_eq!(shop.get("/v1/events/ev_1").await.problem(), "not-found");
 
@@ -213,4 +213,44 @@ async fn an_event_is_read_and_delivered_again_within_its_party() {
     assert_eq!(retry(&cafe, &elsewhere).await.problem(), "not-found", "an event of another party");
     assert_eq!(retry(&cafe, &path).await.problem(), "not-found", "a subscription of another party");
     assert_eq!(shop.post(&format!("{path}/retry"), &json!({ "event_id": "x" })).await.errors(), [("/event_id", "invalid")]);
+}
+
+#[tokio::test]
+async fn a_replay_is_asked_for_seen_and_canceled_within_its_party() {
+    let installation = Installation::start().await;
+    let (shop, cafe) = (installation.caller("shop").await, installation.caller("cafe").await);
+    let (path, shown) = made(&shop, &json!({ "url": "https://hooks.example.com/", "event_types": ["payout.completed"] })).await;
+    assert_eq!(shop.post("/v1/payouts", &payout(&transaction())).await.status, 202);
+    let replays = format!("{path}/replays");
+    let dry = shop.post(&replays, &json!({ "what": "missing", "dry_run": true })).await;
+    assert_eq!((dry.status, &dry.json["result"]), (200, &json!({ "deliveries": 1, "looked_at": 1, "complete": true })));
+    assert!(shop.get(&replays).await.json["results"].as_array().unwrap().is_empty(), "a dry run leaves nothing");
+    for (body, at, code) in [
+        (json!({ "what": "all" }), "/what", "unknown_value"),
+        (json!({ "dry_run": "yes" }), "/dry_run", "wrong_type"),
+        (json!({ "rate_per_s": 0 }), "/rate_per_s", "out_of_range"),
+        (json!({ "rate_per_s": 1_001 }), "/rate_per_s", "out_of_range"),
+        (json!({ "event_types": ["x"] }), "/event_types/0", "unknown_event_type"),
+        (json!({ "from": "today" }), "/from", "not_an_instant"),
+        (json!({ "from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z" }), "/to", "out_of_range"),
+        (json!({ "since": 1 }), "/since", "unknown_field"),
+    ] {
+        assert_eq!(shop.post(&replays, &body).await.errors(), [(at, code)], "{body}");
+    }
+    let begun = shop.post(&replays, &json!({ "what": "missing", "rate_per_s": 7 })).await;
+    assert_eq!((begun.status, &begun.json["result"]["status"], &begun.json["result"]["rate_per_s"]), (202, &json!("running"), &json!(7)));
+    assert_eq!(begun.json["result"]["subscription_id"], shown["id"]);
+    let one = begun.header("location").unwrap().to_owned();
+    assert_eq!(shop.post_bytes(&format!("{path}/abandoned/retry"), "", &[]).await.problem(), "not-possible-now", "one at a time");
+    assert_eq!((cafe.get(&one).await.problem(), cafe.delete(&one).await.problem()), ("not-found", "not-found"));
+    assert_eq!(cafe.post(&replays, &json!({})).await.problem(), "not-found");
+    assert_eq!(shop.get(&one).await.json["result"]["status"], "running");
+    let canceled = shop.delete(&one).await;
+    assert_eq!((canceled.status, &canceled.json["result"]["status"]), (200, &json!("canceled")));
+    assert_eq!(shop.delete(&one).await.json["result"], canceled.json["result"]);
+    assert_eq!(shop.get(&replays).await.json["results"].as_array().unwrap().len(), 1);
+    let given_up = shop.get(&format!("{path}/abandoned")).await;
+    assert_eq!(given_up.json["results"], json!([]));
+    assert_eq!(shop.post_bytes(&format!("{path}/abandoned/retry"), "", &[]).await.status, 202);
+    assert_eq!(shop.get(&format!("{replays}/rp_00")).await.problem(), "not-found");
 }

@@ -37,8 +37,6 @@ use self::connect::{ConnectError, Connector, Reused, SystemResolver};
 use self::identity::Clients;
 pub use self::identity::{Identity, IdentityError};
 
-/// How much of an answer's body is handed on.
-const EXCERPT_BYTES: usize = 1024;
 /// How much of an answer's head is read.
 const HEAD_BYTES: usize = 64 * 1024;
 
@@ -52,6 +50,8 @@ pub struct Settings {
     pub connect_timeout_ms: u64,
     /// How much of an answer's body is read; then the connection is closed. 64 KiB.
     pub response_body_max_bytes: usize,
+    /// How much of the body of an answer that is no 2xx is handed on, to stand with the attempt. At most 256 characters of it are kept. 1 KiB.
+    pub excerpt_max_bytes: usize,
     /// What may be called although it is not public: host names (`hooks.example.internal`, `*.example.internal`), addresses and networks
     /// (`10.1.0.0/16`). For private installations and tests. A name does not permit link-local addresses, where clouds keep their metadata. Empty.
     pub allow: Vec<Allowed>,
@@ -80,6 +80,7 @@ impl Default for Settings {
             timeout_ms: 15_000,
             connect_timeout_ms: 5_000,
             response_body_max_bytes: 64 * 1024,
+            excerpt_max_bytes: 1024,
             allow: Vec::new(),
             https_only_in_live: true,
             idle_timeout_ms: 10_000,
@@ -183,6 +184,7 @@ pub struct Egress {
     certificate_warning: SignedDuration,
     timeout: Duration,
     body_max: usize,
+    excerpt_max: usize,
     https_only_in_live: bool,
     url_max: usize,
 }
@@ -208,6 +210,7 @@ impl Egress {
             certificate_warning: SignedDuration::from_hours(24 * i64::from(settings.certificate_warn_days)),
             timeout: Duration::from_millis(settings.timeout_ms),
             body_max: settings.response_body_max_bytes,
+            excerpt_max: settings.excerpt_max_bytes,
             https_only_in_live: settings.https_only_in_live,
             url_max: settings.url_max_bytes,
         }
@@ -363,7 +366,7 @@ impl Egress {
             let Some(frame) = body.frame().await else { break };
             let Ok(data) = frame.map_err(|_| Why::Closed)?.into_data() else { continue };
             read += data.len();
-            let room = EXCERPT_BYTES - excerpt.len();
+            let room = self.excerpt_max - excerpt.len();
             excerpt.extend_from_slice(&data[..data.len().min(room)]);
         }
         Ok(String::from_utf8_lossy(&excerpt).into_owned())

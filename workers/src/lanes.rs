@@ -14,12 +14,14 @@ use crate::group;
 use crate::poll::poll;
 use crate::queue::{self, Health, Queue, Turn};
 use crate::relay::{RelayContext, relay};
+use crate::replay::replay;
 use crate::schedule;
 use crate::settle::settle;
 use crate::store::StoreError;
 use crate::store::batches::ExpandLane;
 use crate::store::groups::GroupLane;
 use crate::store::lanes::{CircuitLane, ExecuteLane, Lane, PollLane, RelayLanes, SettleLane};
+use crate::store::replays::ReplayLane;
 use crate::store::schedules::ScheduleLane;
 
 /// How the lanes are run.
@@ -60,6 +62,9 @@ pub struct LaneSettings {
 /// Circuits are few, and a look at one is one call of the store.
 const CIRCUIT: LaneSettings = LaneSettings { concurrency: 4, batch: 4 };
 
+/// Replays are few, and each takes turns of a second or less.
+const REPLAY: LaneSettings = LaneSettings { concurrency: 4, batch: 4 };
+
 /// Everything that works through what is due.
 #[derive(Clone)]
 pub struct Lanes {
@@ -95,8 +100,8 @@ impl Lanes {
             });
             each
         };
-        let [execute_wakes, poll_wakes, settle_wakes, expand_wakes, group_wakes, relay_wakes, circuit_wakes, schedule_wakes] =
-            [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit, &wakes.schedule]
+        let [execute_wakes, poll_wakes, settle_wakes, expand_wakes, group_wakes, relay_wakes, circuit_wakes, schedule_wakes, replay_wakes] =
+            [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit, &wakes.schedule, &wakes.replay]
                 .map(|wake| fan(wake, shards.len()));
         for (index, shard) in shards.into_iter().enumerate() {
             let lane = self.lane(shard);
@@ -122,6 +127,9 @@ impl Lanes {
                 Queue::new(ScheduleLane(lane.clone()), self.queue_settings("schedule", self.settings.schedule), schedule_wakes[index].clone());
             states.push(("schedule", queue.health()));
             running.spawn(queue::run(queue, self.payouts.clone(), schedule::look, stop.clone()));
+            let queue = Queue::new(ReplayLane(lane.clone()), self.queue_settings("replay", REPLAY), replay_wakes[index].clone());
+            states.push(("replay", queue.health()));
+            running.spawn(queue::run(queue, self.relay.clone(), replay, stop.clone()));
             let lanes = self.relay_lanes(lane);
             let queue = Queue::new(lanes.clone(), self.queue_settings("relay", self.settings.relay), relay_wakes[index].clone());
             lanes.lane.store.hand_over_to(&lanes, queue.door());
@@ -156,6 +164,7 @@ impl Lanes {
             did +=
                 count(queue::turn(&ExecuteLane(lane.clone()), &self.queue_settings("execute", self.settings.execute), &self.payouts, execute).await?);
             did += count(queue::turn(&PollLane(lane.clone()), &self.queue_settings("poll", self.settings.poll), &self.payouts, poll).await?);
+            did += count(queue::turn(&ReplayLane(lane.clone()), &self.queue_settings("replay", REPLAY), &self.relay, replay).await?);
             did += count(queue::turn(&self.relay_lanes(lane), &self.queue_settings("relay", self.settings.relay), &self.relay, relay).await?);
         }
         Ok(if did == 0 { Turn::Idle } else { Turn::Did(did) })

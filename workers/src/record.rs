@@ -33,6 +33,8 @@ pub struct Rules {
     pub references_kept_days: u32,
     /// How long the results of a batch are kept after the last of its items has ended.
     pub batches_kept_days: u32,
+    /// Lists of deliveries, and replays, that begin at a time also look at payouts that were asked for so long before.
+    pub history_days: u32,
 }
 
 /// Applies facts to payouts, the same way for everybody.
@@ -49,6 +51,8 @@ pub struct Recorder {
     references_kept: Duration,
     /// How long the results of a batch are kept after the last of its items has ended.
     pub batches_kept: Duration,
+    /// Payouts that were asked for so long before may have events of a time.
+    pub looks_back: SignedDuration,
 }
 
 /// What became of a fact.
@@ -75,6 +79,7 @@ impl Recorder {
             check_every: duration(rules.check_every_ms),
             references_kept: days(rules.references_kept_days),
             batches_kept: days(rules.batches_kept_days),
+            looks_back: SignedDuration::from_hours(i64::from(rules.history_days) * 24),
         }
     }
 

@@ -173,6 +173,10 @@ impl RelayContext {
         self.settings.per_subscription.max(1)
     }
 
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
     #[must_use]
     pub const fn egress(&self) -> &Egress {
         &self.egress
@@ -187,11 +191,11 @@ impl RelayContext {
         self.metrics.attempted(&attempt);
         Span::current().record("outcome", metrics::outcome(&attempt.result));
 
-        let mut delivery = work.delivery.unwrap_or_else(|| Delivery::new(DeliveryId::derive(work.event.id, work.subscription), at));
+        let mut delivery = work.delivery.unwrap_or_else(|| Delivery::new(at));
         let now = clock.now();
         let trouble = self.trouble(&attempt.result, now);
         let retry = subscriber.as_ref().map_or(&self.retry, |subscriber| subscriber.retry(&self.retry, work.event.at, now));
-        let decision = delivery.record(attempt, retry, self.retry_after_cap, now);
+        let decision = delivery.record(DeliveryId::new(work.event.id, work.subscription), attempt, retry, self.retry_after_cap, now);
         match self.patiently(|| self.store.relayed(ticket, &delivery, decision, trouble)).await? {
             Relayed::Done { more, failing_since } => {
                 if more {

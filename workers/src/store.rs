@@ -12,7 +12,9 @@ pub mod books;
 pub mod bulletins;
 pub mod circuits;
 mod commit;
+pub mod deliveries;
 pub mod durability;
+pub mod feed;
 pub mod freeze;
 mod gather;
 pub mod groups;
@@ -27,8 +29,11 @@ pub mod party_freeze;
 pub mod payouts;
 pub mod portal;
 pub mod private_server;
+mod receipts;
 pub mod reconciliations;
 pub mod references;
+pub mod replays;
+pub mod retention;
 pub mod schedules;
 pub mod subscriptions;
 pub mod vault;
@@ -100,6 +105,7 @@ pub struct Wakes {
     pub relay: Arc<Notify>,
     pub circuit: Arc<Notify>,
     pub schedule: Arc<Notify>,
+    pub replay: Arc<Notify>,
 }
 
 /// Why a call of the store did not succeed.
@@ -137,6 +143,14 @@ struct Scripts {
     give_back_relay: Script,
     relayed: Script,
     redeliver: Script,
+    replay_begin: Script,
+    replay_write: Script,
+    replay_payout: Script,
+    feed_open: Script,
+    feed_close: Script,
+    feed_trim: Script,
+    payout_trim: Script,
+    receipt_append: Script,
     remember: Script,
     look: Script,
     settled: Script,
@@ -275,6 +289,14 @@ impl Store {
                     give_back_relay: Script::new(include_str!("store/give_back_relay.lua")),
                     relayed: Script::new(include_str!("store/relayed.lua")),
                     redeliver: Script::new(include_str!("store/redeliver.lua")),
+                    replay_begin: Script::new(include_str!("store/replay_begin.lua")),
+                    replay_write: Script::new(include_str!("store/replay_write.lua")),
+                    replay_payout: Script::new(include_str!("store/replay_payout.lua")),
+                    feed_open: Script::new(include_str!("store/feed_open.lua")),
+                    feed_close: Script::new(include_str!("store/feed_close.lua")),
+                    feed_trim: Script::new(include_str!("store/feed_trim.lua")),
+                    payout_trim: Script::new(include_str!("store/payout_trim.lua")),
+                    receipt_append: Script::new(include_str!("store/receipt_append.lua")),
                     remember: Script::new(include_str!("store/remember.lua")),
                     look: Script::new(include_str!("store/look.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),
@@ -399,7 +421,9 @@ impl Store {
             sink.subscribe(self.shared.names.of(shard, "wake")).await?;
         }
         let wakes = &self.shared.wakes;
-        for lane in [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit, &wakes.schedule] {
+        for lane in
+            [&wakes.execute, &wakes.poll, &wakes.settle, &wakes.expand, &wakes.group, &wakes.relay, &wakes.circuit, &wakes.schedule, &wakes.replay]
+        {
             lane.notify_one();
         }
         while let Some(message) = messages.next().await {
@@ -412,6 +436,7 @@ impl Store {
                 b"relay" => wakes.relay.notify_one(),
                 b"circuit" => wakes.circuit.notify_one(),
                 b"schedule" => wakes.schedule.notify_one(),
+                b"replay" => wakes.replay.notify_one(),
                 _ => {}
             }
         }

@@ -1,12 +1,20 @@
 //! The relay against a real store and a subscriber on a real socket. Cranked by hand; time is moved, not waited for.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+#[path = "relay/history.rs"]
+mod history;
 #[path = "relay/hostile.rs"]
 mod hostile;
 #[path = "relay/order.rs"]
 mod order;
+#[path = "relay/receipts.rs"]
+mod receipts;
 #[path = "relay/receiver.rs"]
 mod receiver;
+#[path = "relay/replays.rs"]
+mod replays;
+#[path = "relay/retention.rs"]
+mod retention;
 #[path = "relay/wishes.rs"]
 mod wishes;
 
@@ -21,7 +29,7 @@ use domain::fact::{Provider, Reason, Source as Origin};
 use domain::id::{Mode, PartyId, PayoutId, Shard, SubscriptionId};
 use domain::metadata::Metadata;
 use domain::money::{Currency, Money};
-use domain::payout::{Fact, Order, Payout, Plan, Verdict, What};
+use domain::payout::{Fact, Order, Payout, Plan, Step, Verdict, What};
 use domain::signature::Secret;
 use domain::subscription::{EventTypes, Secrets, Status, Subscription};
 use domain::wait::{Backoff, Polling};
@@ -90,7 +98,7 @@ async fn installation_of(settings: RelaySettings, egress: &egress::Settings) -> 
 }
 
 impl Installation {
-    async fn open(&self, key: &str) -> Payout {
+    fn step(&self, key: &str) -> (Step, Beneficiary) {
         let order = Order {
             id: PayoutId::derive(&party(), Mode::Test, key, self.store.shards()),
             party: party(),
@@ -117,8 +125,12 @@ impl Installation {
             description: None,
             instrument: None,
         };
-        let step = Payout::open(order, self.store.clock().now());
-        self.store.open_payout(&step, &beneficiary, "fingerprint").await.unwrap();
+        (Payout::open(order, self.store.clock().now()), beneficiary)
+    }
+
+    async fn open(&self, key: &str) -> Payout {
+        let (step, beneficiary) = self.step(key);
+        self.store.open_payout(&step, &beneficiary, "fingerprint of the request").await.unwrap();
         step.payout
     }
 

@@ -131,9 +131,9 @@ async fn subscription(store: &Store, event_types: EventTypes) -> SubscriptionId 
 
 fn acknowledged(store: &Store, work: &RelayWork) -> (Delivery, Decision) {
     let now = store.clock().now();
-    let mut delivery = Delivery::new(DeliveryId::derive(work.event.id, work.subscription), now);
+    let mut delivery = Delivery::new(now);
     let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Acknowledged { status: 200 }, heard: None };
-    let decision = delivery.record(attempt, &Retry::three_days(), SignedDuration::ZERO, now);
+    let decision = delivery.record(DeliveryId::new(work.event.id, work.subscription), attempt, &Retry::three_days(), SignedDuration::ZERO, now);
     (delivery, decision)
 }
 
@@ -344,7 +344,7 @@ async fn a_subscription_earns_its_window() {
         let (mut delivery, _) = acknowledged(store, &work);
         let now = store.clock().now();
         let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Unreachable { why: "timeout".to_owned() }, heard: None };
-        let decision = delivery.record(attempt, &Retry::three_days(), SignedDuration::ZERO, now);
+        let decision = delivery.record(DeliveryId::new(work.event.id, work.subscription), attempt, &Retry::three_days(), SignedDuration::ZERO, now);
         let trouble = Trouble { failures: 10, wait_first_ms: 1_000, wait_cap_ms: 1_000, asked: None };
         store.relayed(&ticket, &delivery, decision, Some(trouble)).await.unwrap();
         assert!(relay.lease(100).await.unwrap().items.is_empty());

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer};
@@ -36,6 +36,8 @@ pub struct PublicKey {
 pub enum KeyError {
     #[error("a signing key for webhooks is whsk_ and the base64 of 64 bytes, the seed and the public key")]
     Form,
+    #[error("a public key for webhooks is whpk_ and the base64 of 32 bytes")]
+    Public,
     #[error("the two halves of a signing key for webhooks do not belong together")]
     Halves,
     #[error("there can be 4 signing keys for webhooks")]
@@ -68,17 +70,49 @@ impl SigningKeys {
         self.0.iter().map(|pair| PublicKey::of(pair.public_key().as_ref())).collect()
     }
 
+    /// The signatures of a message, one per key, as they stand in `webhook-signature`. Empty if there are no keys.
+    #[must_use]
+    pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
+        let mut signatures = String::new();
+        self.add_to(&mut signatures, id, timestamp_s, body);
+        signatures.trim_start().to_owned()
+    }
+
     /// Adds a signature of each key to those of a message.
     pub(super) fn add_to(&self, signatures: &mut String, id: &str, timestamp_s: i64, body: &[u8]) {
-        let mut message = format!("{id}.{timestamp_s}.").into_bytes();
-        message.extend_from_slice(body);
+        let message = message(id, timestamp_s, body);
         for pair in self.0.iter() {
             let _ = write!(signatures, " v1a,{}", STANDARD.encode(pair.sign(&message)));
         }
     }
 }
 
+/// What is signed.
+fn message(id: &str, timestamp_s: i64, body: &[u8]) -> Vec<u8> {
+    let mut message = format!("{id}.{timestamp_s}.").into_bytes();
+    message.extend_from_slice(body);
+    message
+}
+
 impl PublicKey {
+    /// Reads `whpk_…`.
+    ///
+    /// # Errors
+    /// [`KeyError::Public`].
+    pub fn read(text: &str) -> Result<Self, KeyError> {
+        let bytes = text.strip_prefix(PUBLIC).and_then(|encoded| STANDARD.decode(encoded).ok()).filter(|bytes| bytes.len() == 32);
+        bytes.map(|bytes| Self::of(&bytes)).ok_or(KeyError::Public)
+    }
+
+    /// Whether one of these `v1a` signatures of a message was made with this key.
+    #[must_use]
+    pub fn has_signed(&self, signatures: &str, id: &str, timestamp_s: i64, body: &[u8]) -> bool {
+        let Ok(key) = URL_SAFE_NO_PAD.decode(&self.x) else { return false };
+        let (key, message) = (UnparsedPublicKey::new(&ED25519, key), message(id, timestamp_s, body));
+        let signatures = signatures.split(' ').filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1a,")?).ok());
+        signatures.into_iter().any(|signature| key.verify(&message, &signature).is_ok())
+    }
+
     fn of(bytes: &[u8]) -> Self {
         let kid = URL_SAFE_NO_PAD.encode(&digest(&SHA256, bytes).as_ref()[..12]);
         Self { kid, x: URL_SAFE_NO_PAD.encode(bytes), text: format!("{PUBLIC}{}", STANDARD.encode(bytes)) }

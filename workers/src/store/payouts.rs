@@ -171,6 +171,8 @@ pub struct Timeline {
     pub observations: Vec<Observation>,
     pub events: Vec<StoredEvent>,
     pub deliveries: Vec<ListedDelivery>,
+    /// Of each subscription that waits for events of this payout, their sequences in the order in which it will get them. The first one is in its lane.
+    pub queues: Vec<(SubscriptionId, Vec<u32>)>,
 }
 
 /// An event as it is kept: what the relay needs besides the body stands in a line of its own before it.
@@ -250,12 +252,14 @@ impl Store {
         }
     }
 
-    /// The fingerprint of the request that has used the key of a payout, however long ago.
+    /// Whether the key of a payout was used for the request with this fingerprint, however long ago; `None` if it was not used at all.
     ///
     /// # Errors
     /// As every call.
-    pub async fn claimed_by(&self, id: PayoutId) -> Result<Option<String>, StoreError> {
-        self.field(id, "fp").await
+    pub async fn was_claimed_by(&self, id: PayoutId, fingerprint: &str) -> Result<Option<bool>, StoreError> {
+        // Of one that was trimmed only the beginning is left.
+        let kept: Option<String> = self.field(id, "fp").await?;
+        Ok(kept.map(|kept| fingerprint.starts_with(&kept)))
     }
 
     /// Commits a step on the version that it was decided on.
@@ -317,7 +321,7 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn is_claimed(&self, id: PayoutId) -> Result<bool, StoreError> {
-        Ok(self.claimed_by(id).await?.is_some())
+        Ok(self.field::<Option<String>>(id, "fp").await?.is_some())
     }
 
     /// The record of a payout, if there is one.
@@ -382,7 +386,7 @@ impl Store {
         let metadata =
             fields.iter().find_map(|(name, value)| (name == "meta").then(|| String::from_utf8_lossy(value).into_owned())).unwrap_or_default();
         let mut found = None;
-        let (mut observations, mut events, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut observations, mut events, mut deliveries, mut queues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (name, value) in &fields {
             match name.split_once(':') {
                 None if name == "rec" => found = Some(payout(value, metadata.clone())?),
@@ -399,17 +403,18 @@ impl Store {
         for (name, value) in &fields {
             let Some(("q", subscription)) = name.split_once(':') else { continue };
             let subscription: SubscriptionId = subscription.parse().map_err(|_| unknown_answer(name))?;
-            for sequence in String::from_utf8_lossy(value).split(',') {
-                let sequence = number(sequence)?;
+            let queue = String::from_utf8_lossy(value).split(',').map(number).collect::<Result<Vec<_>, _>>()?;
+            for sequence in queue.iter().copied() {
                 if !deliveries.iter().any(|listed| listed.subscription == subscription && listed.sequence == sequence) {
                     deliveries.push(ListedDelivery { subscription, sequence, delivery: None });
                 }
             }
+            queues.push((subscription, queue));
         }
         observations.sort_by_key(|observation| observation.version);
         events.sort_by_key(|event| event.id.sequence());
         deliveries.sort_by_key(|listed| (listed.sequence, listed.subscription));
-        Ok(found.map(|payout| Timeline { payout, observations, events, deliveries }))
+        Ok(found.map(|payout| Timeline { payout, observations, events, deliveries, queues }))
     }
 
     /// The payouts of a range that `keep` keeps, newest first. One whose record cannot be read is left out, and an error in the log.

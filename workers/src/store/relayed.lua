@@ -46,7 +46,10 @@ local function record(subscription, member, token, delivery, outcome, trouble)
       redis.call('HSET', payout, queue, rest)
       redis.call('ZADD', waiting, now, string.sub(member, 1, -1 - #sequence) .. string.match(rest, '^[^,]*'))
     end
-    if outcome == 'a' then redis.call('ZADD', KEYS[2], now, subscription .. '/' .. member) end
+    if outcome == 'a' then
+      redis.call('ZADD', KEYS[2], now, subscription .. '/' .. member)
+      redis.call('ZADD', prefix .. 'abandoned:' .. subscription, now, member)
+    end
   end
   left[member], left[#left + 1] = true, member
   leaving[flying] = left

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use domain::delivery::{Decision, Delivery};
-use domain::id::{DeliveryId, EventId, Mode, PartyId, Shard, SubscriptionId};
+use domain::id::{EventId, Mode, PartyId, Shard, SubscriptionId};
 use domain::subscription::{Secrets, Status, Subscription};
 use jiff::Timestamp;
 
@@ -274,13 +274,17 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn subscriptions(&self, party: &PartyId, mode: Mode) -> Result<Vec<(Subscription, Secrets)>, StoreError> {
-        let key = self.shared.names.party(self.shared.shards.of(party, mode), "sublist", party, mode);
-        let ids: Vec<String> = from_value(self.query(redis::cmd("SMEMBERS").arg(key).to_owned()).await?)?;
-        let ids = ids.iter().filter_map(|id| id.parse().ok());
+        let ids = self.subscription_ids(party, mode).await?.into_iter();
         let found = futures_util::future::try_join_all(ids.map(|id| self.subscription(id))).await?;
         let mut found: Vec<_> = found.into_iter().flatten().collect();
         found.sort_by_key(|(subscription, _)| (subscription.created_at, subscription.id));
         Ok(found)
+    }
+
+    pub(super) async fn subscription_ids(&self, party: &PartyId, mode: Mode) -> Result<Vec<SubscriptionId>, StoreError> {
+        let key = self.shared.names.party(self.shared.shards.of(party, mode), "sublist", party, mode);
+        let ids: Vec<String> = from_value(self.query(redis::cmd("SMEMBERS").arg(key).to_owned()).await?)?;
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
     /// Records a try of a delivery, acknowledges its work, and lets the payout's next event into the lane if this one has ended. `trouble`: what it means for
@@ -371,19 +375,10 @@ impl Store {
     pub async fn redeliver(&self, subscription: SubscriptionId, event: EventId, seen: Option<&Delivery>) -> Result<Redelivered, StoreError> {
         let names = &self.shared.names;
         let shard = event.shard();
-        let prefix = names.shard(shard);
-        let keys = [
-            names.payout(event.payout()),
-            format!("{prefix}wait:{subscription}"),
-            format!("{prefix}fly:{subscription}"),
-            names.of(shard, "lanes"),
-            names.of(shard, "clock"),
-            names.subscription(subscription),
-            names.of(shard, "abandoned"),
-        ];
+        let keys = self.redelivery_keys(event.payout(), subscription);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let now = self.clock().now();
-        let delivery = seen.cloned().unwrap_or_else(|| Delivery::new(DeliveryId::derive(event, subscription), now)).replayed(now);
+        let delivery = seen.cloned().unwrap_or_else(|| Delivery::new(now)).replayed(now);
         let answer = self
             .run(&self.shared.scripts.redeliver, &keys, |command| {
                 command.arg(member(event)).arg(subscription.to_string()).arg(event.sequence());

@@ -80,6 +80,7 @@ impl Store {
             ("relay", "lanes"),
             ("circuit", "due:circuit"),
             ("schedule", "due:schedule"),
+            ("replay", "due:replay"),
         ];
         for (lane, key) in lanes {
             let key = names.of(shard, key);

@@ -111,9 +111,10 @@ async fn a_pause_outlasts_what_was_under_way() {
     at.pause().await;
     let (work, ticket) = leased.remove(0);
     let now = at.store.clock().now();
-    let mut delivery = Delivery::new(DeliveryId::derive(work.event.id, work.subscription), now);
+    let mut delivery = Delivery::new(now);
     let attempt = Attempt { at: now, latency_ms: 1, result: Attempted::Answered { status: 503, retry_after_ms: Some(1_000) }, heard: None };
-    let decision = delivery.record(attempt, &Retry::three_days(), SignedDuration::from_hours(1), now);
+    let decision =
+        delivery.record(DeliveryId::new(work.event.id, work.subscription), attempt, &Retry::three_days(), SignedDuration::from_hours(1), now);
     let trouble = Trouble { failures: 1, wait_first_ms: 1_000, wait_cap_ms: 1_000, asked: Some(now + SignedDuration::from_secs(1)) };
     at.store.relayed(&ticket, &delivery, decision, Some(trouble)).await.unwrap();
     at.later(3_600).await;
@@ -338,9 +339,9 @@ async fn one_stumble_is_one_failure() {
     assert!(leased.len() > 20, "{}", leased.len());
     for (work, ticket) in leased {
         let now = at.store.clock().now();
-        let mut delivery = Delivery::new(DeliveryId::derive(work.event.id, work.subscription), now);
+        let mut delivery = Delivery::new(now);
         let attempt = Attempt { at: now, latency_ms: 1, result: unreachable("timeout"), heard: None };
-        let decision = delivery.record(attempt, &Retry::three_days(), SignedDuration::ZERO, now);
+        let decision = delivery.record(DeliveryId::new(work.event.id, work.subscription), attempt, &Retry::three_days(), SignedDuration::ZERO, now);
         let trouble = Trouble { failures: 2, wait_first_ms: 5_000, wait_cap_ms: 300_000, asked: None };
         at.store.relayed(&ticket, &delivery, decision, Some(trouble)).await.unwrap();
     }

@@ -1,0 +1,191 @@
+//! The end of what is kept: payouts that ended long ago, with all that is in them, give way to the memory of their keys; lists of what needs a person are cut.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use domain::delivery::{Delivery, Status};
+use domain::id::{BatchId, PayoutId, Shard};
+use domain::payout::Payout;
+use serde::Serialize;
+
+use super::lanes::millis;
+use super::lists::Position;
+use super::payouts::payout;
+use super::{Store, StoreError, from_json, from_value};
+
+/// What stays of a fingerprint: enough to tell another request from a repeat. Neither pays.
+const FINGERPRINT_KEPT: usize = 16;
+
+/// A payout that ended long ago, with everything that is stored of it.
+#[derive(Debug)]
+pub struct OldPayout {
+    pub position: Position,
+    payout: Payout,
+    /// What can be read as text, by field.
+    fields: BTreeMap<String, String>,
+    /// What is sealed, as it is stored, in base64.
+    sealed: BTreeMap<String, String>,
+}
+
+/// An archived record: one line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    kind: &'static str,
+    id: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    fields: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    sealed: &'a BTreeMap<String, String>,
+}
+
+/// What a look at old payouts found.
+#[derive(Debug, Default)]
+pub struct OldPage {
+    /// Those that can be trimmed as far as can be seen.
+    pub payouts: Vec<OldPayout>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Position>,
+}
+
+impl OldPayout {
+    /// All that is stored of it, as a line of JSON. What is sealed stays sealed.
+    ///
+    /// # Errors
+    /// None for what came from a store.
+    pub fn line(&self) -> Result<String, StoreError> {
+        let line = Line { kind: "payout", id: self.payout.id.to_string(), fields: &self.fields, sealed: &self.sealed };
+        serde_json::to_string(&line).map_err(|_| StoreError::Corrupt(format!("{} as a line", self.payout.id)))
+    }
+}
+
+impl Store {
+    /// Payouts that ended longer ago than `kept`, the longest ago first, from `after` on. One that cannot be read is reported and stays.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn old_payouts(&self, shard: Shard, kept: Duration, after: Option<Position>, page: usize) -> Result<OldPage, StoreError> {
+        let names = &self.shared.names;
+        let from = after.map_or_else(|| "-inf".to_owned(), |position| position.at_ms.to_string());
+        let (mut found, mut offset) = (OldPage::default(), 0);
+        loop {
+            let mut command = redis::cmd("ZRANGEBYSCORE");
+            command.arg(names.of(shard, "ended")).arg(&from).arg(self.ended_until(kept)).arg("WITHSCORES").arg("LIMIT").arg(offset).arg(page);
+            let chunk: Vec<(String, f64)> = from_value(self.query(command).await?)?;
+            let got = chunk.len();
+            offset += got;
+            for (id, at) in chunk {
+                let Ok(id) = id.parse::<PayoutId>() else { continue };
+                #[expect(clippy::cast_possible_truncation, reason = "scores are whole milliseconds, far below 2^53")]
+                let position = Position { at_ms: at as i64, id };
+                if after.is_some_and(|after| position <= after) {
+                    continue;
+                }
+                found.next = Some(position);
+                match self.old_payout(position).await {
+                    Ok(old) => found.payouts.extend(old),
+                    Err(error @ (StoreError::Corrupt(_) | StoreError::Vault(_))) => {
+                        tracing::error!(payout.id = %id, %error, "an old payout cannot be read and is left for a person");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if got < page {
+                found.next = None;
+                return Ok(found);
+            }
+            if found.next.is_some() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// `None` for one that still owes somebody an event, as far as its own record tells.
+    async fn old_payout(&self, position: Position) -> Result<Option<OldPayout>, StoreError> {
+        let command = redis::cmd("HGETALL").arg(self.shared.names.payout(position.id)).to_owned();
+        let all: Vec<(String, Vec<u8>)> = from_value(self.query(command).await?)?;
+        let text = |name: &str| all.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice());
+        let Some(record) = text("rec") else { return Ok(None) };
+        let payout = payout(record, String::from_utf8_lossy(text("meta").unwrap_or_default()).into_owned())?;
+        let (mut fields, mut sealed) = (BTreeMap::new(), BTreeMap::new());
+        for (name, value) in all {
+            let owes = name.starts_with("q:")
+                || name.starts_with("d:") && matches!(from_json::<Delivery>("delivery", &value)?.status, Status::Pending { .. });
+            if owes {
+                return Ok(None);
+            }
+            match String::from_utf8(value) {
+                Ok(text) if name != "sec" && name != "req" => _ = fields.insert(name, text),
+                Ok(text) => _ = sealed.insert(name, STANDARD.encode(text)),
+                Err(bytes) => _ = sealed.insert(name, STANDARD.encode(bytes.as_bytes())),
+            }
+        }
+        Ok(Some(OldPayout { position, payout, fields, sealed }))
+    }
+
+    /// Forgets payouts but for the memory of their keys, each if it still is as it was seen, ended longer ago than `kept`, and owes nobody anything. Says how many.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn trim_payouts(&self, shard: Shard, kept: Duration, payouts: &[OldPayout]) -> Result<u64, StoreError> {
+        let names = &self.shared.names;
+        let keys = [names.of(shard, "ended"), names.of(shard, "frozen"), names.of(shard, "look-first")];
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let answer = self
+            .run(&self.shared.scripts.payout_trim, &keys, |command| {
+                command.arg(names.shard(shard)).arg(self.ended_until(kept)).arg(FINGERPRINT_KEPT);
+                for OldPayout { payout, .. } in payouts {
+                    let batch = payout.batch_id.as_deref().map(|key| BatchId::derive(&payout.party, payout.mode, key, self.shared.shards));
+                    command.arg(payout.id.to_string()).arg(payout.version).arg(format!("{}:{}", payout.party, payout.mode.as_str()));
+                    command.arg(payout.requested_at().as_millisecond()).arg(batch.map(|id| id.to_string()).unwrap_or_default());
+                }
+            })
+            .await?;
+        let answers: Vec<String> = from_value(answer)?;
+        Ok(answers.iter().filter(|why| why.is_empty()).count() as u64)
+    }
+
+    /// Takes a page of what was given up longer ago than `kept` off the lists. Says how many.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn trim_abandoned(&self, shard: Shard, kept: Duration, page: usize) -> Result<u64, StoreError> {
+        let names = &self.shared.names;
+        let listed = names.of(shard, "abandoned");
+        let entries = self.oldest(&listed, kept, page).await?;
+        for entry in &entries {
+            if let Some((subscription, member)) = entry.split_once('/') {
+                let own = [names.shard(shard), "abandoned:", subscription].concat();
+                self.query(redis::cmd("ZREM").arg(own).arg(member).to_owned()).await?;
+            }
+            // Last: until then it is found again.
+            self.query(redis::cmd("ZREM").arg(&listed).arg(entry).to_owned()).await?;
+        }
+        Ok(entries.len() as u64)
+    }
+
+    /// Forgets a page of notices that were put aside longer ago than `kept`. Says how many.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn trim_orphans(&self, shard: Shard, kept: Duration, page: usize) -> Result<u64, StoreError> {
+        let names = &self.shared.names;
+        let listed = names.of(shard, "orphans");
+        let entries = self.oldest(&listed, kept, page).await?;
+        for entry in &entries {
+            self.query(redis::cmd("DEL").arg(names.of(shard, &format!("nt:{entry}"))).to_owned()).await?;
+            self.query(redis::cmd("ZREM").arg(&listed).arg(entry).to_owned()).await?;
+        }
+        Ok(entries.len() as u64)
+    }
+
+    async fn oldest(&self, key: &str, kept: Duration, page: usize) -> Result<Vec<String>, StoreError> {
+        let command = redis::cmd("ZRANGEBYSCORE").arg(key).arg("-inf").arg(self.ended_until(kept)).arg("LIMIT").arg(0).arg(page).to_owned();
+        from_value(self.query(command).await?)
+    }
+
+    fn ended_until(&self, kept: Duration) -> i64 {
+        self.clock().now().as_millisecond().saturating_sub_unsigned(millis(kept))
+    }
+}
