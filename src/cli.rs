@@ -10,6 +10,7 @@ pub mod dispatch;
 pub mod doctor;
 pub mod healthcheck;
 pub mod keys;
+pub mod listen;
 pub mod notices;
 pub mod portal;
 pub mod probe;
@@ -96,7 +97,9 @@ pub enum Command {
     /// Show on which dates a payout schedule pays out.
     #[command(subcommand)]
     Schedule(schedule::Command),
-    /// Tell whether a webhook that was received is genuine, and if not, why. Ends with 0 if it is, 1 if not.
+    /// Pull events of a party and post them to an address of this machine, signed as webhooks are. For whoever writes a receiver.
+    Listen(listen::Arguments),
+    /// Tell whether a webhook that was received, or a receipt of a delivery, is genuine, and if not, why. Ends with 0 if it is, 1 if not.
     Verify(verify::Arguments),
     /// Send samples of events, signed as real ones, to a URL or a subscription. Ends with 0 if each was acknowledged, 1 if not.
     Trigger(trigger::Arguments),
@@ -139,6 +142,10 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Notices(command) => brief(notices::run(file, command)),
         Command::Portal(command) => brief(portal::run(file, command)),
         Command::Schedule(command) => schedule::run(file, command),
+        Command::Listen(arguments) => {
+            telemetry::lines_only("warn");
+            attended(|stop| listen::run(arguments, stop))
+        }
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Trigger(arguments) => brief(trigger::run(file, arguments)),
         Command::Probe(arguments) => brief(probe::run(arguments)),

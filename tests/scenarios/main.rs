@@ -15,6 +15,7 @@ mod groups;
 mod ingress;
 mod interop;
 mod limits;
+mod listen;
 mod openapi;
 mod parties;
 mod party_freeze;
