@@ -9,7 +9,7 @@ mod balances;
 pub mod batches;
 pub mod caller;
 mod commands;
-mod deliveries;
+pub(crate) mod deliveries;
 pub mod edge;
 mod events;
 pub mod feed;

@@ -119,7 +119,7 @@ fn span(parameters: &mut Parameters, errors: &mut Errors) -> (Timestamp, Timesta
 }
 
 /// A place in a list, for the caller to hand back. It leads only through what the caller may see, whatever is made of it.
-fn write_cursor(place: Place) -> String {
+pub(crate) fn write_cursor(place: Place) -> String {
     URL_SAFE_NO_PAD.encode(match place {
         Place::Payout(Position { at_ms, id }, None) => format!("1:p:{at_ms}:{id}"),
         Place::Payout(Position { at_ms, id }, Some((sequence, subscription))) => format!("1:p:{at_ms}:{id}:{sequence}:{subscription}"),
@@ -132,7 +132,7 @@ fn cursor(parameters: &mut Parameters, errors: &mut Errors) -> Option<Place> {
     parameters.parsed("cursor", "invalid", errors, |text| read_cursor(text).ok_or("must be the `next_cursor` of a page of this list"))
 }
 
-fn read_cursor(text: &str) -> Option<Place> {
+pub(crate) fn read_cursor(text: &str) -> Option<Place> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
     let mut parts = text.strip_prefix("1:")?.split(':');
     let (list, at_ms, id) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);

@@ -9,11 +9,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
 use domain::credential::Scope;
-use domain::id::{ReplayId, SubscriptionId};
+use domain::id::{PartyId, ReplayId, SubscriptionId};
 use domain::subscription::{EventTypes, Pattern, Status, Subscription};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use workers::replay::{self, Replay, Spec, What};
+use workers::replay::{self, Counted, Replay, Spec, What};
 use workers::store::replays::Begun;
 
 use super::caller::Caller;
@@ -160,20 +160,42 @@ fn types(fields: &mut Fields, errors: &mut Errors) -> EventTypes {
 async fn create(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
     let mut errors = Errors::default();
-    let mut fields = optional_body(&parts, &body, &mut errors)?;
-    let asked = Asked::read(&mut fields, &ingress.settings.replays, &mut errors);
-    let party = order::party_id(&mut fields, &mut errors);
-    fields.finish(&mut errors);
-    errors.check()?;
-    let (subscription, _) = ingress.subscription(&caller, party, &id).await?;
-    ingress.begin_replay(&subscription, asked).await
+    let fields = optional_body(&parts, &body, &mut errors)?;
+    Ok(answer_of(&ingress.replay_to(&caller, &id, fields, errors).await?))
 }
 
 /// With an optional body `{"party_id"}`: all that was given up is delivered again.
 async fn retry_abandoned(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
     let (subscription, _) = ingress.subscription(&caller, super::commands::only_party(&parts, &body)?, &id).await?;
-    ingress.begin_replay(&subscription, Asked::abandoned(&ingress.settings.replays)).await
+    Ok(answer_of(&ingress.begin_replay(&subscription, Asked::abandoned(&ingress.settings.replays)).await?))
+}
+
+/// What came of asking for a replay.
+pub(crate) enum Replayed {
+    Begun(Replay),
+    /// Of a dry run.
+    Counted(Counted),
+}
+
+fn answer_of(replayed: &Replayed) -> Response {
+    #[derive(Serialize)]
+    struct DryRun {
+        deliveries: u64,
+        looked_at: u64,
+        /// Else there are more than it has looked at.
+        complete: bool,
+    }
+    match replayed {
+        Replayed::Begun(replay) => {
+            let mut response = result(StatusCode::ACCEPTED, &View::new(replay));
+            set(&mut response, header::LOCATION, &format!("/v1/webhooks/{}/replays/{}", replay.spec.subscription, replay.id));
+            response
+        }
+        Replayed::Counted(counted) => {
+            result(StatusCode::OK, &DryRun { deliveries: counted.deliveries, looked_at: counted.payouts_looked_at, complete: counted.complete })
+        }
+    }
 }
 
 async fn list(
@@ -199,11 +221,10 @@ async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
-    let replay = ingress.replay_of(&caller, query.as_deref(), &id, &replay).await?;
+    let replay = ingress.replay_of(&caller, party_in(query.as_deref())?, &id, &replay).await?;
     Ok(result(StatusCode::OK, &View::new(&replay)))
 }
 
-/// What it has made due is delivered all the same. One that has ended is answered as it is.
 async fn cancel(
     State(ingress): State<Arc<Ingress>>,
     Path((id, replay)): Path<(String, String)>,
@@ -211,20 +232,34 @@ async fn cancel(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = ingress.admit(&headers, Scope::WebhooksWrite).await?;
-    let found = ingress.replay_of(&caller, query.as_deref(), &id, &replay).await?;
-    let canceled = replay::cancel(&ingress.recorder.store, found.id).await?.ok_or_else(|| Problem::not_found("replay"))?;
+    let canceled = ingress.cancel_replay(&caller, party_in(query.as_deref())?, &id, &replay).await?;
     Ok(result(StatusCode::OK, &View::new(&canceled)))
 }
 
 impl Ingress {
-    async fn begin_replay(&self, subscription: &Subscription, asked: Asked) -> Result<Response, Problem> {
-        #[derive(Serialize)]
-        struct DryRun {
-            deliveries: u64,
-            looked_at: u64,
-            /// Else there are more than it has looked at.
-            complete: bool,
-        }
+    /// Tells a subscription once more what the fields ask for, or counts it.
+    ///
+    /// # Errors
+    /// Every field that is wrong; [`Kind::NotPossibleNow`] while it is disabled or another replay of it is under way; trouble with the store.
+    pub(crate) async fn replay_to(&self, caller: &Caller, id: &str, mut fields: Fields, mut errors: Errors) -> Result<Replayed, Problem> {
+        let asked = Asked::read(&mut fields, &self.settings.replays, &mut errors);
+        let party = order::party_id(&mut fields, &mut errors);
+        fields.finish(&mut errors);
+        errors.check()?;
+        let (subscription, _) = self.subscription(caller, party, id).await?;
+        self.begin_replay(&subscription, asked).await
+    }
+
+    /// Ends a replay. What it has made due is delivered all the same. One that has ended is answered as it is.
+    ///
+    /// # Errors
+    /// There is none, or trouble with the store.
+    pub(crate) async fn cancel_replay(&self, caller: &Caller, party: Option<PartyId>, id: &str, replay: &str) -> Result<Replay, Problem> {
+        let found = self.replay_of(caller, party, id, replay).await?;
+        replay::cancel(&self.recorder.store, found.id).await?.ok_or_else(|| Problem::not_found("replay"))
+    }
+
+    async fn begin_replay(&self, subscription: &Subscription, asked: Asked) -> Result<Replayed, Problem> {
         if let Status::Disabled { .. } = subscription.status {
             return Err(Problem::new(Kind::NotPossibleNow, "The subscription is `disabled`; resume it first."));
         }
@@ -243,25 +278,19 @@ impl Ingress {
             asked_at: now,
         };
         if asked.dry_run {
-            let counted = replay::count(store, &spec, self.settings.replays.dry_run_payouts_max).await?;
-            let view = DryRun { deliveries: counted.deliveries, looked_at: counted.payouts_looked_at, complete: counted.complete };
-            return Ok(result(StatusCode::OK, &view));
+            return Ok(Replayed::Counted(replay::count(store, &spec, self.settings.replays.dry_run_payouts_max).await?));
         }
         let replay = Replay::new(ReplayId::new(subscription.id.shard(), random()), spec);
         match store.begin_replay(&replay).await? {
-            Begun::Done => {
-                let mut response = result(StatusCode::ACCEPTED, &View::new(&replay));
-                set(&mut response, header::LOCATION, &format!("/v1/webhooks/{}/replays/{}", subscription.id, replay.id));
-                Ok(response)
-            }
+            Begun::Done => Ok(Replayed::Begun(replay)),
             Begun::Busy(other) => Err(Problem::new(Kind::NotPossibleNow, format!("The replay {other} of this subscription is under way."))),
             Begun::Missing => Err(Problem::not_found("webhook")),
         }
     }
 
-    async fn replay_of(&self, caller: &Caller, query: Option<&str>, id: &str, replay: &str) -> Result<Replay, Problem> {
+    async fn replay_of(&self, caller: &Caller, party: Option<PartyId>, id: &str, replay: &str) -> Result<Replay, Problem> {
         let missing = || Problem::not_found("replay");
-        let (subscription, _) = self.subscription(caller, party_in(query)?, id).await?;
+        let (subscription, _) = self.subscription(caller, party, id).await?;
         let replay: ReplayId = replay.parse().map_err(|_| missing())?;
         if replay.shard() != subscription.id.shard() {
             return Err(missing());

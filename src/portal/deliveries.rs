@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use domain::delivery::{Attempt, Attempted, Heard, Status};
+use domain::delivery::{Attempt, Attempted, Delivery, Heard, Progress, Status};
 use domain::id::{EventId, SubscriptionId};
 use jiff::{SignedDuration, Timestamp};
+use workers::store::deliveries::Told;
 use workers::store::lists::Range;
-use workers::store::payouts::{ListedDelivery, Timeline};
+use workers::store::payouts::{ListedDelivery, StoredEvent, Timeline};
 
 use super::door::Visitor;
 use super::page::{Pill, When};
@@ -23,7 +24,7 @@ pub(super) struct Row {
     pub(super) at: When,
     pub(super) transaction: String,
     pub(super) subscription: SubscriptionId,
-    pub(super) status: &'static str,
+    pub(super) progress: Progress,
     pub(super) next_at: Option<When>,
     pub(super) ended_at: Option<When>,
     pub(super) attempts: Vec<Try>,
@@ -41,57 +42,53 @@ pub(super) struct Try {
 }
 
 impl Row {
-    fn new(timeline: &Timeline, listed: &ListedDelivery) -> Option<Self> {
-        let event = timeline.events.iter().find(|event| event.id.sequence() == listed.sequence)?;
+    fn new(transaction: &str, event: &StoredEvent, subscription: SubscriptionId, delivery: Option<&Delivery>) -> Self {
         let (mut next_at, mut ended_at) = (None, None);
-        let status = match listed.delivery.as_ref().map(|delivery| delivery.status) {
-            None => "waiting",
-            Some(Status::Pending { next_at: at }) => {
-                next_at = Some(When(at));
-                "pending"
-            }
-            Some(Status::Delivered { at }) => {
-                ended_at = Some(When(at));
-                "delivered"
-            }
-            Some(Status::Abandoned { at }) => {
-                ended_at = Some(When(at));
-                "abandoned"
-            }
-        };
-        let tried = listed.delivery.as_ref();
-        let attempts: Vec<Try> = tried.map(|delivery| delivery.attempts.iter().rev().map(Try::new).collect()).unwrap_or_default();
-        let listed_count = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
-        Some(Self {
+        match delivery.map(|delivery| delivery.status) {
+            None => {}
+            Some(Status::Pending { next_at: at }) => next_at = Some(When(at)),
+            Some(Status::Delivered { at } | Status::Abandoned { at }) => ended_at = Some(When(at)),
+        }
+        let attempts: Vec<Try> = delivery.map(|delivery| delivery.attempts.iter().rev().map(Try::new).collect()).unwrap_or_default();
+        let listed = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+        Self {
             event: event.id,
             kind: event.kind.clone(),
             at: When(event.at),
-            transaction: timeline.payout.transaction_id.clone(),
-            subscription: listed.subscription,
-            status,
+            transaction: transaction.to_owned(),
+            subscription,
+            progress: Progress::of(delivery),
             next_at,
             ended_at,
-            earlier: tried.map_or(0, |delivery| delivery.attempt_count.saturating_sub(listed_count)),
+            earlier: delivery.map_or(0, |delivery| delivery.attempt_count.saturating_sub(listed)),
             attempts,
-        })
+        }
+    }
+
+    pub(super) fn of(told: &Told) -> Self {
+        Self::new(&told.transaction_id, &told.event, told.subscription, told.delivery.as_ref())
     }
 
     pub(super) fn pill(&self) -> Pill {
-        Pill(self.status)
+        Pill(self.progress.name())
     }
 
     /// Whether it has not ended, so that the page may have news soon.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.status, "waiting" | "pending")
+        matches!(self.progress, Progress::Pending | Progress::Failing)
     }
 
     pub(super) fn last(&self) -> Option<&Try> {
         self.attempts.first()
     }
 
-    /// What the button says that makes it due now.
-    pub(super) fn again(&self) -> &'static str {
-        if self.status == "pending" { "Try now" } else { "Send again" }
+    /// What the button says that makes it due now, unless it is.
+    pub(super) fn again(&self) -> Option<&'static str> {
+        match self.progress {
+            Progress::Pending => None,
+            Progress::Failing => Some("Try now"),
+            Progress::Delivered | Progress::Abandoned => Some("Send again"),
+        }
     }
 }
 
@@ -133,14 +130,6 @@ impl Recent {
         &self.timelines
     }
 
-    /// Deliveries to one subscription, latest event first.
-    pub(super) fn to(&self, subscription: SubscriptionId) -> Vec<Row> {
-        let of = |timeline| rows(timeline).into_iter().filter(|row: &Row| row.subscription == subscription);
-        let mut rows: Vec<Row> = self.timelines.iter().flat_map(of).collect();
-        rows.sort_by_key(|row| std::cmp::Reverse((row.at, row.event.sequence())));
-        rows
-    }
-
     /// When something got through to each subscription for the last time.
     pub(super) fn last_successes(&self) -> BTreeMap<SubscriptionId, When> {
         let mut last = BTreeMap::new();
@@ -156,5 +145,9 @@ impl Recent {
 
 /// The deliveries of a payout.
 pub(super) fn rows(timeline: &Timeline) -> Vec<Row> {
-    timeline.deliveries.iter().filter_map(|listed| Row::new(timeline, listed)).collect()
+    let row = |listed: &ListedDelivery| {
+        let event = timeline.events.iter().find(|event| event.id.sequence() == listed.sequence)?;
+        Some(Row::new(&timeline.payout.transaction_id, event, listed.subscription, listed.delivery.as_ref()))
+    };
+    timeline.deliveries.iter().filter_map(row).collect()
 }

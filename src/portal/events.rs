@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use domain::delivery::Progress;
 use domain::id::EventId;
 use domain::portal::Access;
 
@@ -60,9 +61,16 @@ pub(super) async fn list(State(ingress): State<Arc<Ingress>>, headers: HeaderMap
         let rows = rows(timeline);
         events.extend(timeline.events.iter().map(|event| {
             let of_event = rows.iter().filter(|row| row.event == event.id);
-            let worst = of_event.map(|row| row.status).min_by_key(|status| urgency(status));
+            let worst = of_event.map(|row| row.progress).min_by_key(urgency);
             let (transaction, sequence) = (timeline.payout.transaction_id.clone(), event.id.sequence());
-            Line { id: event.id, kind: event.kind.clone(), at: When(event.at), transaction, sequence, worst: worst.map(Pill) }
+            Line {
+                id: event.id,
+                kind: event.kind.clone(),
+                at: When(event.at),
+                transaction,
+                sequence,
+                worst: worst.map(|progress| Pill(progress.name())),
+            }
         }));
     }
     events.sort_by_key(|line| std::cmp::Reverse((line.at, line.sequence)));
@@ -70,8 +78,9 @@ pub(super) async fn list(State(ingress): State<Arc<Ingress>>, headers: HeaderMap
     shown(StatusCode::OK, &List { frame: Frame::new(&visitor, "events", "Events"), events, payouts: PAYOUTS })
 }
 
-fn urgency(status: &str) -> usize {
-    ["abandoned", "pending", "waiting", "delivered"].into_iter().position(|known| known == status).unwrap_or(usize::MAX)
+fn urgency(progress: &Progress) -> usize {
+    let order = [Progress::Abandoned, Progress::Failing, Progress::Pending, Progress::Delivered];
+    order.iter().position(|known| known == progress).unwrap_or(order.len())
 }
 
 /// One event, as it was sent.

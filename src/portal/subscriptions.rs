@@ -3,22 +3,29 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use domain::delivery::Progress;
+use domain::id::ReplayId;
 use domain::portal::Access;
 use domain::signature::Secret;
 use domain::subscription::{EventTypes, Ordering, Payload, Secrets, Subscription};
+use jiff::Timestamp;
+use workers::replay::{Replay, Standing as Replaying};
+use workers::store::deliveries::{Place, Wanted};
 use workers::store::subscriptions::{SUBSCRIPTIONS_MAX, Standing};
 
-use super::deliveries::{PAYOUTS, Recent, Row, how};
+use super::deliveries::{Recent, Row, how};
 use super::door::Visitor;
 use super::fields::Filled;
 use super::page::{Frame, Notice, Pill, When, see_other, shown};
 use crate::ingress::Ingress;
+use crate::ingress::deliveries::{read_cursor, write_cursor};
 use crate::ingress::json::{Fields, Value};
 use crate::ingress::problem::{Errors, Kind, Problem};
 use crate::ingress::query::Parameters;
+use crate::ingress::replays::Replayed;
 use crate::ingress::webhooks::{condition, told};
 
 /// Deliveries on a page, at most.
@@ -42,7 +49,51 @@ struct One<'a> {
     /// Shown once.
     secret: Option<String>,
     rows: Vec<Row>,
-    payouts: usize,
+    /// What they can be narrowed to, and whether they are.
+    narrowings: Vec<(&'static str, bool)>,
+    /// Where the next ones are.
+    older: Option<String>,
+    replays: Vec<Past>,
+}
+
+impl One<'_> {
+    fn is_narrowed(&self) -> bool {
+        self.narrowings.iter().any(|(_, chosen)| *chosen)
+    }
+
+    fn is_replaying(&self) -> bool {
+        self.replays.iter().any(|replay| replay.running)
+    }
+}
+
+/// A replay, as people read it.
+struct Past {
+    id: ReplayId,
+    status: &'static str,
+    running: bool,
+    asked_at: When,
+    looked_at: u64,
+    deliveries: u64,
+}
+
+impl Past {
+    fn new(replay: &Replay) -> Self {
+        Self {
+            id: replay.id,
+            status: replay.standing.name(),
+            running: replay.standing == Replaying::Running,
+            asked_at: When(replay.spec.asked_at),
+            looked_at: replay.payouts_looked_at,
+            deliveries: replay.deliveries,
+        }
+    }
+}
+
+/// Which deliveries of a subscription are looked at.
+#[derive(Default)]
+struct Look {
+    progress: Option<Progress>,
+    after: Option<Place>,
 }
 
 #[derive(Template)]
@@ -147,16 +198,26 @@ pub(super) async fn list(State(ingress): State<Arc<Ingress>>, headers: HeaderMap
     shown(StatusCode::OK, &page)
 }
 
-/// One subscription with its recent deliveries.
-pub(super) async fn one(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+/// One subscription with its deliveries, latest first. `status` narrows them, `cursor` is where the page before ended.
+pub(super) async fn one(
+    State(ingress): State<Arc<Ingress>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let visitor = ingress.visitor(&headers).await?;
-    page_of(&ingress, &visitor, &id, StatusCode::OK, None, None).await
+    let mut query = Parameters::read(query.as_deref());
+    let mut one = |name: &str| query.one(name, &mut Errors::default());
+    let progress = one("status").and_then(|name: String| Progress::named(&name));
+    let look = Look { progress, after: one("cursor").and_then(|cursor: String| read_cursor(&cursor)) };
+    page_of(&ingress, &visitor, &id, look, StatusCode::OK, None, None).await
 }
 
 async fn page_of(
     ingress: &Ingress,
     visitor: &Visitor,
     id: &str,
+    look: Look,
     status: StatusCode,
     notice: Option<Notice>,
     secret: Option<Secret>,
@@ -164,12 +225,27 @@ async fn page_of(
     let (subscription, secrets) = ingress.subscription(&visitor.caller, None, id).await?;
     let standing = ingress.recorder().store.standing(subscription.id).await?;
     let recent = Recent::of(ingress, visitor).await?;
-    let mut rows = recent.to(subscription.id);
-    rows.truncate(ROWS);
+    let wanted = Wanted {
+        party: subscription.party.clone(),
+        mode: subscription.mode,
+        subscription: Some(subscription.id),
+        payout: None,
+        progress: look.progress,
+        types: EventTypes::All,
+        from: Timestamp::UNIX_EPOCH,
+        to: Timestamp::MAX,
+        looks_back: ingress.recorder().looks_back,
+    };
+    let (listed, next) = ingress.recorder().store.deliveries(&wanted, look.after, ROWS).await?;
+    let rows = listed.iter().map(Row::of).collect();
+    let replays = ingress.recorder().store.replays(subscription.id).await?.iter().map(Past::new).collect();
+    let narrowings = Progress::ALL.map(|known| (known.name(), look.progress == Some(known))).to_vec();
     let it = Shown::new(ingress, &subscription, &secrets, &standing, &recent);
     let frame = Frame::new(visitor, "subscriptions", it.title()).with(notice);
     let path = format!("/portal/subscriptions/{}", subscription.id);
-    let page = One { frame, path, it, secret: secret.map(|secret| told(&secret, subscription.payload)), rows, payouts: PAYOUTS };
+    let narrowed = look.progress.map_or(String::new(), |progress| format!("status={}&", progress.name()));
+    let older = next.map(|next| format!("{path}?{narrowed}cursor={}", write_cursor(next)));
+    let page = One { frame, path, it, secret: secret.map(|secret| told(&secret, subscription.payload)), rows, narrowings, older, replays };
     shown(status, &page)
 }
 
@@ -196,6 +272,14 @@ pub(super) async fn act(State(ingress): State<Arc<Ingress>>, Path(id): Path<Stri
             })
         }
         "retry" => again(&ingress, &visitor, &id, &mut form).await,
+        "replay" | "count" => ingress.replay_to(caller, &id, replay_of(&mut form, action == "count"), errors).await.map(|done| replayed(&done)),
+        "cancel" => {
+            let replay = form.one("replay", &mut errors).unwrap_or_default();
+            ingress
+                .cancel_replay(caller, None, &id, &replay)
+                .await
+                .map(|_| Notice::good("The replay is ended. What it has made due is delivered all the same."))
+        }
         "delete" => {
             ingress.unsubscribe(caller, None, &id).await?;
             return Ok(see_other("/portal"));
@@ -206,12 +290,41 @@ pub(super) async fn act(State(ingress): State<Arc<Ingress>>, Path(id): Path<Stri
         Ok(notice) => (StatusCode::OK, notice),
         Err(problem) => (problem.status(), Notice::of(problem)?),
     };
-    page_of(&ingress, &visitor, &id, status, Some(notice), secret).await
+    page_of(&ingress, &visitor, &id, Look::default(), status, Some(notice), secret).await
+}
+
+/// What the form of a replay asks for. Times are in UTC.
+fn replay_of(form: &mut Parameters, dry_run: bool) -> Fields {
+    let mut members = vec![("dry_run".to_owned(), Value::Bool(dry_run))];
+    for name in ["what", "from", "to"] {
+        let Some(text) = form.one(name, &mut Errors::default()).filter(|text| !text.trim().is_empty()) else { continue };
+        // A field for a time has minutes, and seconds where they are not 0.
+        let exact = match (name, text.len()) {
+            ("what", _) => text,
+            (_, 16) => format!("{text}:00Z"),
+            _ => format!("{text}Z"),
+        };
+        members.push((name.to_owned(), Value::Text(exact)));
+    }
+    Fields::of(members)
+}
+
+fn replayed(replayed: &Replayed) -> Notice {
+    match replayed {
+        Replayed::Begun(_) => Notice::good("The replay begins. What it sends says so in the header payrelay-replay, and keeps its webhook-id."),
+        Replayed::Counted(counted) => {
+            let more = if counted.complete { "" } else { " or more" };
+            Notice::good(format!("It would send {}{more}.", counted.deliveries))
+        }
+    }
 }
 
 /// For logs: a word of ours, whatever was sent.
 fn known(action: &str) -> &'static str {
-    ["ping", "pause", "resume", "challenge", "rotate", "retry", "delete"].into_iter().find(|word| *word == action).unwrap_or("unknown")
+    ["ping", "pause", "resume", "challenge", "rotate", "retry", "replay", "count", "cancel", "delete"]
+        .into_iter()
+        .find(|word| *word == action)
+        .unwrap_or("unknown")
 }
 
 fn rotation(form: &mut Parameters) -> Fields {
@@ -265,7 +378,7 @@ pub(super) async fn create(State(ingress): State<Arc<Ingress>>, request: Request
         Ok((subscription, _, secret)) => {
             tracing::info!(subscription.id = %subscription.id, action = "create", by = %visitor.grant.by, "a party acts in the portal");
             let notice = Notice::good("The subscription is made. Events of payouts go there from now on.");
-            page_of(&ingress, &visitor, &subscription.id.to_string(), StatusCode::CREATED, Some(notice), Some(secret)).await
+            page_of(&ingress, &visitor, &subscription.id.to_string(), Look::default(), StatusCode::CREATED, Some(notice), Some(secret)).await
         }
         Err(problem) if is_of_the_form(&problem) => form_of_new(&ingress, &visitor, &filled.refused(&problem), problem.status()),
         Err(problem) => Err(problem),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{Caller, Installation, payout, transaction};
 
 #[derive(clap::Parser)]
-struct Arguments {
+struct Line {
     #[command(flatten)]
     arguments: listen::Arguments,
 }
@@ -20,7 +20,7 @@ async fn listen(shop: &Caller, to: &str, cursor: &std::path::Path, secret: &Secr
     let secret = secret.to_text();
     let words = ["listen", "--forward-to", to, "--url", &shop.url, "--api-key", &shop.token, "--secret", &secret, "--cursor"];
     let words = words.into_iter().map(std::ffi::OsString::from).chain([cursor.as_os_str().to_owned()]);
-    let Arguments { arguments } = Arguments::try_parse_from(words).unwrap();
+    let Line { arguments } = Line::try_parse_from(words).unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(listen::run(arguments, stop.clone()));
     until().await;
@@ -71,6 +71,6 @@ async fn events_are_pulled_signed_and_posted_and_a_second_run_goes_on() {
     assert_eq!((subscriber.verified(), subscriber.refused()), (3, 0));
     stop.cancel();
 
-    let refused = Arguments::try_parse_from(["listen", "--forward-to", &to, "--url", &shop.url, "--api-key", "test_x"]).unwrap().arguments;
+    let refused = Line::try_parse_from(["listen", "--forward-to", &to, "--url", &shop.url, "--api-key", "test_x"]).unwrap().arguments;
     assert!(listen::run(refused, CancellationToken::new()).await.unwrap_err().to_string().contains("401"));
 }

@@ -231,7 +231,7 @@ async fn a_session_sees_its_party_and_mode_only() {
         let path = format!("/portal/subscriptions/{}", other.replace('/', "%2F"));
         assert_eq!(browser.get(&path).await.status, 404, "{other}");
         assert_eq!(browser.get(&format!("{path}/edit")).await.status, 404, "{other}");
-        for action in ["ping", "pause", "resume", "rotate", "delete"] {
+        for action in ["ping", "pause", "resume", "rotate", "replay", "count", "cancel", "delete"] {
             assert_eq!(browser.send(&path, &[("action", action)]).await.status, 404, "{other} {action}");
         }
         let check = [("subscription", other), ("id", "a"), ("timestamp", "1"), ("signature", "v1,a"), ("body", "{}")];
@@ -275,7 +275,7 @@ async fn nobody_is_granted_more_than_was_meant() {
     let path = format!("/portal/subscriptions/{id}");
     let page = browser.get(&path).await;
     assert_eq!(page.text.matches("<form").count(), 1, "the only form signs out: {}", page.text);
-    for action in ["ping", "pause", "resume", "rotate", "retry", "delete"] {
+    for action in ["ping", "pause", "resume", "rotate", "retry", "replay", "count", "cancel", "delete"] {
         assert_eq!(browser.send(&path, &[("action", action)]).await.status, 403, "{action}");
     }
     let fields = [("url", "https://elsewhere.example/"), ("events", "all"), ("ordering", "none"), ("payload", "thin"), ("version", "1")];

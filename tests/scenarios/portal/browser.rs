@@ -231,7 +231,7 @@ async fn a_party_looks_after_its_subscriptions_in_a_browser() {
     assert_eq!(shop.post("/v1/payouts", &payout(&transaction())).await.status, 202);
     assert_eq!(installation.deliver().await, 1);
     browser.button("Refresh").await;
-    browser.find("//main//span[@class=\"pill pending\"]").await;
+    browser.find("//main//span[@class=\"pill failing\"]").await;
     browser.click("//main//summary[contains(., \"1 attempt\")]").await;
     browser.sees("database <b>down</b>").await;
     browser.is_usable().await;
@@ -273,7 +273,7 @@ async fn a_party_looks_after_its_subscriptions_in_a_browser() {
     browser.is_usable().await;
     browser.picture("10-narrow").await;
     browser.button("Back office").await;
-    browser.sees("Recent deliveries").await;
+    browser.find("//h2[.=\"Deliveries\"]").await;
     browser.is_usable().await;
     browser.picture("11-narrow-one").await;
     browser.size(1280, 1000).await;

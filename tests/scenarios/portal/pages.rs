@@ -123,7 +123,7 @@ async fn a_failed_delivery_is_read_and_sent_again() {
     assert_eq!(installation.deliver().await, 1);
     let page = browser.get(&path).await.text;
     assert!(
-        page.contains(r#"class="pill pending""#) && page.contains(&transaction_id) && page.contains("next try") && page.contains("Try now"),
+        page.contains(r#"class="pill failing""#) && page.contains(&transaction_id) && page.contains("next try") && page.contains("Try now"),
         "{page}"
     );
     assert!(
@@ -151,6 +151,10 @@ async fn a_failed_delivery_is_read_and_sent_again() {
     assert_eq!(again.status, 200);
     assert_eq!(installation.deliver().await, 1);
 
+    // What is listed can be narrowed.
+    let narrowed = async |status: &str| browser.get(&format!("{path}?status={status}")).await.text.contains(&transaction_id);
+    assert!(narrowed("delivered").await && !narrowed("failing").await && !narrowed("abandoned").await);
+
     // What came is checked with the secret that is kept here.
     let (headers, body) = got.lock().unwrap().last().unwrap().clone();
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
@@ -163,6 +167,46 @@ async fn a_failed_delivery_is_read_and_sent_again() {
     assert!(check(&body.replace("requested", "completed")).await.contains("Not genuine"));
     assert!(check(&format!("{body}\r\n")).await.contains("a line break at its end"));
     assert_eq!(browser.send(&path, &[("action", "retry"), ("event", "ev_x")]).await.status, 404);
+}
+
+/// After a receiver has lost what it had, all of it is sent again; more than a page of deliveries is read page by page.
+#[tokio::test]
+async fn what_was_lost_is_replayed() {
+    let installation = Installation::with(plan()).await;
+    let shop = installation.caller("shop").await;
+    let (url, got, _) = subscriber(200, "").await;
+    let id = subscribed(&shop, &json!({ "url": url, "event_types": ["payout.requested"] })).await;
+    for _ in 0..55 {
+        assert_eq!(shop.post("/v1/payouts", &payout(&transaction())).await.status, 202);
+    }
+    installation.deliver().await;
+    assert_eq!(got.lock().unwrap().len(), 55);
+    let browser = Browser::of(&installation, &shop, "manage").await;
+    let path = format!("/portal/subscriptions/{id}");
+    let (mut page, mut pages, mut seen) = (browser.get(&path).await.text, 1, std::collections::BTreeSet::new());
+    loop {
+        seen.extend(page.split("/portal/events/ev_").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+        let Some(older) = between(&page, &format!("{path}?cursor="), "\"").map(|cursor| format!("{path}?cursor={cursor}")) else { break };
+        page = browser.get(&older).await.text;
+        pages += 1;
+    }
+    assert_eq!((pages, seen.len()), (2, 55));
+
+    let send = async |fields: &[(&str, &str)]| browser.send(&path, fields).await;
+    assert!(send(&[("action", "count"), ("what", "ended")]).await.text.contains("It would send 55."));
+    assert!(send(&[("action", "count"), ("what", "abandoned")]).await.text.contains("It would send 0."));
+    let old = [("action", "count"), ("what", "ended"), ("from", "2020-01-01T00:00"), ("to", "2020-01-02T10:11:12")];
+    assert!(send(&old).await.text.contains("It would send 0."));
+    let wrong = send(&[("action", "replay"), ("what", "ended"), ("from", "soon")]).await;
+    assert_eq!(wrong.status, 400);
+    let begun = send(&[("action", "replay"), ("what", "ended"), ("from", ""), ("to", "")]).await;
+    assert!(begun.status == 200 && begun.text.contains("The replay begins") && begun.text.contains("running"), "{}", begun.text);
+    let again = send(&[("action", "replay"), ("what", "ended")]).await;
+    assert!(again.status == 409 && again.text.contains("under way"), "one at a time");
+    let replay = between(&begun.text, r#"name="replay" value=""#, "\"").unwrap().to_owned();
+    let ended = send(&[("action", "cancel"), ("replay", &replay)]).await;
+    assert!(ended.text.contains("The replay is ended") && ended.text.contains("canceled"), "{}", ended.text);
+    assert_eq!(send(&[("action", "cancel"), ("replay", "rp_x")]).await.status, 404);
 }
 
 /// Text of others is text, wherever it stands.
