@@ -1,7 +1,7 @@
 //! The portal: pages under `/portal` where a party looks after its subscriptions in a browser. Off unless it is configured.
 //!
-//! The platform hands out a link ([`link`]), which becomes a session ([`door`]); the session acts as a key that is bound to the party, through the very
-//! methods that the routes of the API use ([`crate::ingress::webhooks`], [`crate::ingress::events`]). The pages are plain HTML forms; htmx, where a
+//! The platform hands out a link ([`link`]), which becomes a session (`door`); the session acts as a key that is bound to the party, through the very
+//! methods that the routes of the API use (`crate::ingress::webhooks`, `crate::ingress::events`). The pages are plain HTML forms; htmx, where a
 //! browser runs it, takes the part of the answer that has changed, so there is one answer for both. No page holds a secret but the one that answers
 //! the making or rotating of it, nothing is kept by the browser, and no script, style or address of anybody else's is used.
 
