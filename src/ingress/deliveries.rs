@@ -160,6 +160,10 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     // What is of another shard is nobody's here.
     let subscription = match subscription {
         Some(subscription) if subscription.shard() != store.shards().of(&party, caller.mode()) => return Err(Problem::not_found("webhook")),
+        // Nor is anybody else's: the place where a page ends would tell of it. One that is gone has no owner, and rows are compared anyway.
+        Some(id) if store.subscription(id).await?.is_some_and(|(found, _)| found.party != party || found.mode != caller.mode()) => {
+            return Err(Problem::not_found("webhook"));
+        }
         subscription => subscription,
     };
     let looks_back = ingress.recorder.looks_back;

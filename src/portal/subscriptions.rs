@@ -255,7 +255,8 @@ pub(super) async fn act(State(ingress): State<Arc<Ingress>>, Path(id): Path<Stri
     let caller = &visitor.caller;
     let mut errors = Errors::default();
     let action = form.one("action", &mut errors).unwrap_or_default();
-    tracing::info!(subscription.id = %id.chars().take(64).collect::<String>(), action = known(&action), by = %visitor.grant.by, "a party acts in the portal");
+    let named = id.parse::<domain::id::SubscriptionId>().map(|id| id.to_string()).unwrap_or_default();
+    tracing::info!(subscription.id = named, action = known(&action), by = %visitor.grant.by, "a party acts in the portal");
     let mut secret = None;
     let done = match action.as_str() {
         "ping" => ingress.ping_subscription(caller, None, &id).await.map(|attempt| pinged(&attempt)),

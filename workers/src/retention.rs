@@ -90,7 +90,10 @@ pub async fn round(store: &Store, settings: &Settings, archive: Option<&Archive>
     if let Some(kept) = days(settings.payouts_days) {
         let mut place = None;
         loop {
-            let old = store.old_payouts(shard, kept, place, page).await?;
+            let mut old = store.old_payouts(shard, kept, place, page).await?;
+            if archive.is_some() && !old.payouts.is_empty() {
+                old.payouts = store.can_go(shard, kept, old.payouts).await?;
+            }
             if !old.payouts.is_empty() {
                 if let Some(archive) = archive {
                     let lines = old.payouts.iter().map(crate::store::retention::OldPayout::line).collect::<Result<Vec<_>, _>>()?;

@@ -124,13 +124,20 @@ impl Store {
             Ok(_) => vec![Err(unknown_answer("another number of answers")); steps.len()],
             Err(error) => vec![Err(error); steps.len()],
         };
+        let mut concerns_all = None;
         for (answer, step) in answers.iter_mut().zip(&steps) {
             if answer.as_ref().is_ok_and(|answer| answer_of(answer).is_ok_and(|word| word == "failed")) {
-                *answer = match self.call_commit(shard, std::slice::from_ref(step)).await {
-                    Ok(Value::Array(alone)) => alone.into_iter().next().ok_or_else(|| unknown_answer("nothing")),
-                    Ok(_) => Err(unknown_answer("no list")),
-                    Err(error) => Err(error),
+                *answer = match &concerns_all {
+                    Some(error) => Err(StoreError::clone(error)),
+                    None => match self.call_commit(shard, std::slice::from_ref(step)).await {
+                        Ok(Value::Array(alone)) => alone.into_iter().next().ok_or_else(|| unknown_answer("nothing")),
+                        Ok(_) => Err(unknown_answer("no list")),
+                        Err(error) => Err(error),
+                    },
                 };
+                if let Err(error @ (StoreError::Unavailable(_) | StoreError::Full)) = answer {
+                    concerns_all = Some(error.clone());
+                }
             }
         }
         answers

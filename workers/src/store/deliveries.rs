@@ -184,7 +184,7 @@ impl Store {
         let mut place = if let Some(Place::Entry { at_ms, id, within }) = after { Some((at_ms, id, within)) } else { None };
         let (mut items, mut looked_at) = (Vec::new(), 0);
         // The first one may be where the page before has ended.
-        let chunk = limit + 1;
+        let chunk = (limit + 1).max(200);
         loop {
             let begin = place.map(|(at_ms, id, _)| Entry { at_ms, member: member(id.event()), id });
             let mut entries = Vec::new();

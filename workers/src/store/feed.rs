@@ -17,6 +17,8 @@ use super::{Store, StoreError, from_value};
 /// What the commit script matches a feed with: everything, and that it is a feed.
 const FILTER: &str = r#"{"kinds":"*","metadata":{},"feed":true}"#;
 
+/// Entries that are read at a time: one that wants few kinds must not make a call for each.
+const CHUNK: usize = 200;
 /// Entries that one page looks at, at most, when a filter drops most of them.
 const LOOKED_AT_MAX: usize = 1_000;
 
@@ -102,8 +104,7 @@ impl Store {
         };
         let (mut events, mut looked_at) = (Vec::new(), 0);
         while events.len() < limit && looked_at < LOOKED_AT_MAX {
-            let count = limit - events.len();
-            let command = redis::cmd("XRANGE").arg(&feed).arg(format!("({place}")).arg("+").arg("COUNT").arg(count).to_owned();
+            let command = redis::cmd("XRANGE").arg(&feed).arg(format!("({place}")).arg("+").arg("COUNT").arg(CHUNK).to_owned();
             let entries: Entries = from_value(self.query(command).await?)?;
             // Asked afterwards: what was trimmed before these were read is known by now.
             match self.feed_begin(party, mode).await? {
@@ -115,6 +116,9 @@ impl Store {
             looked_at += got;
             let mut wanted = Vec::new();
             for (at, fields) in &entries {
+                if events.len() + wanted.len() >= limit {
+                    break;
+                }
                 place = read(at)?;
                 let Some((kind, member)) = fields.first() else { continue };
                 if EventType::named(kind).is_none_or(|kind| types.wants(kind)) {
@@ -123,7 +127,7 @@ impl Store {
             }
             let told = futures_util::future::try_join_all(wanted.into_iter().map(|id| self.stored_event(id))).await?;
             events.extend(told.into_iter().flatten());
-            if got < count {
+            if got < CHUNK {
                 break;
             }
         }

@@ -100,13 +100,20 @@ impl<T, R> Turn<T, R> {
     /// What goes together now. At the end, whoever comes after it begins anew.
     fn next(&mut self) -> Option<(Vec<T>, Vec<oneshot::Sender<R>>)> {
         let mut waiting = self.gather.lock();
-        let count = waiting.calls.len().min(TOGETHER);
-        if count == 0 {
+        let mut together = Vec::new();
+        while together.len() < TOGETHER {
+            let Some((item, answer)) = waiting.calls.pop_front() else { break };
+            // Whoever has gone was told that nobody knows, and may have asked anew: it is not done long after that.
+            if !answer.is_closed() {
+                together.push((item, answer));
+            }
+        }
+        if together.is_empty() {
             waiting.under_way = false;
             self.ended = true;
             return None;
         }
-        Some(waiting.calls.drain(..count).unzip())
+        Some(together.into_iter().unzip())
     }
 }
 
@@ -209,6 +216,36 @@ mod tests {
         assert_eq!(first_ends(|_, first| first.abort()).await, [Some(1), Some(2)]);
         // Its call panics.
         assert_eq!(first_ends(|gate, _| gate.close()).await, [Some(1), Some(2)]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_sent() {
+        let gather = Arc::new(Gather::<usize, usize>::default());
+        let (sent, mut calls) = mpsc::unbounded_channel();
+        let gate = Arc::new(Semaphore::new(0));
+        let ask = |item| {
+            let (gather, sent, gate) = (gather.clone(), sent.clone(), gate.clone());
+            let send = move |items: Vec<usize>| {
+                let (sent, gate) = (sent.clone(), gate.clone());
+                async move {
+                    sent.send(items.clone()).expect("the test listens");
+                    gate.acquire().await.expect("the gate is never closed").forget();
+                    items
+                }
+            };
+            tokio::spawn(async move { gather.ask(item, send).await })
+        };
+        let first = ask(0);
+        assert_eq!(calls.recv().await, Some(vec![0]));
+        let [gone, stays] = [ask(1), ask(2)];
+        while gather.lock().calls.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        gone.abort();
+        assert!(gone.await.is_err());
+        gate.add_permits(2);
+        assert_eq!(calls.recv().await, Some(vec![2]));
+        assert_eq!((first.await.expect("no panic"), stays.await.expect("no panic")), (Some(0), Some(2)));
     }
 
     #[tokio::test]

@@ -129,12 +129,27 @@ impl Store {
     /// # Errors
     /// As every call. Repeatable.
     pub async fn trim_payouts(&self, shard: Shard, kept: Duration, payouts: &[OldPayout]) -> Result<u64, StoreError> {
+        let why = self.ask_to_trim(shard, kept, payouts, FINGERPRINT_KEPT).await?;
+        Ok(why.iter().filter(|why| why.is_empty()).count() as u64)
+    }
+
+    /// Those that [`Store::trim_payouts`] would forget by now: only they are worth a line in the archive.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn can_go(&self, shard: Shard, kept: Duration, payouts: Vec<OldPayout>) -> Result<Vec<OldPayout>, StoreError> {
+        let why = self.ask_to_trim(shard, kept, &payouts, 0).await?;
+        Ok(payouts.into_iter().zip(why).filter_map(|(old, why)| why.is_empty().then_some(old)).collect())
+    }
+
+    /// Why each has to stay, if it does. `fingerprint`: characters of it that stay, or 0 to ask only.
+    async fn ask_to_trim(&self, shard: Shard, kept: Duration, payouts: &[OldPayout], fingerprint: usize) -> Result<Vec<String>, StoreError> {
         let names = &self.shared.names;
         let keys = [names.of(shard, "ended"), names.of(shard, "frozen"), names.of(shard, "look-first")];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let answer = self
             .run(&self.shared.scripts.payout_trim, &keys, |command| {
-                command.arg(names.shard(shard)).arg(self.ended_until(kept)).arg(FINGERPRINT_KEPT);
+                command.arg(names.shard(shard)).arg(self.ended_until(kept)).arg(fingerprint);
                 for OldPayout { payout, .. } in payouts {
                     let batch = payout.batch_id.as_deref().map(|key| BatchId::derive(&payout.party, payout.mode, key, self.shared.shards));
                     command.arg(payout.id.to_string()).arg(payout.version).arg(format!("{}:{}", payout.party, payout.mode.as_str()));
@@ -142,8 +157,7 @@ impl Store {
                 }
             })
             .await?;
-        let answers: Vec<String> = from_value(answer)?;
-        Ok(answers.iter().filter(|why| why.is_empty()).count() as u64)
+        from_value(answer)
     }
 
     /// Takes a page of what was given up longer ago than `kept` off the lists. Says how many.

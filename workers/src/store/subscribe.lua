@@ -58,7 +58,12 @@ elseif ARGV[11] ~= '' and tonumber(ARGV[11]) < tonumber(redis.call('HGET', key, 
 end
 look_again()
 if KEYS[7] then
-  if ARGV[21] ~= '' then redis.call('HSET', ARGV[15] .. 'sub:' .. ARGV[21], 'v', 1, 'rec', ARGV[22], 'sec', ARGV[23]) end
+  if ARGV[21] ~= '' then
+    local left = ARGV[15] .. 'sub:' .. ARGV[21]
+    redis.call('HSET', left, 'v', 1, 'rec', ARGV[22], 'sec', ARGV[23])
+    -- Whoever is to remove it may die. No schedule of tries is as long.
+    redis.call('EXPIRE', left, 2592000)
+  end
   tell({ prefix = ARGV[15], id = ARGV[16], sequence = ARGV[17], kind = ARGV[18], text = ARGV[19], subs = KEYS[2], lanes = KEYS[4], kept = ARGV[20], once = '', also = ARGV[21] }, now)
 end
 return 'committed'

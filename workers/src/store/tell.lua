@@ -34,6 +34,9 @@ local function tell(of, now)
   -- The oldest goes, unless somebody still waits for it.
   for i = 1, #subscriptions, 2 do
     if tonumber(string.match(redis.call('HGET', key, 'q:' .. subscriptions[i]) or '', '^%d+') or sequence) <= old then old = 0 end
+    for _, lane in ipairs({ 'wait:', 'fly:' }) do
+      if old > 0 and redis.call('ZSCORE', of.prefix .. lane .. subscriptions[i], of.id .. '/' .. old) then old = 0 end
+    end
   end
   if old > 0 then
     redis.call('HDEL', key, 'once:' .. (redis.call('HGET', key, 'told:' .. old) or ''), 'told:' .. old, 'e:' .. old)

@@ -124,18 +124,20 @@ async fn without_its_archive_nothing_is_trimmed() {
 #[tokio::test]
 async fn who_is_owed_something_keeps_it() {
     let at = &installation_with(RelaySettings { waits_s: Some(vec![1]), ..RelaySettings::default() }).await;
+    let directory = tempfile::tempdir().unwrap();
+    let archive = Archive::open(directory.path()).unwrap();
     // Waits for a resumption, in order and without.
     at.change(|subscription, _| subscription.status = Status::Paused { at: subscription.created_at }).await;
     at.ended("waits").await;
     at.later(8 * DAY).await;
-    assert_eq!(at.trim(&kept(), None).await, 0, "it waits for its deliveries");
+    assert_eq!(at.trim(&kept(), Some(&archive)).await, 0, "it waits for its deliveries");
     at.change(|subscription, _| {
         subscription.ordering = Ordered::None;
     })
     .await;
     at.ended("unordered").await;
     at.later(8 * DAY).await;
-    assert_eq!(at.trim(&kept(), None).await, 0, "they are in their lane only");
+    assert_eq!(at.trim(&kept(), Some(&archive)).await, 0, "they are in their lane only");
     at.change(|subscription, _| subscription.status = Status::Enabled).await;
     at.receiver.mood(Mood::Status(500));
     for _ in 0..6 {
@@ -144,7 +146,8 @@ async fn who_is_owed_something_keeps_it() {
     }
     assert_eq!(at.store.abandoned(10).await.unwrap().len(), 4);
     at.later(8 * DAY).await;
-    assert_eq!(at.trim(&kept(), None).await, 0, "what was given up is listed, and can be replayed");
+    assert_eq!(at.trim(&kept(), Some(&archive)).await, 0, "what was given up is listed, and can be replayed");
+    assert!(lines(directory.path()).is_empty(), "nor is anything archived, again and again");
     let forgets = retention::Settings { abandoned_days: 7, ..kept() };
     let trimmed = round(&at.store, &forgets, None, Shard::new(0)).await.unwrap();
     assert_eq!(trimmed, Trimmed { payouts: 2, abandoned: 4, ..Trimmed::default() });
