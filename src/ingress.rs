@@ -52,7 +52,7 @@ use anyhow::ensure;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use domain::calendar::Calendars;
-use domain::id::PartyId;
+use domain::id::{Mode, PartyId};
 use domain::party::Country;
 use opentelemetry::metrics::Meter;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -276,7 +276,8 @@ pub struct Ingress {
     /// Batches being taken in.
     batch_slots: Arc<Semaphore>,
     /// Pings under way.
-    pings: Semaphore,
+    /// Of each mode: nobody who tries something keeps a live URL waiting.
+    pings: [Semaphore; 2],
     /// Requests of browsers under way. Kept apart, because they come from people, and anybody can open the first page.
     pub(crate) portal_slots: Semaphore,
     /// Requests that wait for events.
@@ -293,6 +294,12 @@ impl std::fmt::Debug for Ingress {
 }
 
 impl Ingress {
+    /// Room for calls to subscribers that somebody waits for.
+    fn pings(&self, mode: Mode) -> &Semaphore {
+        let [test, live] = &self.pings;
+        if mode == Mode::Live { live } else { test }
+    }
+
     /// `shutdown` is what ends [`serve()`]; readiness looks at it.
     ///
     /// # Errors
@@ -323,7 +330,7 @@ impl Ingress {
             slots: Semaphore::new(settings.concurrency),
             notice_slots: Semaphore::new((settings.concurrency / 4).max(1)),
             batch_slots: Arc::new(Semaphore::new(settings.batches.concurrency)),
-            pings: Semaphore::new(settings.webhooks.pings),
+            pings: [(); 2].map(|()| Semaphore::new(settings.webhooks.pings)),
             portal_slots: Semaphore::new(settings.portal.concurrency),
             feed_slots: Semaphore::new(settings.feed.waiting_max),
             verifying: Semaphore::new(cores),

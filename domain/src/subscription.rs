@@ -281,7 +281,10 @@ impl Subscription {
     #[must_use]
     pub fn farewell(self, id: SubscriptionId) -> Self {
         let (max_in_flight, rate_per_s) = (None, None);
-        Self { id, status: Status::Enabled, farewell: true, payload: Payload::Thin, max_in_flight, rate_per_s, version: 1, ..self }
+        // Whoever goes to and fro between URLs must not make it many requests.
+        let (retry_waits_s, retry_max_age_s) = (Vec::new(), Some(60 * 60));
+        let (status, payload) = (Status::Enabled, Payload::Thin);
+        Self { id, status, farewell: true, payload, max_in_flight, rate_per_s, retry_waits_s, retry_max_age_s, version: 1, ..self }
     }
 
     /// What the commit script matches events with. Most say it in a word ([`EventTypes::to_filter`]); who asks for more says it as JSON. Empty: nothing.

@@ -30,7 +30,7 @@ use super::problem::{Errors, Problem};
 use super::query::Parameters;
 use super::view::set;
 use super::webhook_fields::{NAME_MAX, allowed_url, check_certificate_shown, text};
-use super::webhooks::{check_headers_stay, full, new_secret, no_store, random, told};
+use super::webhooks::{check_certificate_stays, check_headers_stay, full, new_secret, no_store, random, told};
 use super::{DECISIONS_MAX, Ingress, order};
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
@@ -199,6 +199,7 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         let elsewhere = asked.url.as_ref().is_some_and(|url| *url != subscription.url);
         if elsewhere {
             check_headers_stay(&secrets)?;
+            check_certificate_stays(&secrets)?;
         }
         let before = (subscription.clone(), secrets.clone());
         asked.apply(&mut subscription);

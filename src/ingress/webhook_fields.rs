@@ -67,6 +67,11 @@ impl Wishes {
         }
     }
 
+    /// Whether they say anything of the client certificate.
+    pub(super) fn says_certificate(&self) -> bool {
+        self.client_certificate.is_some()
+    }
+
     /// Writes into `secrets` what is wished of them; says whether anything is.
     pub(super) fn seal(self, secrets: &mut Secrets) -> bool {
         let changes = self.headers.is_some() || self.client_certificate.is_some();

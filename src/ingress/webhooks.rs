@@ -395,6 +395,9 @@ impl Ingress {
         }
         wishes.apply(&mut subscription);
         check_certificate_shown(&subscription)?;
+        if elsewhere && !wishes.says_certificate() {
+            check_certificate_stays(&secrets)?;
+        }
         if elsewhere {
             self.asks_anew(&mut subscription);
         }
@@ -470,7 +473,7 @@ impl Ingress {
     /// [`Kind::Overloaded`] when too many are under way; nothing was sent then. Trouble with the store.
     pub(crate) async fn ping_subscription(&self, caller: &Caller, party: Option<PartyId>, id: &str) -> Result<Attempt, Problem> {
         let (subscription, secrets) = self.subscription(caller, party, id).await?;
-        let Ok(_slot) = self.pings.try_acquire() else {
+        let Ok(_slot) = self.pings(caller.mode()).try_acquire() else {
             return Err(Problem::new(Kind::Overloaded, "As many pings as can be are under way. Nothing was sent."));
         };
         let timeout = Duration::from_millis(self.settings.webhooks.ping_timeout_ms);
@@ -615,6 +618,14 @@ pub(super) fn check_headers_stay(secrets: &Secrets) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::field("/headers", "required", "must be said again with another `url`: what they hold is not told to another address"))
+}
+
+/// Nor need they have the certificate: nobody proves to another address who the party is.
+pub(super) fn check_certificate_stays(secrets: &Secrets) -> Result<(), Problem> {
+    if secrets.client_certificate.is_none() {
+        return Ok(());
+    }
+    Err(Problem::field("/client_certificate", "required", "must be said again with another `url`, or be `{}`: it is not shown to another address"))
 }
 
 pub(super) fn random<const N: usize>() -> [u8; N] {

@@ -170,6 +170,8 @@ async fn a_client_certificate_is_kept_and_described() {
     }
     let plain = patch(&shop, &path, &json!({ "version": 2, "url": "http://hooks.example.com/" })).await;
     assert_eq!(plain.errors(), [("/client_certificate", "not_allowed")]);
+    let moved = patch(&shop, &path, &json!({ "version": 2, "url": "https://elsewhere.example.com/" })).await;
+    assert_eq!(moved.errors(), [("/client_certificate", "required")], "it is not shown to another address");
     // A time that is near is told.
     let near: jiff::Timestamp = "2089-12-12T00:00:00Z".parse().unwrap();
     let wait = near.duration_since(installation.store.clock().now());
