@@ -54,7 +54,6 @@ pub(crate) struct Effort {
     backlog: usize,
     settled: usize,
     starts: usize,
-    flushes: usize,
 }
 
 const THOROUGH: Effort = Effort {
@@ -65,7 +64,6 @@ const THOROUGH: Effort = Effort {
     backlog: 20_000,
     settled: 1_500,
     starts: 7,
-    flushes: 200,
 };
 
 const QUICK: Effort = Effort {
@@ -76,7 +74,6 @@ const QUICK: Effort = Effort {
     backlog: 5_000,
     settled: 300,
     starts: 3,
-    flushes: 50,
 };
 
 /// Measures, prints a table and writes `out`. Ends early with `stop`.

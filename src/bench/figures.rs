@@ -33,7 +33,7 @@ const fn floor(name: &'static str, decimals: usize, floor: Floor, about: &'stati
 pub(super) const FIGURES: &[Figure] = &[
     figure("limit_signed_post_per_s", 0, "signed webhooks by the product's own client, without queue and store"),
     figure("limit_evalsha_per_s", 0, "calls of a small script that stores 1 KB, 32 connections"),
-    figure("fsync_ms", 3, "writing 4 KB and flushing them"),
+    figure("fsync_ms", 3, "writing 4 KB and flushing them, 50 times a second"),
     figure("accepted_per_s", 0, "payouts accepted, 1 KB each, 32 connections"),
     floor("accepted_to_limit", 3, Floor::AtLeast(0.20), "of limit_evalsha_per_s"),
     figure("accepted_signed_per_s", 0, "the same with X-TL-Signature"),

@@ -77,18 +77,23 @@ pub(crate) async fn posts_per_s(config: &Config, url: &str, during: Duration) ->
     Ok(f64::from(posted) / took.as_secs_f64())
 }
 
-/// How long it takes to append 4 KB to a file of that folder and flush it, in ms, each time. Blocks.
-pub(super) fn fsyncs_ms(folder: &Path, times: usize) -> anyhow::Result<Vec<f64>> {
+/// How long it takes to append 4 KB to a file of that folder and flush it, in ms, each time: so many of them, one every `pace`, the first after one and a
+/// half. Blocks.
+///
+/// One after the other they would find a disk and a processor that are wide awake, and take half as long.
+pub(super) fn fsyncs_ms(folder: &Path, times: u32, pace: Duration) -> anyhow::Result<Vec<f64>> {
     let path = folder.join("flushed");
     let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path)?;
-    let mut took = Vec::with_capacity(times);
-    let mut at = 0;
-    for _ in 0..times {
+    let first = Instant::now() + pace + pace / 2;
+    let mut took = Vec::new();
+    for turn in 0..times {
+        let wait = (first + pace * turn).saturating_duration_since(Instant::now());
+        #[expect(clippy::disallowed_methods, reason = "on a thread of its own")]
+        std::thread::sleep(wait);
         let began = Instant::now();
-        file.write_all_at(&[b'x'; BLOCK], at)?;
+        file.write_all_at(&[b'x'; BLOCK], u64::from(turn) * BLOCK as u64)?;
         file.sync_data()?;
         took.push(began.elapsed().as_secs_f64() * 1_000.0);
-        at += BLOCK as u64;
     }
     std::fs::remove_file(path)?;
     Ok(took)

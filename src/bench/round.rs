@@ -66,8 +66,6 @@ struct Bench<'a> {
     figures: Figures,
     /// What has been found for the limit of signed posts.
     posts: Vec<f64>,
-    /// What has been found for the time of a flush.
-    flushes: Vec<f64>,
 }
 
 /// Measures everything once, in `folder`.
@@ -101,13 +99,11 @@ pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort) -> any
     .await?;
     let store = limits::version(&local.config.redis.url).await?;
     let token = local.unsigned.token().clone();
-    let mut bench = Bench { local, folder, address, token, effort, figures: Figures::new(), posts: Vec::new(), flushes: Vec::new() };
+    let mut bench = Bench { local, folder, address, token, effort, figures: Figures::new(), posts: Vec::new() };
     bench.limits().await?;
     let server = bench.starts().await?;
     bench.accepted().await?;
-    bench.flushes().await?;
     bench.paced().await?;
-    bench.flushes().await?;
     bench.posts().await?;
     bench.delivered().await?;
     bench.posts().await?;
@@ -134,14 +130,6 @@ impl Bench<'_> {
         self.figures.insert("limit_evalsha_per_s", limits::scripts_per_s(url, CONNECTIONS, self.effort.rate).await?);
         self.local.subscriber.count_only(true);
         self.posts().await
-    }
-
-    /// As the limit of posts: close to what is compared with it.
-    async fn flushes(&mut self) -> anyhow::Result<()> {
-        let (folder, times) = (self.folder.join("redis"), self.effort.flushes);
-        self.flushes.extend(tokio::task::spawn_blocking(move || fsyncs_ms(&folder, times)).await??);
-        self.figures.insert("fsync_ms", quantile(&mut self.flushes, 0.5));
-        Ok(())
     }
 
     /// A machine that others share is now faster and now slower, so this limit is taken close to what is compared with it; the median counts.
@@ -185,14 +173,18 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Requests at a steady pace, each on its own time, whatever becomes of the others.
+    /// Requests at a steady pace, each on its own time, whatever becomes of the others. Halfway between two of them a flush shows what one costs there.
     async fn paced(&mut self) -> anyhow::Result<()> {
         println!("  paced");
         self.subscribe(TOLD, "payout.requested").await?;
         let orders = self.for_later(TOLD)?;
         let mut told = self.local.subscriber.tell();
         self.local.subscriber.count_only(false);
+        let folder = self.folder.join("redis");
+        let flushes = u32::try_from(self.effort.pace.as_millis() / PACE.as_millis())?;
+        let flushing = tokio::task::spawn_blocking(move || fsyncs_ms(&folder, flushes, PACE));
         let sent = load::paced(&orders, PACE, self.effort.pace).await?;
+        self.figures.insert("fsync_ms", quantile(&mut flushing.await??, 0.5));
         let mut arrived = HashMap::new();
         while arrived.len() < sent.len() {
             let received =
