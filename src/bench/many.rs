@@ -29,7 +29,7 @@ const EVENTS: usize = 6;
 /// Pairs of runs without and with the one that does not answer.
 const PAIRS: usize = 5;
 /// Between two events of such a run.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(100);
 /// How long webhooks may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 
