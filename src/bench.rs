@@ -8,6 +8,7 @@ mod figures;
 mod limits;
 mod load;
 mod machine;
+mod many;
 mod report;
 mod round;
 mod server;
@@ -38,6 +39,17 @@ pub struct Options {
     pub quick: bool,
     /// Fail when a figure is below its floor.
     pub check: bool,
+    /// Measure this part alone, with the limits that it is held against.
+    pub only: Option<Part>,
+}
+
+/// A part that can be measured alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// `fanout_1000_s`.
+    FanOut,
+    /// `blackhole_p99_ratio`.
+    BlackHole,
 }
 
 /// How much of everything.
@@ -54,6 +66,8 @@ pub(crate) struct Effort {
     backlog: usize,
     settled: usize,
     starts: usize,
+    /// Events beside a subscriber that does not answer, and as long without.
+    black_hole: Duration,
 }
 
 const THOROUGH: Effort = Effort {
@@ -64,6 +78,7 @@ const THOROUGH: Effort = Effort {
     backlog: 20_000,
     settled: 1_500,
     starts: 7,
+    black_hole: Duration::from_millis(2_500),
 };
 
 const QUICK: Effort = Effort {
@@ -74,6 +89,7 @@ const QUICK: Effort = Effort {
     backlog: 5_000,
     settled: 300,
     starts: 3,
+    black_hole: Duration::from_millis(1_000),
 };
 
 /// Measures, prints a table and writes `out`. Ends early with `stop`.
@@ -101,7 +117,8 @@ async fn measure(options: Options) -> anyhow::Result<()> {
             println!("round {round} of {rounds}, appendfsync {name}");
             let place = folder.path().join(format!("{round}{name}"));
             std::fs::create_dir(&place)?;
-            let measured = round::measure(&place, fsync, &effort).await.with_context(|| format!("round {round}, appendfsync {name}"))?;
+            let measured =
+                round::measure(&place, fsync, &effort, options.only).await.with_context(|| format!("round {round}, appendfsync {name}"))?;
             report.store = measured.store;
             report.add(name, measured.figures);
             std::fs::remove_dir_all(&place)?;

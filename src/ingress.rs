@@ -320,6 +320,7 @@ impl Ingress {
             "ingress.concurrency, connections_max, headers_max and key_cache_max must not be 0"
         );
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        recorder.store.subscriptions_at_most(settings.webhooks.subscriptions_max);
         Ok(Arc::new(Self {
             recorder,
             egress,

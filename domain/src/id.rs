@@ -365,13 +365,31 @@ impl TopUpId {
 }
 
 impl SubscriptionId {
-    /// The shard of the party, then 11 bytes that the caller drew from a source that nobody can guess.
+    /// The shard of the party, then 11 bytes that the caller drew from a source that nobody can guess. The few that begin as [`Self::of_fan_out`] are made others.
     #[must_use]
     pub const fn new(shard: Shard, random: [u8; 11]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k] = random;
+        let b = if a == FAN_OUT && b == FAN_OUT { 0 } else { b };
         Self([shard.0, a, b, c, d, e, f, g, h, i, j, k])
     }
+
+    /// The name under which events wait for the subscriptions of a party that commits do not match. No subscription has it: the shard of the party, twice `ff`, then the first
+    /// 9 bytes of the digest of `(party, mode)` under the label `payrelay fan-out 1`.
+    #[must_use]
+    pub fn of_fan_out(party: &PartyId, mode: Mode, shards: Shards) -> Self {
+        let [a, b, c, d, e, f, g, h, i, ..] = digest("payrelay fan-out 1", &[party.as_str().as_bytes(), mode.as_str().as_bytes()]);
+        Self([shards.of(party, mode).0, FAN_OUT, FAN_OUT, a, b, c, d, e, f, g, h, i])
+    }
+
+    #[must_use]
+    pub const fn is_fan_out(self) -> bool {
+        let [_, a, b, ..] = self.0;
+        a == FAN_OUT && b == FAN_OUT
+    }
 }
+
+/// Twice the beginning of a fan-out's name.
+const FAN_OUT: u8 = 0xff;
 
 impl ReplayId {
     /// The shard of the subscription, then 11 random bytes.
@@ -697,6 +715,10 @@ mod tests {
         assert_eq!(top_up.to_string(), "tu_100a9b61c56d85f39651058aaeaf");
         let subscription = SubscriptionId::new(Shard::new(3), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         assert_eq!(subscription.to_string(), "sub_030102030405060708090a0b");
+        let fan_out = SubscriptionId::of_fan_out(&acme, Mode::Live, shards(255));
+        assert!(fan_out.to_string().starts_with("sub_10ffff") && fan_out.is_fan_out() && !subscription.is_fan_out());
+        assert_ne!(fan_out, SubscriptionId::of_fan_out(&acme, Mode::Test, shards(255)));
+        assert!(!SubscriptionId::new(Shard::new(3), [0xff; 11]).is_fan_out(), "what is drawn is never a fan-out");
         let delivery = DeliveryId::new(EventId::new(payout, 7), subscription);
         assert_eq!(delivery.to_string(), "dl_108b18049462e43939ac383bbcce_7_030102030405060708090a0b");
         assert_eq!(NoticeId::derive("truelayer", "evt-1", Shard::new(5)).to_string(), "nt_05ee3cebaf1d718cde257b1a03cf");

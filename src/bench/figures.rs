@@ -50,6 +50,14 @@ pub(super) const FIGURES: &[Figure] = &[
     floor("send_to_sink_p50_to_bound", 2, Floor::AtMost(1.0), "of 1 ms + 2 fsync_ms"),
     figure("send_to_sink_p99_ms", 2, "the same, the slowest hundredth"),
     floor("send_to_sink_p99_to_bound", 2, Floor::AtMost(1.0), "of three times that"),
+    figure("fanout_1000_s", 3, "one event to 1,000 subscriptions, from the request to the last verified webhook"),
+    floor("fanout_1000_to_limit", 3, Floor::AtLeast(0.10), "webhooks of that a second, of limit_signed_post_per_s"),
+    floor(
+        "blackhole_p99_ratio",
+        2,
+        Floor::AtMost(1.25),
+        "slowest hundredth to 99 subscriptions beside one that never answers, by that without; of 5 pairs",
+    ),
     floor("idle_rss_mb", 1, Floor::AtMost(40.0), "memory of the process after its start"),
     figure("peak_rss_mb", 1, "its most memory in all of this"),
     floor("cold_start_ms", 1, Floor::AtMost(60.0), "from the start of the process until it is ready"),
@@ -70,7 +78,9 @@ pub(super) fn derive(figures: &mut Figures) {
     let ratio = |of: &str, to: f64| figures.get(of).map(|value| value / to);
     let limit = |name: &str| figures.get(name).copied().unwrap_or(f64::NAN);
     let (posts, scripts, bound) = (limit("limit_signed_post_per_s"), limit("limit_evalsha_per_s"), 1.0 + 2.0 * limit("fsync_ms"));
+    let fanned = figures.get("fanout_1000_s").map(|took| 1_000.0 / took / posts);
     let derived = [
+        ("fanout_1000_to_limit", fanned),
         ("accepted_to_limit", ratio("accepted_per_s", scripts)),
         ("delivered_to_limit", ratio("delivered_per_s", posts)),
         ("drain_to_limit", ratio("drain_per_s", posts)),

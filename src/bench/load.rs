@@ -93,6 +93,10 @@ impl Orders {
         self
     }
 
+    pub(super) fn host(&self) -> SocketAddr {
+        self.host
+    }
+
     /// The bytes of a request.
     pub(super) fn request(&self, id: Uuid) -> anyhow::Result<Vec<u8>> {
         let Self { host, token, body: (before, after), .. } = self;

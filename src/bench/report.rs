@@ -97,7 +97,9 @@ impl Report {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(["", "always", "everysec", "floor", "", "what it is"]);
         let below = self.below();
-        for figure in FIGURES {
+        // Where a part was measured alone, there is nothing to say of the rest.
+        let is_measured = |figure: &&Figure| ["always", "everysec"].iter().any(|setting| self.summary(setting, figure.name).is_some());
+        for figure in FIGURES.iter().filter(is_measured) {
             let shown =
                 |setting| self.summary(setting, figure.name).map_or("–".to_owned(), |summary| format!("{:.*}", figure.decimals, summary.median));
             let (floor, word) = match figure.floor {

@@ -18,11 +18,11 @@ use serde_json::json;
 use workers::store::limits;
 use workers::store::private_server::Fsync;
 
-use super::Effort;
 use super::figures::{Figures, derive, quantile};
 use super::limits::{fsyncs_ms, secret, signed_posts_per_s};
 use super::load::{self, CONNECTIONS, Orders, per_s};
 use super::server::Server;
+use super::{Effort, Part, many};
 use crate::local::{Local, Plan};
 
 /// How long a process is left alone before its memory is read.
@@ -69,7 +69,7 @@ struct Bench<'a> {
 }
 
 /// Measures everything once, in `folder`.
-pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort) -> anyhow::Result<Measured> {
+pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort, only: Option<Part>) -> anyhow::Result<Measured> {
     // The system chooses, and its choice is the same for every process that is started here.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let local = Local::start(Plan {
@@ -100,21 +100,10 @@ pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort) -> any
     let store = limits::version(&local.config.redis.url).await?;
     let token = local.unsigned.token().clone();
     let mut bench = Bench { local, folder, address, token, effort, figures: Figures::new(), posts: Vec::new() };
-    bench.limits().await?;
-    let server = bench.starts().await?;
-    bench.accepted().await?;
-    bench.paced().await?;
-    bench.posts().await?;
-    bench.delivered().await?;
-    bench.posts().await?;
-    let mut peaks: Vec<f64> = server.memory_mb().into_iter().map(|(_, peak)| peak).collect();
-    server.stop().await?;
-    let server = bench.drained().await?;
-    bench.settled().await?;
-    peaks.extend(server.memory_mb().map(|(_, peak)| peak));
-    server.stop().await?;
-    bench.settled_elsewhere().await?;
-    bench.figures.extend(peaks.into_iter().reduce(f64::max).map(|peak| ("peak_rss_mb", peak)));
+    match only {
+        None => bench.everything().await?,
+        Some(part) => bench.alone(part).await?,
+    }
     let Bench { local, mut figures, .. } = bench;
     ensure!(local.subscriber.refused() == 0, "webhooks did not verify");
     local.stop().await?;
@@ -123,6 +112,54 @@ pub(super) async fn measure(folder: &Path, fsync: Fsync, effort: &Effort) -> any
 }
 
 impl Bench<'_> {
+    async fn everything(&mut self) -> anyhow::Result<()> {
+        self.limits().await?;
+        let server = self.starts().await?;
+        self.accepted().await?;
+        self.paced().await?;
+        self.posts().await?;
+        self.delivered().await?;
+        self.posts().await?;
+        let mut peaks: Vec<f64> = server.memory_mb().into_iter().map(|(_, peak)| peak).collect();
+        server.stop().await?;
+        let server = self.drained().await?;
+        self.settled().await?;
+        self.posts().await?;
+        self.fanned_out().await?;
+        self.beside_a_black_hole().await?;
+        peaks.extend(server.memory_mb().map(|(_, peak)| peak));
+        server.stop().await?;
+        self.settled_elsewhere().await?;
+        self.figures.extend(peaks.into_iter().reduce(f64::max).map(|peak| ("peak_rss_mb", peak)));
+        Ok(())
+    }
+
+    async fn alone(&mut self, part: Part) -> anyhow::Result<()> {
+        self.local.subscriber.count_only(true);
+        let server = self.server("all").await?;
+        match part {
+            Part::FanOut => {
+                self.posts().await?;
+                self.fanned_out().await?;
+            }
+            Part::BlackHole => self.beside_a_black_hole().await?,
+        }
+        server.stop().await
+    }
+
+    async fn fanned_out(&mut self) -> anyhow::Result<()> {
+        println!("  fanned out");
+        self.figures.insert("fanout_1000_s", many::fan_out_s(&self.local, &self.for_later(many::FAN_OUT)?).await?);
+        Ok(())
+    }
+
+    async fn beside_a_black_hole(&mut self) -> anyhow::Result<()> {
+        println!("  beside a black hole");
+        let ratio = many::black_hole_p99_ratio(&self.local, &self.for_later(many::BLACK_HOLE)?, self.effort.black_hole).await?;
+        self.figures.insert("blackhole_p99_ratio", ratio);
+        Ok(())
+    }
+
     /// Nothing of ours runs yet.
     async fn limits(&mut self) -> anyhow::Result<()> {
         println!("  limits");

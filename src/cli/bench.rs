@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::{self, Options};
+use crate::bench::{self, Options, Part};
 use crate::config::Config;
 
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,9 @@ pub struct Arguments {
     /// Fail when a figure is below its floor.
     #[arg(long)]
     pub check: bool,
+    /// Measure this part alone.
+    #[arg(long, value_name = "PART")]
+    pub only: Option<Part>,
     /// Be the poster of the limit: a process of its own, as the server under test is one. Posts to that URL, and prints how many a second.
     #[arg(long, hide = true, value_name = "URL")]
     pub post_to: Option<String>,
@@ -34,11 +37,11 @@ pub struct Arguments {
 /// # Errors
 /// A measurement could not be made; with `--check`, a figure is below its floor.
 pub async fn run(file: Option<&Path>, arguments: Arguments, stop: CancellationToken) -> anyhow::Result<()> {
-    let Arguments { out, rounds, quick, check, post_to, post_for_ms } = arguments;
+    let Arguments { out, rounds, quick, check, only, post_to, post_for_ms } = arguments;
     if let Some(url) = post_to {
         let config = Config::load(file)?;
         println!("{}", bench::posts_per_s(&config, &url, Duration::from_millis(post_for_ms)).await?);
         return Ok(());
     }
-    bench::run(Options { out, rounds, quick, check }, stop).await
+    bench::run(Options { out, rounds, quick, check, only }, stop).await
 }

@@ -148,6 +148,7 @@ impl Config {
         found.between("ingress.batches.concurrency", batches.concurrency as u64, 1, 100);
         found.between("ingress.webhooks.ping_timeout_ms", ingress.webhooks.ping_timeout_ms, 100, ingress.timeout_ms.saturating_sub(500));
         found.between("ingress.webhooks.pings", ingress.webhooks.pings as u64, 1, 1_000);
+        found.between("ingress.webhooks.subscriptions_max", ingress.webhooks.subscriptions_max as u64, 1, 10_000);
         self.check_portal(found);
         found.between("ingress.feed.wait_max_ms", ingress.feed.wait_max_ms, 0, ingress.timeout_ms.saturating_sub(500));
         found.between("ingress.feed.look_every_ms", ingress.feed.look_every_ms, 10, 10_000);

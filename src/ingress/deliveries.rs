@@ -16,7 +16,7 @@ use domain::subscription::{EventTypes, Pattern};
 use jiff::Timestamp;
 use serde::Serialize;
 use workers::receipt;
-use workers::store::deliveries::{Place, Told, Wanted};
+use workers::store::deliveries::{MERGED_MAX, Place, Told, Wanted};
 use workers::store::lists::Position;
 
 use super::caller::Caller;
@@ -166,9 +166,22 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
         }
         subscription => subscription,
     };
+    if progress.is_some_and(|progress| progress != Progress::Delivered) && subscription.is_none() && payout.is_none() {
+        check_few(store.count_subscriptions(&party, caller.mode()).await?)?;
+    }
     let looks_back = ingress.recorder.looks_back;
     let wanted = Wanted { party, mode: caller.mode(), subscription, payout, progress, types, from, to, looks_back };
     ingress.page_of_deliveries(&wanted, after, limit).await
+}
+
+/// What is not delivered stands in the lanes of each subscription: they are put together as long as they are few.
+fn check_few(subscriptions: usize) -> Result<(), Problem> {
+    let mut errors = Errors::default();
+    if subscriptions > MERGED_MAX {
+        let text = format_args!("must be named with this `status`: the party has more than {MERGED_MAX} subscriptions");
+        errors.parameter("subscription_id", "required", text);
+    }
+    errors.check()
 }
 
 /// What a subscription did not get, latest first.

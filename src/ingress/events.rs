@@ -20,7 +20,7 @@ use super::caller::Caller;
 use super::intake::Duty;
 use super::payouts::party_in;
 use super::problem::{Errors, Kind, Problem};
-use super::timeline::DeliveryView;
+use super::timeline::{DELIVERIES_MAX, DeliveryView, is_none};
 use super::view::{Moment, result};
 use super::{DECISIONS_MAX, Ingress, json, order};
 
@@ -37,7 +37,11 @@ struct View<'a> {
     at: Moment,
     /// What is signed and sent to subscriptions that want it thin, byte for byte.
     payload: &'a RawValue,
+    /// The first ones; all of them are listed by `/v1/deliveries?payout=…`.
     deliveries: Vec<DeliveryView<'a>>,
+    /// How many there are beside those.
+    #[serde(skip_serializing_if = "is_none")]
+    deliveries_omitted: usize,
 }
 
 /// An event of a payout within the caller's reach.
@@ -54,7 +58,7 @@ async fn one(
     let event = timeline.events.iter().find(|event| event.id == id && named.as_ref().is_none_or(|party| *party == timeline.payout.party));
     let event = event.ok_or_else(|| Problem::not_found("event"))?;
     let payload = serde_json::from_str(&event.body).map_err(|_| StoreError::Corrupt(format!("the body of {id}")))?;
-    let of_event = timeline.deliveries.iter().filter(|listed| listed.sequence == id.sequence());
+    let of_event: Vec<_> = timeline.deliveries.iter().filter(|listed| listed.sequence == id.sequence()).collect();
     let view = View {
         id,
         payout_id: id.payout(),
@@ -62,7 +66,8 @@ async fn one(
         r#type: &event.kind,
         at: Moment(event.at),
         payload,
-        deliveries: of_event.map(|listed| DeliveryView::of(id.payout(), listed)).collect(),
+        deliveries: of_event.iter().take(DELIVERIES_MAX).map(|listed| DeliveryView::of(id.payout(), listed)).collect(),
+        deliveries_omitted: of_event.len().saturating_sub(DELIVERIES_MAX),
     };
     Ok(result(StatusCode::OK, &view))
 }

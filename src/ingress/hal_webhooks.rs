@@ -30,8 +30,11 @@ use super::problem::{Errors, Problem};
 use super::query::Parameters;
 use super::view::set;
 use super::webhook_fields::{NAME_MAX, allowed_url, check_certificate_shown, text};
-use super::webhooks::{check_certificate_stays, check_headers_stay, full, new_secret, no_store, random, told};
+use super::webhooks::{check_certificate_stays, check_headers_stay, new_secret, no_store, random, told};
 use super::{DECISIONS_MAX, Ingress, order};
+
+/// Subscriptions that are read at a time to find those that a list is of.
+const READ_AT_A_TIME: usize = 200;
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new()
@@ -183,7 +186,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
             no_store(&mut response);
             Ok(response)
         }
-        Subscribed::Full => Err(full()),
+        Subscribed::Full => Err(ingress.full()),
         Subscribed::Stale | Subscribed::Missing => Err(StoreError::Unavailable(None).into()),
     }
 }
@@ -243,9 +246,18 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     let limit = hal::limit(&mut parameters, &mut errors);
     parameters.finish(errors)?;
     let party = ingress.party(&caller, named)?;
-    let mut found: Vec<Subscription> =
-        ingress.recorder.store.subscriptions(&party, caller.mode()).await?.into_iter().map(|(found, _)| found).collect();
-    found.retain(|subscription| subscription.payload == Payload::Snapshot && kind.is_none_or(|kind| subscription.event_types.wants(kind)));
+    let mut found: Vec<Subscription> = Vec::new();
+    let mut behind = None;
+    loop {
+        let (page, next) = ingress.recorder.store.subscriptions(&party, caller.mode(), behind, READ_AT_A_TIME).await?;
+        let is_wanted =
+            |subscription: &Subscription| subscription.payload == Payload::Snapshot && kind.is_none_or(|kind| subscription.event_types.wants(kind));
+        found.extend(page.into_iter().map(|(subscription, _)| subscription).filter(is_wanted));
+        behind = next;
+        if behind.is_none() {
+            break;
+        }
+    }
     if sort.as_deref() != Some("asc") {
         found.reverse();
     }

@@ -20,6 +20,14 @@ use super::payouts::party_in;
 use super::problem::Problem;
 use super::view::{Moment, result};
 
+/// Deliveries of one answer, at most, where it is not a list of them.
+pub(super) const DELIVERIES_MAX: usize = 250;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+pub(super) const fn is_none(omitted: &usize) -> bool {
+    *omitted == 0
+}
+
 #[derive(Serialize)]
 struct TimelineView<'a> {
     transaction_id: &'a str,
@@ -32,7 +40,11 @@ struct TimelineView<'a> {
     facts: &'a [Observation],
     attempts: Vec<AttemptView<'a>>,
     events: Vec<EventView<'a>>,
+    /// The first ones; all of them are listed by `/v1/deliveries?payout=…`.
     deliveries: Vec<DeliveryView<'a>>,
+    /// How many there are beside those.
+    #[serde(skip_serializing_if = "is_none")]
+    deliveries_omitted: usize,
 }
 
 #[derive(Serialize)]
@@ -106,7 +118,8 @@ impl<'a> TimelineView<'a> {
             facts: &timeline.observations,
             attempts: payout.attempts.iter().map(AttemptView::new).collect(),
             events: timeline.events.iter().map(EventView::new).collect(),
-            deliveries: timeline.deliveries.iter().map(|listed| DeliveryView::of(payout.id, listed)).collect(),
+            deliveries: timeline.deliveries.iter().take(DELIVERIES_MAX).map(|listed| DeliveryView::of(payout.id, listed)).collect(),
+            deliveries_omitted: timeline.deliveries.len().saturating_sub(DELIVERIES_MAX),
         }
     }
 }

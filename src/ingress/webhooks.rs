@@ -23,14 +23,15 @@ use workers::egress::Egress;
 use workers::relay::ping;
 use workers::store::StoreError;
 use workers::store::bulletins::Notice;
-use workers::store::subscriptions::{SUBSCRIPTIONS_MAX, Standing, Subscribed};
+use workers::store::subscriptions::{Standing, Subscribed};
 
 use super::caller::Caller;
 use super::commands::{only_party, optional_body};
 use super::intake::Duty;
 use super::json::Fields;
-use super::payouts::party_in;
+use super::payouts::{limit, party_in};
 use super::problem::{Errors, Kind, Problem};
+use super::query::Parameters;
 use super::view::{Moment, answer, result, set};
 use super::webhook_fields::{Wishes, check_certificate_shown};
 use super::{DECISIONS_MAX, Ingress, json, order, revision};
@@ -46,13 +47,15 @@ pub struct Settings {
     pub ping_timeout_ms: u64,
     /// Pings under way at one time, at most; more are answered with 503. 8.
     pub pings: usize,
+    /// Subscriptions that a party may have in each mode, at most. 10,000.
+    pub subscriptions_max: usize,
     /// The modes in which a URL has to answer a challenge before it is told anything. Live.
     pub challenge: Vec<Mode>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ping_timeout_ms: 5_000, pings: 8, challenge: vec![Mode::Live] }
+        Self { ping_timeout_ms: 5_000, pings: 8, subscriptions_max: 10_000, challenge: vec![Mode::Live] }
     }
 }
 
@@ -276,12 +279,31 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     #[derive(Serialize)]
     struct List<'a> {
         results: Vec<View<'a>>,
+        /// Absent on the last page.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
     }
     let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
-    let listed = ingress.subscriptions(&caller, party_in(query.as_deref())?).await?;
+    let mut errors = Errors::default();
+    let mut parameters = Parameters::read(query.as_deref());
+    let party = parameters.parsed("party_id", "invalid", &mut errors, PartyId::parse);
+    let limit = limit(&mut parameters, &mut errors);
+    let wrong = "must be the `next_cursor` of a page of this list";
+    let after = parameters.parsed("cursor", "invalid", &mut errors, |text| read_cursor(text).ok_or(wrong));
+    parameters.finish(errors)?;
+    let (listed, next) = ingress.subscriptions(&caller, party, after, limit).await?;
     let now = ingress.recorder.store.clock().now();
     let views = listed.iter().map(|(subscription, secrets, standing)| View::new(&ingress.egress, subscription, secrets, standing, now));
-    Ok(answer(StatusCode::OK, &List { results: views.collect() }))
+    Ok(answer(StatusCode::OK, &List { results: views.collect(), next_cursor: next.map(write_cursor) }))
+}
+
+/// A place in the list of subscriptions, for the caller to hand back. It leads only through those of the party.
+pub(crate) fn write_cursor(place: u64) -> String {
+    URL_SAFE_NO_PAD.encode(format!("1:{place}"))
+}
+
+pub(crate) fn read_cursor(text: &str) -> Option<u64> {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?.strip_prefix("1:")?.parse().ok()
 }
 
 async fn one(
@@ -359,7 +381,7 @@ impl Ingress {
         wishes.seal(&mut secrets);
         match store.subscribe(&subscription, Some(&secrets)).await? {
             Subscribed::Done => Ok((self.challenged(subscription, &secrets).await.0, secrets, secret)),
-            Subscribed::Full => Err(full()),
+            Subscribed::Full => Err(self.full()),
             Subscribed::Stale | Subscribed::Missing => Err(StoreError::Unavailable(None).into()),
         }
     }
@@ -482,16 +504,26 @@ impl Ingress {
         Ok(ping::ping(&self.egress, keys, &subscription, &secrets, u64::from_ne_bytes(random()), timeout, now).await)
     }
 
-    /// All subscriptions of a party, and how each is doing.
+    /// A page of a party's subscriptions, oldest first, and how each is doing; and behind what the next page begins, if there is one.
     ///
     /// # Errors
     /// Another party than the caller's, or trouble with the store.
-    pub(crate) async fn subscriptions(&self, caller: &Caller, party: Option<PartyId>) -> Result<Vec<(Subscription, Secrets, Standing)>, Problem> {
+    pub(crate) async fn subscriptions(
+        &self,
+        caller: &Caller,
+        party: Option<PartyId>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Subscriptions, Problem> {
         let party = self.party(caller, party)?;
         let store = &self.recorder.store;
-        let found = store.subscriptions(&party, caller.mode()).await?;
+        let (found, next) = store.subscriptions(&party, caller.mode(), after, limit).await?;
         let standings = futures_util::future::try_join_all(found.iter().map(|(subscription, _)| store.standing(subscription.id))).await?;
-        Ok(found.into_iter().zip(standings).map(|((subscription, secrets), standing)| (subscription, secrets, standing)).collect())
+        Ok((found.into_iter().zip(standings).map(|((subscription, secrets), standing)| (subscription, secrets, standing)).collect(), next))
+    }
+
+    pub(super) fn full(&self) -> Problem {
+        Problem::new(Kind::SubscriptionsFull, format!("A party can have {}. Delete one first.", self.settings.webhooks.subscriptions_max))
     }
 
     /// Gives a subscription a new secret, which is shown to whoever asked, now and never again. The one before goes on signing for `overlap_hours`.
@@ -587,6 +619,9 @@ impl Ingress {
     }
 }
 
+/// Subscriptions with what is secret of them and how each is doing, and behind what the next page begins.
+pub(crate) type Subscriptions = (Vec<(Subscription, Secrets, Standing)>, Option<u64>);
+
 /// A new secret. Where the payload is a snapshot, the secret is a text of 32 characters.
 pub(super) fn new_secret(payload: Payload) -> Secret {
     let secret = match payload {
@@ -602,10 +637,6 @@ pub(crate) fn told(secret: &Secret, payload: Payload) -> String {
         Payload::Thin | Payload::Full => secret.to_text(),
         Payload::Snapshot => secret.to_plain_text(),
     }
-}
-
-pub(super) fn full() -> Problem {
-    Problem::new(Kind::SubscriptionsFull, format!("A party can have {SUBSCRIPTIONS_MAX}. Delete one first."))
 }
 
 fn pending() -> Problem {

@@ -16,6 +16,8 @@ use crate::ingress::problem::Problem;
 
 /// The payouts of a party that a page looks at: those that were asked for last.
 pub(super) const PAYOUTS: usize = 40;
+/// Deliveries of one payout that a page shows, at most.
+const SHOWN: usize = 100;
 
 /// A delivery of one event.
 pub(super) struct Row {
@@ -143,11 +145,11 @@ impl Recent {
     }
 }
 
-/// The deliveries of a payout.
+/// The deliveries of a payout, the first ones where there are many.
 pub(super) fn rows(timeline: &Timeline) -> Vec<Row> {
     let row = |listed: &ListedDelivery| {
         let event = timeline.events.iter().find(|event| event.id.sequence() == listed.sequence)?;
         Some(Row::new(&timeline.payout.transaction_id, event, listed.subscription, listed.delivery.as_ref()))
     };
-    timeline.deliveries.iter().filter_map(row).collect()
+    timeline.deliveries.iter().filter_map(row).take(SHOWN).collect()
 }

@@ -14,7 +14,7 @@ use domain::subscription::{EventTypes, Ordering, Payload, Secrets, Subscription}
 use jiff::Timestamp;
 use workers::replay::{Replay, Standing as Replaying};
 use workers::store::deliveries::{Place, Wanted};
-use workers::store::subscriptions::{SUBSCRIPTIONS_MAX, Standing};
+use workers::store::subscriptions::Standing;
 
 use super::deliveries::{Recent, Row, how};
 use super::door::Visitor;
@@ -26,9 +26,9 @@ use crate::ingress::json::{Fields, Value};
 use crate::ingress::problem::{Errors, Kind, Problem};
 use crate::ingress::query::Parameters;
 use crate::ingress::replays::Replayed;
-use crate::ingress::webhooks::{condition, told};
+use crate::ingress::webhooks::{self, condition, told};
 
-/// Deliveries on a page, at most.
+/// Deliveries, or subscriptions, on a page, at most.
 const ROWS: usize = 50;
 
 #[derive(Template)]
@@ -37,6 +37,8 @@ struct List<'a> {
     frame: Frame<'a>,
     all: Vec<Shown<'a>>,
     full: bool,
+    /// Where the next ones are.
+    more: Option<String>,
 }
 
 #[derive(Template)]
@@ -187,14 +189,18 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// All subscriptions of the party.
-pub(super) async fn list(State(ingress): State<Arc<Ingress>>, headers: HeaderMap) -> Result<Response, Problem> {
+/// A page of the party's subscriptions, oldest first. `cursor` is where the page before ended.
+pub(super) async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
     let visitor = ingress.visitor(&headers).await?;
-    let found = ingress.subscriptions(&visitor.caller, None).await?;
+    let cursor = Parameters::read(query.as_deref()).one("cursor", &mut Errors::default());
+    let after = cursor.and_then(|cursor| webhooks::read_cursor(&cursor));
+    let (found, next) = ingress.subscriptions(&visitor.caller, None, after, ROWS).await?;
+    let most = ingress.settings().webhooks.subscriptions_max;
+    let full = ingress.recorder().store.count_subscriptions(&visitor.grant.party, visitor.grant.mode).await? >= most;
+    let more = next.map(|next| format!("/portal/subscriptions?cursor={}", webhooks::write_cursor(next)));
     let recent = Recent::of(&ingress, &visitor).await?;
     let shown_ones = found.iter().map(|(subscription, secrets, standing)| Shown::new(&ingress, subscription, secrets, standing, &recent));
-    let page =
-        List { frame: Frame::new(&visitor, "subscriptions", "Subscriptions"), all: shown_ones.collect(), full: found.len() >= SUBSCRIPTIONS_MAX };
+    let page = List { frame: Frame::new(&visitor, "subscriptions", "Subscriptions"), all: shown_ones.collect(), full, more };
     shown(StatusCode::OK, &page)
 }
 

@@ -19,6 +19,9 @@ use crate::ingress::problem::{Errors, Problem};
 /// How far its timestamp may be from now, in seconds: as receivers usually have it.
 const TOLERANCE_S: i64 = 300;
 
+/// Subscriptions that can be chosen, at most: the oldest.
+const CHOICES: usize = 200;
+
 #[derive(Template)]
 #[template(path = "verify.html")]
 struct Guide<'a> {
@@ -70,7 +73,7 @@ pub(super) async fn check(State(ingress): State<Arc<Ingress>>, request: Request)
 }
 
 async fn page_of(ingress: &Ingress, visitor: &Visitor, tried: Tried, notice: Option<Notice>) -> Result<Response, Problem> {
-    let mut subscriptions = ingress.subscriptions(&visitor.caller, None).await?;
+    let (mut subscriptions, _) = ingress.subscriptions(&visitor.caller, None, None, CHOICES).await?;
     subscriptions.retain(|(subscription, _, _)| subscription.payload != Payload::Snapshot);
     let frame = Frame::new(visitor, "verify", "Verify a signature").with(notice);
     let public_keys = ingress.settings().signing_keys.published().into_iter().map(|key| key.text).collect();

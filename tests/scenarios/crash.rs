@@ -14,12 +14,15 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use domain::delivery::Status;
 use domain::destination::{Beneficiary, BeneficiaryName, Destination, Iban, StatementReference};
 use domain::fact::Provider;
-use domain::id::{Mode, PayoutId};
+use domain::id::{Mode, PayoutId, SubscriptionId};
 use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
 use domain::payout::{Order, Payout, What};
+use domain::signature::Secret;
+use domain::subscription::{EventTypes, Pattern, Secrets, Subscription};
 use futures_util::{StreamExt as _, stream};
 use http::{Method, StatusCode};
 use payrelay::chaos::{self, Load, Sent};
@@ -355,6 +358,41 @@ async fn a_crash_between_a_delivery_and_its_mark() {
     let _second = site.worker("second", "");
     let again = tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
     assert_eq!((again.sequence, again.id), (1, first.id));
+    site.is_well(&[sent]).await;
+}
+
+/// A worker dies between two pages of subscriptions: whoever comes next goes on behind the first page, and each is told.
+#[tokio::test]
+async fn a_crash_in_the_midst_of_a_fan_out() {
+    const SUBSCRIPTIONS: u16 = 260;
+    let site = Site::open().await;
+    let (store, secret) = (&site.local.store, Secret::from_bytes(&[7; 32]).unwrap());
+    let party = &site.local.config.ingress.default_party;
+    let mut trusted = site.local.subscriber.trust(Vec::new());
+    trusted.push(secret.clone());
+    site.local.subscriber.trust(trusted);
+    for number in 0..SUBSCRIPTIONS {
+        let [a, b] = number.to_be_bytes();
+        let id = SubscriptionId::new(store.shards().of(party, Mode::Test), [1, a, b, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let wanted = EventTypes::These([Pattern::parse("payout.requested").unwrap()].into());
+        let url = site.local.subscriber_url.clone();
+        let subscription = Subscription::new(id, party.clone(), Mode::Test, url, wanted, store.clock().now());
+        store.subscribe(&subscription, Some(&Secrets::new(secret.clone()))).await.unwrap();
+    }
+    let sent = site.post().await;
+    aborted(site.worker("first", "fanned-out-page=abort")).await;
+    let made = store.timeline(sent.id).await.unwrap().unwrap().deliveries.len();
+    assert!((200..usize::from(SUBSCRIPTIONS)).contains(&made), "{made} of the deliveries were made");
+    site.leases_end().await;
+    let _second = site.worker("second", "");
+    eventually("all are told", PATIENCE, async || {
+        let timeline = store.timeline(sent.id).await.unwrap().unwrap();
+        let told = timeline.deliveries.iter().filter(|listed| {
+            listed.sequence == 1 && listed.delivery.as_ref().is_some_and(|delivery| matches!(delivery.status, Status::Delivered { .. }))
+        });
+        told.count() == usize::from(SUBSCRIPTIONS) + 1
+    })
+    .await;
     site.is_well(&[sent]).await;
 }
 

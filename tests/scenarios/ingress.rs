@@ -548,7 +548,7 @@ async fn the_timeline_tells_all_but_who_was_paid() {
 
 #[tokio::test]
 async fn a_webhooks_secret_is_shown_once_and_rotates() {
-    let installation = Installation::start().await;
+    let installation = Installation::with(Plan { ingress: json!({ "webhooks": { "subscriptions_max": 16 } }), ..Plan::default() }).await;
     let shop = installation.caller("shop").await;
     let cafe = installation.caller("cafe").await;
     let platform = installation.caller_with(|_| {}).await;

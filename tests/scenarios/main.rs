@@ -10,6 +10,7 @@ mod batches;
 mod bulletins;
 mod crash;
 mod deliveries;
+mod fan_out;
 mod feed;
 mod groups;
 mod ingress;

@@ -300,7 +300,7 @@ impl Installation {
         let mut did = 0;
         for shard in self.store.shards().all() {
             let lane = Lane { store: self.store.clone(), shard, lease: Duration::from_secs(30) };
-            let lanes = RelayLanes { lane, per_subscription: context.per_subscription() };
+            let lanes = RelayLanes::new(lane, context.per_subscription(), 64);
             while let Turn::Did(jobs) = queue::turn(&lanes, &settings, &context, relay).await.expect("a turn") {
                 did += jobs;
             }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 pub const VARIABLE: &str = "FAILPOINTS";
 
 /// Every point, in the order in which a payout passes them; those of batches and schedules stand apart.
-pub const POINTS: [&str; 18] = [
+pub const POINTS: [&str; 19] = [
     "fixed-before-intent",
     "before-intent",
     "intent-before-socket",
@@ -22,6 +22,7 @@ pub const POINTS: [&str; 18] = [
     "notice-not-settled",
     "relay-before-post",
     "delivered-not-marked",
+    "fanned-out-page",
     "batch-item-opened",
     "batch-page-not-recorded",
     "group-joined",

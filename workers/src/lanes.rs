@@ -175,7 +175,7 @@ impl Lanes {
     }
 
     fn relay_lanes(&self, lane: Lane) -> RelayLanes {
-        RelayLanes { lane, per_subscription: self.relay.per_subscription() }
+        RelayLanes::new(lane, self.relay.per_subscription(), self.settings.relay.concurrency)
     }
 
     fn queue_settings(&self, name: &'static str, lane: LaneSettings) -> queue::Settings {

@@ -32,6 +32,7 @@ use self::subscribers::{Course, Subscriber, Subscribers, Way};
 use crate::egress::{Egress, Failure, Posted};
 use crate::queue::Job;
 use crate::store::bulletins::Notice;
+use crate::store::fan_out::FannedOut;
 use crate::store::lanes::{RelayTicket, RelayWork};
 use crate::store::payouts::StoredEvent;
 use crate::store::subscriptions::{Relayed, Subscribed, Trouble};
@@ -125,21 +126,26 @@ pub struct RelayContext {
 pub async fn relay(context: Arc<RelayContext>, job: Job<RelayWork, RelayTicket>) {
     let (work, lease) = job.into_parts();
     let event = work.event.id;
-    let span = tracing::debug_span!(
-        "relay.deliver",
-        otel.kind = "client",
-        payout.id = %event.payout(),
-        event.sequence = event.sequence(),
-        subscription.id = %work.subscription,
-        attempt = work.delivery.as_ref().map_or(0, |delivery| delivery.attempt_count) + 1,
-        outcome = field::Empty,
-        http.response.status_code = field::Empty,
-    );
+    let span = if work.subscription.is_fan_out() {
+        tracing::debug_span!("relay.fan_out", payout.id = %event.payout(), event.sequence = event.sequence())
+    } else {
+        tracing::debug_span!(
+            "relay.deliver",
+            otel.kind = "client",
+            payout.id = %event.payout(),
+            event.sequence = event.sequence(),
+            subscription.id = %work.subscription,
+            attempt = work.delivery.as_ref().map_or(0, |delivery| delivery.attempt_count) + 1,
+            outcome = field::Empty,
+            http.response.status_code = field::Empty,
+        )
+    };
     trace::continues(&span, work.event.trace.as_deref());
     // In a box: a large future is otherwise copied by every layer of the worker.
     let attempt = Box::pin(async {
         let subscription = work.subscription;
-        match context.deliver(work, lease.ticket()).await {
+        let done = if subscription.is_fan_out() { context.fan_out(lease.ticket()).await } else { context.deliver(work, lease.ticket()).await };
+        match done {
             Ok(Delivered::Recorded) => lease.settled(),
             // Given back; its lane is not looked at while it is paused.
             Ok(Delivered::NotNow) => tracing::debug!(event.id = %event, subscription.id = %subscription, "the subscription was paused meanwhile"),
@@ -214,6 +220,15 @@ impl RelayContext {
             // Also the answer to a repeat of a call that was applied.
             Relayed::LeaseLost => tracing::debug!(event.id = %work.event.id, "the lease had ended before the attempt was recorded"),
         }
+        Ok(Delivered::Recorded)
+    }
+
+    /// Makes the deliveries of an event to the subscriptions that its commit did not match. Whoever dies on the way is followed by somebody who goes on, however often that was.
+    async fn fan_out(&self, ticket: &RelayTicket) -> Result<Delivered, StoreError> {
+        while self.patiently(|| self.store.fan_out(ticket)).await? == FannedOut::Page {
+            fail::fail_point!("fanned-out-page");
+        }
+        self.store.wakes().relay.notify_one();
         Ok(Delivered::Recorded)
     }
 

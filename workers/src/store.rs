@@ -14,6 +14,7 @@ pub mod circuits;
 mod commit;
 pub mod deliveries;
 pub mod durability;
+pub mod fan_out;
 pub mod feed;
 pub mod freeze;
 mod gather;
@@ -92,6 +93,7 @@ struct Shared {
     /// Of each shard.
     tries: Vec<Arc<subscriptions::Tries>>,
     longest_lease_ms: AtomicU64,
+    subscriptions_max: AtomicUsize,
 }
 
 /// Told when work of a lane became due earlier than anybody expected.
@@ -142,6 +144,7 @@ struct Scripts {
     lease_relay: Script,
     give_back_relay: Script,
     relayed: Script,
+    fan_out: Script,
     redeliver: Script,
     replay_begin: Script,
     replay_write: Script,
@@ -281,6 +284,7 @@ impl Store {
                     commit: Script::new(concat!(
                         include_str!("store/progress.lua"),
                         include_str!("store/gate.lua"),
+                        include_str!("store/wants.lua"),
                         include_str!("store/commit.lua")
                     )),
                     lease: Script::new(include_str!("store/lease.lua")),
@@ -288,6 +292,7 @@ impl Store {
                     lease_relay: Script::new(include_str!("store/lease_relay.lua")),
                     give_back_relay: Script::new(include_str!("store/give_back_relay.lua")),
                     relayed: Script::new(include_str!("store/relayed.lua")),
+                    fan_out: Script::new(concat!(include_str!("store/wants.lua"), include_str!("store/fan_out.lua"))),
                     redeliver: Script::new(include_str!("store/redeliver.lua")),
                     replay_begin: Script::new(include_str!("store/replay_begin.lua")),
                     replay_write: Script::new(include_str!("store/replay_write.lua")),
@@ -301,12 +306,20 @@ impl Store {
                     look: Script::new(include_str!("store/look.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),
                     retry_notice: Script::new(include_str!("store/retry_notice.lua")),
-                    subscribe: Script::new(concat!(include_str!("store/tell.lua"), include_str!("store/subscribe.lua"))),
+                    subscribe: Script::new(concat!(
+                        include_str!("store/wants.lua"),
+                        include_str!("store/tell.lua"),
+                        include_str!("store/subscribe.lua")
+                    )),
                     account: Script::new(concat!(include_str!("store/setting_up.lua"), include_str!("store/account.lua"))),
                     top_up: Script::new(include_str!("store/top_up.lua")),
                     heard: Script::new(include_str!("store/heard.lua")),
                     release: Script::new(concat!(include_str!("store/releasing.lua"), include_str!("store/release.lua"))),
-                    announce: Script::new(concat!(include_str!("store/tell.lua"), include_str!("store/announce.lua"))),
+                    announce: Script::new(concat!(
+                        include_str!("store/wants.lua"),
+                        include_str!("store/tell.lua"),
+                        include_str!("store/announce.lua")
+                    )),
                     set_aside: Script::new(include_str!("store/set_aside.lua")),
                     account_release: Script::new(concat!(include_str!("store/releasing.lua"), include_str!("store/account_release.lua"))),
                     party_freeze: Script::new(include_str!("store/party_freeze.lua")),
@@ -338,6 +351,7 @@ impl Store {
                 steps: shards.all().map(|_| Arc::default()).collect(),
                 tries: shards.all().map(|_| Arc::default()).collect(),
                 longest_lease_ms: AtomicU64::new(0),
+                subscriptions_max: AtomicUsize::new(subscriptions::MAX),
             }),
         };
         store.refresh_clock().await?;
@@ -353,6 +367,11 @@ impl Store {
     /// Tells how long the leases of the workers are: for so long after a store was restored, somebody may act on a permission of which it knows nothing.
     pub fn leases_last(&self, lease: Duration) {
         self.shared.longest_lease_ms.store(lanes::millis(lease), Ordering::Relaxed);
+    }
+
+    /// How many subscriptions a party may have per mode from now on. Those that it has already stay. 10,000, unless this is called.
+    pub fn subscriptions_at_most(&self, most: usize) {
+        self.shared.subscriptions_max.store(most, Ordering::Relaxed);
     }
 
     #[must_use]

@@ -1,6 +1,8 @@
 //! The relay against a real store and a subscriber on a real socket. Cranked by hand; time is moved, not waited for.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+#[path = "relay/fan_out.rs"]
+mod fan_out;
 #[path = "relay/history.rs"]
 mod history;
 #[path = "relay/hostile.rs"]
@@ -78,7 +80,7 @@ async fn installation_of(settings: RelaySettings, egress: &egress::Settings) -> 
     let record = Subscription::new(subscription, party(), Mode::Test, receiver.url.clone(), EventTypes::All, store.clock().now());
     store.subscribe(&record, Some(&Secrets::new(secret(1)))).await.unwrap();
     Installation {
-        lanes: RelayLanes { lane, per_subscription: context.per_subscription() },
+        lanes: RelayLanes::new(lane, context.per_subscription(), 64),
         settings: queue::Settings {
             name: "relay",
             concurrency: 64,

@@ -139,7 +139,7 @@ fn acknowledged(store: &Store, work: &RelayWork) -> (Delivery, Decision) {
 
 /// A relay lane that scripts hand deliveries to, and that nobody works at.
 fn taking(store: &Store, per_subscription: usize, concurrency: usize) -> (RelayLanes, Queue<RelayLanes>) {
-    let relay = RelayLanes { lane: lane(store), per_subscription };
+    let relay = RelayLanes::new(lane(store), per_subscription, 64);
     let settings = queue::Settings {
         name: "relay",
         concurrency,
@@ -244,7 +244,7 @@ async fn events_go_to_whom_they_concern_one_after_the_other() {
     let canceled = decide(&opened.payout, store, What::Cancel { reason: Reason::new("asked") });
     store.commit(&canceled).await.unwrap();
 
-    let relay = RelayLanes { lane: lane(store), per_subscription: 8 };
+    let relay = RelayLanes::new(lane(store), 8, 64);
     let first = relay.lease(10).await.unwrap();
     let mut found: Vec<_> = first.items.iter().map(|(work, _)| (work.subscription, work.event.kind.clone())).collect();
     let mut expected = vec![(all, "payout.requested".to_owned()), (only, "payout.canceled".to_owned())];
@@ -286,7 +286,7 @@ async fn metadata_is_kept_once_and_comes_back_everywhere() {
     let bodies: Vec<&str> = [&opened, &canceled].iter().flat_map(|step| step.events.iter().map(|event| event.body.as_str())).collect();
     assert!(bodies.len() > 1 && bodies.iter().all(|body| body.contains(metadata.json())));
     assert_eq!(timeline.events.iter().map(|event| event.body.as_str()).collect::<Vec<_>>(), bodies);
-    let relay = RelayLanes { lane: lane(store), per_subscription: 8 };
+    let relay = RelayLanes::new(lane(store), 8, 64);
     let (work, _) = relay.lease(1).await.unwrap().items.remove(0);
     assert_eq!(work.event.body, bodies[0]);
 
@@ -302,7 +302,7 @@ async fn a_black_hole_uses_only_its_share() {
     for n in 0..20 {
         store.open_payout(&order(store, &format!("k{n}")), &beneficiary(), "f").await.unwrap();
     }
-    let relay = RelayLanes { lane: lane(store), per_subscription: 4 };
+    let relay = RelayLanes::new(lane(store), 4, 64);
     let leased = relay.lease(100).await.unwrap();
     assert_eq!(leased.items.len(), 4, "the cap of a lane holds");
     assert!(relay.lease(100).await.unwrap().items.is_empty());
@@ -326,7 +326,7 @@ async fn a_subscription_earns_its_window() {
     for n in 0..40 {
         open(store, &format!("k{n}")).await;
     }
-    let relay = RelayLanes { lane: lane(store), per_subscription: 6 };
+    let relay = RelayLanes::new(lane(store), 6, 64);
     let (_, queue) = taking(store, 6, 1);
     let mut leased = relay.lease(100).await.unwrap().items;
     assert_eq!(leased.len(), 4, "a new one begins with little");
@@ -362,7 +362,7 @@ async fn tries_are_recorded_together_and_each_for_itself() {
         open(store, &format!("k{n}")).await;
     }
     let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let relay = RelayLanes { lane: lane(store), per_subscription: 4 };
+    let relay = RelayLanes::new(lane(store), 4, 64);
     // From now on the script is known. Whoever comes first goes at once and alone, the others together.
     let (work, ticket) = relay.lease(1).await.unwrap().items.remove(0);
     let (delivery, decision) = acknowledged(store, &work);
@@ -528,7 +528,7 @@ async fn an_acknowledgement_hands_over_the_next_unless_another_lane_waits() {
     for key in ["k1", "k2", "k3", "k4"] {
         open(store, key).await;
     }
-    let relay = RelayLanes { lane: lane(store), per_subscription: 2 };
+    let relay = RelayLanes::new(lane(store), 2, 64);
     let mut leased = relay.lease(10).await.unwrap().items;
     let (relay, queue) = taking(store, 2, 4);
     let (work, ticket) = leased.remove(0);

@@ -88,12 +88,12 @@ local function is_anyones_turn()
   return kept.turn == 'yes'
 end
 
--- Version of a subscription, and how many more of its deliveries may be under way.
+-- Version of a subscription, and how many more of its deliveries may be under way: none past its lane while nothing gets through to it.
 local function share_of(subscription, flying)
   local share = kept[flying]
   if not share then
-    local is = redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window')
-    share = { version = is[1] or '', left = math.min(widest, tonumber(is[2] or 4)) - redis.call('ZCARD', flying) }
+    local is = redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window', 'ok')
+    share = { version = is[1] or '', left = is[3] ~= '0' and math.min(widest, tonumber(is[2] or 4)) - redis.call('ZCARD', flying) or 0 }
     kept[flying] = share
   end
   return share
@@ -276,22 +276,7 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
     put(prefix .. 'ended', value[12], id)
   end
 
-  -- Whether a subscription wants an event, and whether without waiting for those before it. Most say in a word what they want; who asks for more, as JSON.
-  local function wants(filter, kind)
-    if string.byte(filter) ~= 123 then
-      return filter == '*' or string.find(filter, ',' .. kind .. ',', 1, true) or string.find(filter, ',' .. string.match(kind, '^[^.]*') .. '.*,', 1, true)
-    end
-    local asks = cjson.decode(filter)
-    if next(asks.metadata) then
-      local text = value[18] ~= '' and value[18] or not opening and redis.call('HGET', key, 'meta') or '{}'
-      local read, metadata = pcall(cjson.decode, text)
-      -- What cannot be read is rather told too much.
-      for name, value in pairs(read and asks.metadata or {}) do
-        if metadata[name] ~= value then return false end
-      end
-    end
-    return wants(asks.kinds, kind), asks.unordered, asks.feed
-  end
+  local function metadata() return value[18] ~= '' and value[18] or not opening and redis.call('HGET', key, 'meta') or '{}' end
 
   local events, room, handed = tonumber(value[at]), tonumber(value[21]), {}
   at = at + 1
@@ -305,7 +290,15 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
       for i = 1, #subscriptions, 2 do
         local subscription, filter = subscriptions[i], subscriptions[i + 1]
         local wanted, unordered, feed = filter == '*', false, false
-        if not wanted then wanted, unordered, feed = wants(filter, kind) end
+        if not wanted then
+          if string.byte(filter) == 35 then
+            -- The fan-out: whoever stands behind this number by now is owed the event.
+            wanted = true
+            field('f:' .. sequence, string.sub(filter, 2))
+          else
+            wanted, unordered, feed = wants(filter, kind, metadata)
+          end
+        end
         if feed then
           redis.call('XADD', prefix .. 'feed:' .. name, '*', kind, id .. '/' .. sequence)
         elseif wanted then

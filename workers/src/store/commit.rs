@@ -178,6 +178,7 @@ fn handed_over(step: &Step, token: &Value, entry: &Value) -> Option<(RelayWork, 
         event: StoredEvent::of(event, step.payout.trace.as_deref()),
         delivery: None,
         times_leased: 1,
+        trial: None,
     };
     Some((work, RelayTicket { subscription, event: event.id, token }))
 }

@@ -10,9 +10,15 @@ use domain::subscription::EventTypes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::lanes::member;
-use super::lists::{Page, Position, Range};
+use super::lists::{CHUNK, Page, Position, Range};
 use super::payouts::{StoredEvent, Timeline};
 use super::{Store, StoreError, from_value};
+
+/// Subscriptions of a party whose lanes a page is put together from, at most: it reads a part of each. Of more, one has to be named.
+pub const MERGED_MAX: usize = 100;
+
+/// Payouts that are read at a time where each may have thousands of deliveries.
+const LARGE_AT_A_TIME: usize = 4;
 
 /// Entries of lanes, or of what was given up, that one page looks at, at most, when a filter drops most of them.
 const LOOKED_AT_MAX: usize = 1_000;
@@ -95,6 +101,9 @@ impl Told {
     }
 
     fn of(timeline: &Timeline, subscription: SubscriptionId, sequence: u32) -> Option<Self> {
+        if subscription.is_fan_out() {
+            return None;
+        }
         let event = timeline.events.iter().find(|event| event.id.sequence() == sequence)?;
         let listed = timeline.deliveries.iter().find(|listed| (listed.subscription, listed.sequence) == (subscription, sequence));
         let delivery = listed.and_then(|listed| listed.delivery.clone());
@@ -125,7 +134,8 @@ impl Store {
     }
 
     /// A page of deliveries and where the next one begins: of payouts, newest payout and newest event first; what is pending or failing, soonest first; what was
-    /// given up, latest first. Of subscriptions that do not exist any more, what is pending, failing or abandoned is listed only where one is asked for by name.
+    /// given up, latest first. Of subscriptions that do not exist any more, and of those behind the oldest [`MERGED_MAX`], what is pending, failing or abandoned is listed only
+    /// where one is asked for by name.
     /// A record that cannot be read is left out, and an error in the log.
     ///
     /// # Errors
@@ -162,9 +172,11 @@ impl Store {
             items.push((position, told(&timeline, wanted).into_iter().filter(|told| is_behind(told, within)).collect()));
         }
         let from = wanted.from.saturating_sub(wanted.looks_back).unwrap_or(Timestamp::MIN);
-        let range = Range { party: &wanted.party, mode: wanted.mode, from, to: wanted.to, after: position, limit };
+        let is_large = self.count_subscriptions(&wanted.party, wanted.mode).await? > MERGED_MAX;
+        let (at_a_time, payouts) = if is_large { (LARGE_AT_A_TIME, limit.min(LARGE_AT_A_TIME)) } else { (CHUNK, limit) };
+        let range = Range { party: &wanted.party, mode: wanted.mode, from, to: wanted.to, after: position, limit: payouts };
         let load = |id| async move { Ok(self.readable_timeline(id).await?.map(|timeline| told(&timeline, wanted))) };
-        let Page { items: more, next } = self.page("list", &range, load, |told: &Vec<Told>| !told.is_empty()).await?;
+        let Page { items: more, next } = self.page_by(at_a_time, "list", &range, load, |told: &Vec<Told>| !told.is_empty()).await?;
         items.extend(more);
         Ok(cut(items, next, limit))
     }
@@ -179,7 +191,7 @@ impl Store {
     ) -> Result<(Vec<Told>, Option<Place>), StoreError> {
         let subscriptions = match wanted.subscription {
             Some(one) => vec![one],
-            None => self.subscription_ids(&wanted.party, wanted.mode).await?,
+            None => self.subscription_ids(&wanted.party, wanted.mode, MERGED_MAX).await?,
         };
         let mut place = if let Some(Place::Entry { at_ms, id, within }) = after { Some((at_ms, id, within)) } else { None };
         let (mut items, mut looked_at) = (Vec::new(), 0);

@@ -47,6 +47,11 @@ impl Taker {
         self.door.spare_room(ROOM)
     }
 
+    /// The slots of the lane that nobody has or asks for.
+    pub(super) fn free_slots(&self) -> usize {
+        self.door.free_slots()
+    }
+
     /// For the one that follows a delivery.
     pub(super) fn room_for_one(&self) -> Option<Room<'_>> {
         self.door.room(1)

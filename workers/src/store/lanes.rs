@@ -1,5 +1,6 @@
 //! Leasing: where due work leaves the store, and where it is given back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::delivery::Delivery;
@@ -9,6 +10,7 @@ use domain::id::{EventId, Mode, NoticeId, PayoutId, Shard, SubscriptionId};
 use domain::payout::Payout;
 use jiff::Timestamp;
 use redis::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::payouts::{self, RECORD, StoredEvent};
 use super::vault::VaultError;
@@ -74,6 +76,8 @@ pub struct RelayWork {
     /// What was tried so far.
     pub delivery: Option<Delivery>,
     pub times_leased: u32,
+    /// The slot that it takes of those for subscriptions to which nothing gets through; free again when this is dropped.
+    pub trial: Option<OwnedSemaphorePermit>,
 }
 
 /// One lease of the relay's lanes.
@@ -106,6 +110,9 @@ pub struct RelayLanes {
     pub lane: Lane,
     /// Deliveries under way per subscription, at most.
     pub per_subscription: usize,
+    /// Deliveries under way, of this worker, to subscriptions to which nothing has got through yet or lately. New or hanging, they leave the rest of its slots to the others.
+    trials: Arc<Semaphore>,
+    concurrency: usize,
 }
 
 /// A shard's work of one kind.
@@ -290,6 +297,15 @@ impl Source for CircuitLane {
     }
 }
 
+impl RelayLanes {
+    /// Of `concurrency`, the slots of the worker, a quarter is for subscriptions to which nothing gets through, or has yet. Half may be taken by what is handed over, which no
+    /// failing one is; so there are always some for those that are well.
+    #[must_use]
+    pub fn new(lane: Lane, per_subscription: usize, concurrency: usize) -> Self {
+        Self { lane, per_subscription, trials: Arc::new(Semaphore::new((concurrency / 4).max(1))), concurrency }
+    }
+}
+
 impl Source for RelayLanes {
     type Item = RelayWork;
     type Ticket = RelayTicket;
@@ -299,15 +315,18 @@ impl Source for RelayLanes {
         let lane = &self.lane;
         let names = &lane.store.shared.names;
         let (lanes, clock) = (names.of(lane.shard, "lanes"), names.of(lane.shard, "clock"));
+        // The slots that are asked for are not free any more.
+        let free = lane.store.taker(lane.shard).map_or(self.concurrency, |taker| taker.free_slots().saturating_add(max));
         let answer = lane
             .store
             .run(&lane.store.shared.scripts.lease_relay, &[&lanes, &clock], |command| {
                 command.arg(max.min(RELAY_BATCH_MAX)).arg(millis(lane.lease)).arg(names.shard(lane.shard)).arg(self.per_subscription);
+                command.arg(self.trials.available_permits()).arg(free);
             })
             .await?;
         let mut answer = items(answer)?.into_iter();
         let next_due_in = lane.next_due(&mut answer)?;
-        Ok(Batch { items: answer.filter_map(leased_delivery).collect(), next_due_in })
+        Ok(Batch { items: answer.filter_map(|entry| leased_delivery(entry, Some(&self.trials))).collect(), next_due_in })
     }
 
     async fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> Result<(), Self::Error> {
@@ -337,10 +356,10 @@ pub(super) fn member(event: EventId) -> String {
 }
 
 /// A delivery as a script returns it that has leased it. One that cannot be read is reported, and stays leased.
-pub(super) fn leased_delivery(entry: Value) -> Option<(RelayWork, RelayTicket)> {
+pub(super) fn leased_delivery(entry: Value, trials: Option<&Arc<Semaphore>>) -> Option<(RelayWork, RelayTicket)> {
     let read = || {
-        type Leased = (String, String, String, i64, u32, Vec<u8>, Vec<u8>, String);
-        let (subscription, version, member, token, times_leased, event, delivery, metadata): Leased = from_value(entry)?;
+        type Leased = (String, String, String, i64, u32, Vec<u8>, Vec<u8>, String, u8);
+        let (subscription, version, member, token, times_leased, event, delivery, metadata, is_trial): Leased = from_value(entry)?;
         let corrupt = || StoreError::Corrupt(format!("delivery {member}"));
         let subscription: SubscriptionId = subscription.parse().map_err(|_| corrupt())?;
         let (payout, sequence) = member.split_once('/').ok_or_else(corrupt)?;
@@ -352,6 +371,7 @@ pub(super) fn leased_delivery(entry: Value) -> Option<(RelayWork, RelayTicket)> 
             event: StoredEvent::read(id, &event, &metadata)?,
             delivery: if delivery.is_empty() { None } else { Some(from_json("delivery", &delivery)?) },
             times_leased,
+            trial: trials.filter(|_| is_trial == 1).and_then(|trials| trials.clone().try_acquire_owned().ok()),
         };
         Ok((work, RelayTicket { subscription, event: id, token: Token(token) }))
     };

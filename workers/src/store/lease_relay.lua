@@ -1,16 +1,21 @@
 -- Leases up to N due deliveries, in fair turns over the subscriptions that have any: each lane gives at most its share, and never has more
 -- under way than its window, so a slow subscriber holds up nobody but itself. Repeatable like lease.lua.
 --
--- KEYS  1 lanes: subscription -> its next turn, ms with fraction  2 clock   ARGV  1 N  2 lease, ms  3 key prefix  4 widest window
--- Returns { now, head of lanes or '', { subscription, its version, member, token, times leased, event, delivery, metadata }, … }
+-- Of the caller's slots a lane takes no more than it leaves free, so that many that hang leave some to the others; and those to which nothing gets through, or has yet ('ok' is not
+-- '1'), take no more together than the caller says.
+--
+-- KEYS  1 lanes: subscription -> its next turn, ms with fraction  2 clock   ARGV  1 N  2 lease, ms  3 key prefix  4 widest window  5 most of N for lanes that are not 'ok'  6 free slots, N among them
+-- Returns { now, head of lanes or '', { subscription, its version, member, token, times leased, event, delivery, metadata, 1 if the lane is not 'ok' }, … }
 local t = redis.call('TIME')
 local fine = t[1] * 1000 + t[2] / 1000 + tonumber(redis.call('GET', KEYS[2]) or 0)
 local now = math.floor(fine)
-local n, token, prefix = tonumber(ARGV[1]), now + tonumber(ARGV[2]), ARGV[3]
+local n, token, prefix, trials, free = tonumber(ARGV[1]), now + tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
 local out = { now, '' }
-local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', fine, 'LIMIT', 0, n)
+-- While all that such lanes may take is taken, they are passed over, many at a time, so that they hide nobody.
+local passed_over = trials == 0
+local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', fine, 'LIMIT', 0, passed_over and math.max(n, 512) or n)
 local share = math.max(1, math.floor(n / math.max(1, #lanes)))
-local turns, idle = {}, {}
+local turns, idle, left = {}, {}, n
 
 -- A subscription with a window of 0 is gated: paused, held back for a while after trouble, or held to a rate. What may be under way, what may begin now, when
 -- it may begin again; of a rate, how far apart deliveries are, ms, and when the next one would begin if none went ahead.
@@ -27,8 +32,9 @@ local function gate(key)
 end
 
 for _, subscription in ipairs(lanes) do
+  if left == 0 then break end
   local wait, flying = prefix .. 'wait:' .. subscription, prefix .. 'fly:' .. subscription
-  local is = redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window')
+  local is = redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'window', 'ok')
   local version, window = is[1] or '', math.min(tonumber(ARGV[4]), tonumber(is[2] or 4))
   local may, opens, gap, first = math.huge, nil, nil, nil
   if window == 0 then window, may, opens, gap, first = gate(prefix .. 'sub:' .. subscription) end
@@ -42,13 +48,16 @@ for _, subscription in ipairs(lanes) do
     end
     lease = tonumber(redis.call('ZRANGE', flying, 0, 0, 'WITHSCORES')[2])
   end
-  local room = math.min(may, math.max(0, lease and window - redis.call('ZCARD', flying) or window))
+  local room = math.min(may, math.max(0, math.min(window, math.max(1, free)) - (lease and redis.call('ZCARD', flying) or 0)))
+  local on_trial = is[3] ~= '1'
+  if on_trial and room > trials then room, opens = trials, math.max(opens or 0, passed_over and now + 100 or now) end
+  local most = math.min(room, share, left)
   -- One more than is taken: the next head.
-  local waiting = redis.call('ZRANGE', wait, 0, math.max(0, math.min(room, share)), 'WITHSCORES')
+  local waiting = redis.call('ZRANGE', wait, 0, math.max(0, most), 'WITHSCORES')
   local members, leases, head = {}, {}, nil
   for i = 1, #waiting, 2 do
     local member, due = waiting[i], tonumber(waiting[i + 1])
-    if due > now or #members >= math.min(room, share) then
+    if due > now or #members >= most then
       head = due
       break
     end
@@ -61,8 +70,10 @@ for _, subscription in ipairs(lanes) do
       local slash = string.find(member, '/', 1, true)
       local key, sequence = prefix .. 'po:' .. string.sub(member, 1, slash - 1), string.sub(member, slash + 1)
       local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, 'l:' .. subscription, 'meta')
-      out[#out + 1] = { subscription, version, member, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '', held[4] or '' }
+      out[#out + 1] = { subscription, version, member, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '', held[4] or '', on_trial and 1 or 0 }
     end
+    left, free = left - #members, free - #members
+    if on_trial then trials = trials - #members end
     redis.call('ZREM', wait, unpack(members))
     redis.call('ZADD', flying, unpack(leases))
     room = room - #members
@@ -71,7 +82,7 @@ for _, subscription in ipairs(lanes) do
   if gap then
     first = first + #members * gap
     if #members > 0 then redis.call('HSET', prefix .. 'sub:' .. subscription, 'next', string.format('%.3f', first)) end
-    opens = may <= #members and first - 100 or nil
+    opens = may <= #members and math.max(opens or 0, first - 100) or opens
   end
   -- The next turn: when something is due and there is room, behind those not yet served; else when a lease ends (an acknowledgement comes earlier).
   local turn = lease

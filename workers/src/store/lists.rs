@@ -42,7 +42,7 @@ pub struct Position<I = PayoutId> {
 /// How many records one page of a list looks at, at most, when a filter drops most of them.
 const LOOKED_AT_MAX: usize = 1_000;
 /// Places that are asked for at a time.
-const CHUNK: usize = 100;
+pub(super) const CHUNK: usize = 100;
 
 /// How many payouts of one millisecond a list steps over when it looks back.
 const TIES_MAX: usize = 1_000;
@@ -78,6 +78,22 @@ impl Store {
         I: FromStr + Copy + Ord,
         F: Future<Output = Result<Option<T>, StoreError>>,
     {
+        self.page_by(CHUNK, what, range, load, keep).await
+    }
+
+    /// The same, and no more than `chunk_size` are held in memory at a time beside what is kept.
+    pub(super) async fn page_by<I, T, F>(
+        &self,
+        chunk_size: usize,
+        what: &str,
+        range: &Range<'_, I>,
+        load: impl Fn(I) -> F,
+        keep: impl Fn(&T) -> bool,
+    ) -> Result<Page<T, I>, StoreError>
+    where
+        I: FromStr + Copy + Ord,
+        F: Future<Output = Result<Option<T>, StoreError>>,
+    {
         let Range { party, mode, from, to, after, limit } = *range;
         let key = self.shared.names.party(self.shared.shards.of(party, mode), what, party, mode);
         let newest = after.map_or_else(|| format!("({}", to.as_millisecond()), |position| position.at_ms.min(to.as_millisecond()).to_string());
@@ -85,7 +101,7 @@ impl Store {
         let (mut offset, mut looked_at, mut last) = (0, 0, after);
         while looked_at < LOOKED_AT_MAX {
             let mut command = redis::cmd("ZREVRANGEBYSCORE");
-            command.arg(&key).arg(&newest).arg(from.as_millisecond()).arg("WITHSCORES").arg("LIMIT").arg(offset).arg(CHUNK);
+            command.arg(&key).arg(&newest).arg(from.as_millisecond()).arg("WITHSCORES").arg("LIMIT").arg(offset).arg(chunk_size);
             let chunk: Vec<(String, f64)> = from_value(self.query(command).await?)?;
             let got = chunk.len();
             offset += got;
@@ -105,7 +121,7 @@ impl Store {
                 last = Some(*place);
                 items.extend(record.filter(&keep).map(|record| (*place, record)));
             }
-            if got < CHUNK {
+            if got < chunk_size {
                 return Ok(Page { items, next: None });
             }
         }

@@ -10,8 +10,9 @@ local frozen = redis.call('EXISTS', KEYS[2]) == 1
 local look_first = tonumber(redis.call('GET', KEYS[3]) or 0)
 local subscriptions = {}
 
+-- Those that commits match.
 local function of_party(name)
-  if not subscriptions[name] then subscriptions[name] = redis.call('SMEMBERS', prefix .. 'sublist:' .. name) end
+  if not subscriptions[name] then subscriptions[name] = redis.call('HKEYS', prefix .. 'subs:' .. name) end
   return subscriptions[name]
 end
 
@@ -30,9 +31,10 @@ local function owes(id, version, name, asked_at, batch)
     local kind = string.sub(field, 1, 2)
     if kind == 'q:' then return 'deliveries' end
     if kind == 'e:' then events[#events + 1] = string.sub(field, 3) end
-    if kind == 'd:' then concerned[string.match(field, '^d:([^:]*)')] = true end
+    if kind == 'd:' or kind == 'w:' then concerned[string.match(field, '^%a:([^:]*)')] = true end
   end
-  -- What waits without order, or was asked for once more, is in its lane only; and what was given up can be asked for as long as it is listed.
+  -- What waits without order, or was asked for once more, is in its lane only (where the fan-out has put it, 'w:' says so); and what was given up can be asked for as long as it
+  -- is listed.
   for _, subscription in ipairs(of_party(name)) do concerned[subscription] = true end
   for subscription in pairs(concerned) do
     for _, lane in ipairs({ 'wait:', 'fly:', 'abandoned:' }) do

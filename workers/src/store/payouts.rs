@@ -403,6 +403,10 @@ impl Store {
         for (name, value) in &fields {
             let Some(("q", subscription)) = name.split_once(':') else { continue };
             let subscription: SubscriptionId = subscription.parse().map_err(|_| unknown_answer(name))?;
+            // Nobody's yet: whose it is to be is seen when it has its turn.
+            if subscription.is_fan_out() {
+                continue;
+            }
             let queue = String::from_utf8_lossy(value).split(',').map(number).collect::<Result<Vec<_>, _>>()?;
             for sequence in queue.iter().copied() {
                 if !deliveries.iter().any(|listed| listed.subscription == subscription && listed.sequence == sequence) {

@@ -62,8 +62,8 @@ local function go_on(subscription, ended)
   local flying, waiting, key = prefix .. 'fly:' .. subscription, prefix .. 'wait:' .. subscription, prefix .. 'sub:' .. subscription
   -- How many deliveries of a subscription may be under way at a time is earned by acknowledgements, and half of it is lost by each failure: a subscriber
   -- that hangs keeps next to nobody's turn.
-  local held = redis.call('HMGET', key, 'v', 'window', 'most')
-  local version, earned = held[1], tonumber(held[2] or 4)
+  local held = redis.call('HMGET', key, 'v', 'window', 'most', 'ok')
+  local version, earned, ok = held[1], tonumber(held[2] or 4), held[4]
   local gate = earned == 0 and redis.call('HMGET', key, 'paused', 'until', 'share', 'rate')
   -- A late record of a try must not leave anything behind for a subscription that is gone, and what is paused stays as it is.
   if version and not (gate and gate[1]) then
@@ -82,6 +82,12 @@ local function go_on(subscription, ended)
         until_ms = math.max(until_ms, tonumber(string.match(trouble, '%d+$')))
         window = math.max(1, math.floor(window / 2))
       end
+    end
+    -- Whether something gets through: those to whom nothing does have a part of the slots only, and nothing past their lane.
+    local works = got_through and '1' or trouble and '0' or ok
+    if works ~= ok then
+      ok = works
+      redis.call('HSET', key, 'ok', ok)
     end
     -- Counted is one that failed alone: of many that were under way when the subscriber stumbled, the last.
     if trouble and not got_through and share == 1 and redis.call('ZCARD', flying) == 0 then
@@ -116,7 +122,7 @@ local function go_on(subscription, ended)
     return
   end
   local handed = 0
-  if not gate and #takers > 0 and tonumber(heads[2]) <= now and redis.call('ZCOUNT', lanes, '-inf', now) == 0 then
+  if ok ~= '0' and not gate and #takers > 0 and tonumber(heads[2]) <= now and redis.call('ZCOUNT', lanes, '-inf', now) == 0 then
     -- Nobody's turn has come, so this subscription goes on: the leases that ended make room for the next ones.
     local lease, room = now + tonumber(ARGV[2]), math.min(#takers, earned - redis.call('ZCARD', flying))
     while handed < room and heads[handed * 2 + 1] and tonumber(heads[handed * 2 + 2]) <= now do
@@ -127,7 +133,7 @@ local function go_on(subscription, ended)
       local payout, sequence = payout_and_sequence(member)
       local lost = 'l:' .. subscription
       local kept = redis.call('HMGET', payout, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost, 'meta')
-      takers[handed][4] = { subscription, version or '', member, lease, tonumber(kept[3] or 0) + 1, kept[1] or '', kept[2] or '', kept[4] or '' }
+      takers[handed][4] = { subscription, version or '', member, lease, tonumber(kept[3] or 0) + 1, kept[1] or '', kept[2] or '', kept[4] or '', 0 }
     end
     if handed > 0 then redis.call('ZADD', lanes, 'LT', lease, subscription) end
   end

@@ -15,6 +15,9 @@ use super::lists::Position;
 use super::payouts::payout;
 use super::{Store, StoreError, from_json, from_value};
 
+/// Of the records of a page together, about: one of a party with thousands of subscriptions has megabytes.
+const PAGE_BYTES: usize = 16 << 20;
+
 /// What stays of a fingerprint: enough to tell another request from a repeat. Neither pays.
 const FINGERPRINT_KEPT: usize = 16;
 
@@ -50,6 +53,10 @@ pub struct OldPage {
 }
 
 impl OldPayout {
+    fn bytes(&self) -> usize {
+        self.fields.iter().chain(&self.sealed).map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// All that is stored of it, as a line of JSON. What is sealed stays sealed.
     ///
     /// # Errors
@@ -68,7 +75,7 @@ impl Store {
     pub async fn old_payouts(&self, shard: Shard, kept: Duration, after: Option<Position>, page: usize) -> Result<OldPage, StoreError> {
         let names = &self.shared.names;
         let from = after.map_or_else(|| "-inf".to_owned(), |position| position.at_ms.to_string());
-        let (mut found, mut offset) = (OldPage::default(), 0);
+        let (mut found, mut offset, mut bytes) = (OldPage::default(), 0, 0);
         loop {
             let mut command = redis::cmd("ZRANGEBYSCORE");
             command.arg(names.of(shard, "ended")).arg(&from).arg(self.ended_until(kept)).arg("WITHSCORES").arg("LIMIT").arg(offset).arg(page);
@@ -82,9 +89,15 @@ impl Store {
                 if after.is_some_and(|after| position <= after) {
                     continue;
                 }
+                if bytes > PAGE_BYTES {
+                    return Ok(found);
+                }
                 found.next = Some(position);
                 match self.old_payout(position).await {
-                    Ok(old) => found.payouts.extend(old),
+                    Ok(old) => {
+                        bytes += old.as_ref().map_or(0, OldPayout::bytes);
+                        found.payouts.extend(old);
+                    }
                     Err(error @ (StoreError::Corrupt(_) | StoreError::Vault(_))) => {
                         tracing::error!(payout.id = %id, %error, "an old payout cannot be read and is left for a person");
                     }

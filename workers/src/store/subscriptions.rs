@@ -1,6 +1,7 @@
 //! Subscriptions and their deliveries.
 
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering::Relaxed;
 
 use domain::delivery::{Decision, Delivery};
 use domain::id::{EventId, Mode, PartyId, Shard, SubscriptionId};
@@ -14,8 +15,10 @@ use super::payouts::{answer_of, unknown_answer};
 use super::{Store, StoreError, from_json, from_value, to_json};
 use redis::Value;
 
-/// Subscriptions of one party and mode, at most: what one commit can serve by itself.
-pub const SUBSCRIPTIONS_MAX: usize = 16;
+/// Subscriptions of one party and mode, at most, unless [`Store::subscriptions_at_most`] says otherwise.
+pub(super) const MAX: usize = 10_000;
+/// Subscriptions of one party and mode that commits match, at most: what one commit can serve by itself. The others stand behind the fan-out.
+const MATCHED_MAX: usize = 16;
 
 /// What is written of a subscription.
 #[derive(Clone, Copy)]
@@ -32,7 +35,7 @@ pub enum Subscribed {
     /// Somebody else wrote first: load and decide again.
     Stale,
     Missing,
-    /// The party has [`SUBSCRIPTIONS_MAX`] already.
+    /// The party has as many as it may.
     Full,
 }
 
@@ -182,6 +185,7 @@ impl Store {
     ) -> Result<Option<Subscribed>, StoreError> {
         let names = &self.shared.names;
         let shard = subscription.id.shard();
+        let fan_out = SubscriptionId::of_fan_out(&subscription.party, subscription.mode, self.shared.shards);
         let keys = [
             names.subscription(subscription.id),
             names.party(shard, "subs", &subscription.party, subscription.mode),
@@ -189,6 +193,9 @@ impl Store {
             names.of(shard, "lanes"),
             [names.shard(shard), "wait:", &subscription.id.to_string()].concat(),
             names.of(shard, "clock"),
+            names.of(shard, &format!("more:{fan_out}")),
+            names.party(shard, "made", &subscription.party, subscription.mode),
+            names.subscription(fan_out),
         ];
         let bulletin = told.as_ref().map(|(_, numbered)| names.payout(numbered.bulletin));
         let keys: Vec<&str> = keys.iter().chain(&bulletin).map(String::as_str).collect();
@@ -198,11 +205,12 @@ impl Store {
         let answer = self
             .run(&self.shared.scripts.subscribe, &keys, |command| {
                 command.arg(subscription.version.saturating_sub(1)).arg(subscription.version).arg(to_json(subscription)).arg(sealed);
-                command.arg(subscription.filter()).arg(subscription.id.to_string()).arg(SUBSCRIPTIONS_MAX);
+                command.arg(subscription.filter()).arg(subscription.id.to_string()).arg(self.shared.subscriptions_max.load(Relaxed));
                 command.arg(u8::from(matches!(write, Write::Delete))).arg(super::payouts::random_token());
                 command.arg(u8::from(matches!(subscription.status, Status::Paused { .. } | Status::Pending { .. })));
                 command.arg(limit(subscription.max_in_flight)).arg(limit(subscription.rate_per_s));
                 command.arg(u8::from(disabled || matches!(write, Write::Afresh))).arg(names.of(shard, "wake"));
+                command.arg(MATCHED_MAX).arg(fan_out.to_string());
                 let Some((notice, Numbered { bulletin, sequence, text })) = &told else { return };
                 command.arg(names.shard(shard)).arg(bulletin.to_string()).arg(sequence).arg(notice.news.kind()).arg(text).arg(Numbered::KEPT);
                 match notice.farewell {
@@ -269,22 +277,45 @@ impl Store {
         Ok(true)
     }
 
-    /// All subscriptions of a party and mode with their secrets, oldest first. At most [`SUBSCRIPTIONS_MAX`].
+    /// A page of a party's subscriptions with their secrets, oldest first, behind the place `after`, and the place of the last one where there are more.
     ///
     /// # Errors
     /// As every call.
-    pub async fn subscriptions(&self, party: &PartyId, mode: Mode) -> Result<Vec<(Subscription, Secrets)>, StoreError> {
-        let ids = self.subscription_ids(party, mode).await?.into_iter();
+    pub async fn subscriptions(
+        &self,
+        party: &PartyId,
+        mode: Mode,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<(Subscription, Secrets)>, Option<u64>), StoreError> {
+        let mut command = redis::cmd("ZRANGEBYSCORE");
+        command.arg(self.subscription_list(party, mode)).arg(format!("({}", after.unwrap_or(0))).arg("+inf").arg("WITHSCORES");
+        let mut places: Vec<(String, u64)> = from_value(self.query(command.arg("LIMIT").arg(0).arg(limit.saturating_add(1)).to_owned()).await?)?;
+        let is_last = places.len() <= limit;
+        places.truncate(limit);
+        let next = if is_last { None } else { places.last().map(|(_, place)| *place) };
+        let ids = places.iter().filter_map(|(id, _)| id.parse().ok());
         let found = futures_util::future::try_join_all(ids.map(|id| self.subscription(id))).await?;
-        let mut found: Vec<_> = found.into_iter().flatten().collect();
-        found.sort_by_key(|(subscription, _)| (subscription.created_at, subscription.id));
-        Ok(found)
+        Ok((found.into_iter().flatten().collect(), next))
     }
 
-    pub(super) async fn subscription_ids(&self, party: &PartyId, mode: Mode) -> Result<Vec<SubscriptionId>, StoreError> {
-        let key = self.shared.names.party(self.shared.shards.of(party, mode), "sublist", party, mode);
-        let ids: Vec<String> = from_value(self.query(redis::cmd("SMEMBERS").arg(key).to_owned()).await?)?;
+    /// How many subscriptions a party has.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn count_subscriptions(&self, party: &PartyId, mode: Mode) -> Result<usize, StoreError> {
+        from_value(self.query(redis::cmd("ZCARD").arg(self.subscription_list(party, mode)).to_owned()).await?)
+    }
+
+    /// The oldest ones, at most `limit`.
+    pub(super) async fn subscription_ids(&self, party: &PartyId, mode: Mode, limit: usize) -> Result<Vec<SubscriptionId>, StoreError> {
+        let command = redis::cmd("ZRANGE").arg(self.subscription_list(party, mode)).arg(0).arg(limit.saturating_sub(1)).to_owned();
+        let ids: Vec<String> = from_value(self.query(command).await?)?;
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    fn subscription_list(&self, party: &PartyId, mode: Mode) -> String {
+        self.shared.names.party(self.shared.shards.of(party, mode), "sublist", party, mode)
     }
 
     /// Records a try of a delivery, acknowledges its work, and lets the payout's next event into the lane if this one has ended. `trouble`: what it means for
@@ -332,7 +363,7 @@ impl Store {
                 let more: u8 = from_value(parts.next().unwrap_or(Value::Nil))?;
                 let since: i64 = from_value(parts.next().unwrap_or(Value::Nil))?;
                 if let Some(room) = room {
-                    room.fill(parts.filter_map(leased_delivery).collect());
+                    room.fill(parts.filter_map(|entry| leased_delivery(entry, None)).collect());
                 }
                 let failing_since = if since == 0 { None } else { Timestamp::from_millisecond(since).ok() };
                 Ok(Relayed::Done { more: more == 1, failing_since })

@@ -3,21 +3,12 @@
 --
 -- of: prefix, id (of the bulletin), sequence, kind, text, subs (index of the party), lanes, kept (events), once ('' or what is told once), also (one more subscription)
 
--- Whether a subscription asks for it, and whether without waiting for those before it.
-local function asks(filter, kind)
-  local unordered = false
-  if string.byte(filter) == 123 then
-    local wishes = cjson.decode(filter)
-    filter, unordered = wishes.kinds, wishes.unordered
-  end
-  return string.find(filter, ',' .. kind .. ',', 1, true) or string.find(filter, ',' .. string.match(kind, '^[^.]*') .. '.*,', 1, true), unordered
-end
-
 local function tell(of, now)
   local key, sequence = of.prefix .. 'po:' .. of.id, tonumber(of.sequence)
   local subscriptions, old = redis.call('HGETALL', of.subs), sequence - tonumber(of.kept)
   redis.call('HSET', key, 'n', sequence, 'e:' .. sequence, of.text)
   if of.once ~= '' then redis.call('HSET', key, 'once:' .. of.once, sequence, 'told:' .. sequence, of.once) end
+  local fan_out
   local function deliver(subscription, unordered)
     local queue = not unordered and redis.call('HGET', key, 'q:' .. subscription) or ''
     if queue == '' then
@@ -27,7 +18,8 @@ local function tell(of, now)
     if not unordered then redis.call('HSET', key, 'q:' .. subscription, queue == '' and sequence or queue .. ',' .. sequence) end
   end
   for i = 1, #subscriptions, 2 do
-    local wanted, unordered = asks(subscriptions[i + 1], of.kind)
+    local wanted, unordered = wants(subscriptions[i + 1], of.kind)
+    if string.byte(subscriptions[i + 1]) == 35 then wanted, fan_out = true, string.sub(subscriptions[i + 1], 2) end
     if wanted then deliver(subscriptions[i], unordered) end
   end
   if of.also ~= '' then deliver(of.also, false) end
@@ -38,8 +30,12 @@ local function tell(of, now)
       if old > 0 and redis.call('ZSCORE', of.prefix .. lane .. subscriptions[i], of.id .. '/' .. old) then old = 0 end
     end
   end
-  if old > 0 then
+  -- Whether one of those does that stand behind the fan-out is seen when it has come by all of them.
+  if fan_out then redis.call('HSET', key, 'f:' .. sequence, fan_out .. ' 0 ' .. math.max(old, 0)) end
+  if old > 0 and not fan_out then
     redis.call('HDEL', key, 'once:' .. (redis.call('HGET', key, 'told:' .. old) or ''), 'told:' .. old, 'e:' .. old)
+  end
+  if old > 0 then
     for i = 1, #subscriptions, 2 do redis.call('HDEL', key, 'd:' .. subscriptions[i] .. ':' .. old) end
   end
   redis.call('PUBLISH', of.prefix .. 'wake', 'relay')

@@ -1,0 +1,93 @@
+//! One event to a thousand subscriptions over real sockets, at the size limit, and what a party then sees of it.
+
+use domain::id::{Mode, PartyId, SubscriptionId};
+use domain::signature::Secret;
+use domain::subscription::{EventTypes, Payload, Secrets, Subscription};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use workers::egress;
+
+use crate::receiver::Receiver;
+use crate::support::{Installation, Plan, payout, random, transaction};
+
+const THOUSAND: usize = 1_000;
+/// `ingress.body_max_bytes`.
+const BODY_MAX: usize = 65_536;
+
+/// The largest request that is taken: all that metadata may hold, in characters of four bytes, and the rest is white space.
+fn largest(id: &str) -> String {
+    let mut asked = payout(id);
+    let value = "\u{1f4b6}".repeat(500);
+    asked["metadata"] = (0..20).map(|number| (format!("{:x<38}{number:02}", ""), json!(value))).collect::<serde_json::Map<_, _>>().into();
+    let text = asked.to_string();
+    format!("{text}{:1$}", "", BODY_MAX - text.len())
+}
+
+#[tokio::test]
+async fn a_thousand_subscriptions_are_told_the_largest_event() {
+    let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
+    let ingress = json!({ "webhooks": { "subscriptions_max": THOUSAND } });
+    let at = Installation::with(Plan { live: false, egress, ingress, ..Plan::default() }).await;
+    let shop = at.caller("shop").await;
+    let (sink, secret, party) = (Receiver::start().await, Secret::from_bytes(&[7; 32]).unwrap(), PartyId::parse("shop").unwrap());
+    futures_util::stream::iter(0..THOUSAND)
+        .for_each_concurrent(16, |number| {
+            let (at, url, secrets, party) = (&at, format!("{}/{number}", sink.url), Secrets::new(secret.clone()), party.clone());
+            async move {
+                let id = SubscriptionId::new(at.store.shards().of(&party, Mode::Test), random());
+                let mut subscription = Subscription::new(id, party, Mode::Test, url, EventTypes::All, at.store.clock().now());
+                subscription.payload = Payload::Full;
+                at.store.subscribe(&subscription, Some(&secrets)).await.unwrap();
+            }
+        })
+        .await;
+    let full = shop.post("/v1/webhooks", &json!({ "url": "https://hooks.example.com/", "event_types": "*" })).await;
+    assert_eq!((full.status, full.problem()), (409, "subscriptions-full"));
+
+    let id = transaction();
+    let asked = largest(&id);
+    let opened = shop.post_bytes("/v1/payouts", asked.clone(), &[]).await;
+    assert_eq!((asked.len(), opened.status), (BODY_MAX, 202), "{opened:?}");
+    let refused = shop.post_bytes("/v1/payouts", format!("{asked} "), &[]).await;
+    assert_eq!(refused.status, 413);
+    assert_eq!(at.deliver().await, THOUSAND + 1, "each, and the fan-out");
+    let mut paths = std::collections::BTreeSet::new();
+    let now_s = at.store.clock().now().as_second();
+    let sent: Value = serde_json::from_str(&asked).unwrap();
+    for message in sink.take() {
+        let timestamp: i64 = message.header("webhook-timestamp").parse().unwrap();
+        assert!((timestamp - now_s).abs() < 60);
+        assert_eq!(message.verify(&secret, timestamp), Ok(()));
+        let data = &message.json()["data"];
+        assert_eq!((&data["transaction_id"], &data["metadata"]), (&json!(id), &sent["metadata"]));
+        assert!(data["destination"].is_string());
+        assert!(paths.insert(message.path), "twice to one");
+    }
+    assert_eq!(paths.len(), THOUSAND);
+
+    // What is shown of it is bounded, and all of it can be paged through.
+    let timeline = shop.get(&format!("/v1/payouts/{id}/timeline")).await.json["result"].clone();
+    let length = |list: &Value| list.as_array().map_or(0, Vec::len);
+    assert_eq!((length(&timeline["deliveries"]), &timeline["deliveries_omitted"]), (250, &json!(750)));
+    let event = timeline["events"][0]["id"].as_str().unwrap();
+    let event = shop.get(&format!("/v1/events/{event}")).await.json["result"].clone();
+    assert_eq!((length(&event["deliveries"]), &event["deliveries_omitted"]), (250, &json!(750)));
+    for list in [format!("/v1/deliveries?payout={id}&limit=200"), "/v1/webhooks?limit=200".to_owned()] {
+        let (mut seen, mut pages, mut cursor) = (std::collections::BTreeSet::new(), 0, String::new());
+        loop {
+            let page = shop.get(&format!("{list}{cursor}")).await;
+            assert_eq!(page.status, 200, "{page:?}");
+            seen.extend(page.json["results"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+            pages += 1;
+            let Some(next) = page.json["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!((seen.len(), pages), (THOUSAND, 5), "{list}");
+    }
+    for status in ["pending", "failing", "abandoned"] {
+        assert_eq!(shop.get(&format!("/v1/deliveries?status={status}")).await.errors(), [("subscription_id", "required")]);
+        let one = shop.get(&format!("/v1/deliveries?status={status}&payout={id}")).await;
+        assert_eq!((one.status, length(&one.json["results"])), (200, 0));
+    }
+    assert_eq!(shop.get("/v1/webhooks?cursor=x&limit=0").await.errors(), [("limit", "out_of_range"), ("cursor", "invalid")]);
+}
