@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a scenario ends at its first surprise, helpers included")]
 
+mod agreement;
 mod approvals;
 mod balance_accounts;
 mod balance_payouts;

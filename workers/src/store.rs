@@ -29,6 +29,7 @@ pub mod party_freeze;
 pub mod payouts;
 pub mod portal;
 pub mod private_server;
+pub mod processes;
 mod receipts;
 pub mod reconciliations;
 pub mod references;

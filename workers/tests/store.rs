@@ -8,6 +8,8 @@ mod gate;
 mod ledger;
 #[path = "store/parties.rs"]
 mod parties;
+#[path = "store/processes.rs"]
+mod processes;
 #[path = "store/property.rs"]
 mod property;
 
