@@ -37,6 +37,7 @@ pub mod replays;
 pub mod retention;
 pub mod schedules;
 pub mod subscriptions;
+pub mod turns;
 pub mod vault;
 pub mod vitals;
 
@@ -154,6 +155,8 @@ struct Scripts {
     receipt_append: Script,
     remember: Script,
     look: Script,
+    look_turns: Script,
+    put_off: Script,
     settled: Script,
     retry_notice: Script,
     subscribe: Script,
@@ -300,6 +303,8 @@ impl Store {
                     receipt_append: Script::new(include_str!("store/receipt_append.lua")),
                     remember: Script::new(include_str!("store/remember.lua")),
                     look: Script::new(include_str!("store/look.lua")),
+                    look_turns: Script::new(include_str!("store/look_turns.lua")),
+                    put_off: Script::new(include_str!("store/put_off.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),
                     retry_notice: Script::new(include_str!("store/retry_notice.lua")),
                     subscribe: Script::new(concat!(include_str!("store/tell.lua"), include_str!("store/subscribe.lua"))),

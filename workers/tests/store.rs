@@ -12,6 +12,8 @@ mod parties;
 mod processes;
 #[path = "store/property.rs"]
 mod property;
+#[path = "store/turns.rs"]
+mod turns;
 
 use std::collections::BTreeMap;
 
