@@ -11,6 +11,7 @@ mod batches;
 mod bulletins;
 mod crash;
 mod deliveries;
+mod dev;
 mod feed;
 mod groups;
 mod ingress;
