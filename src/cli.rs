@@ -130,7 +130,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Work => process(file, Role::Work),
         Command::All => process(file, Role::All),
         Command::Sandbox(arguments) => attended(|stop| sandbox::run(file, arguments, stop)),
-        Command::Dev(arguments) => dev::run(arguments),
+        Command::Dev(arguments) => dev::run(file, arguments),
         Command::Bench(arguments) => attended(|stop| bench::run(file, arguments, stop)),
         Command::Chaos(arguments) => attended(|stop| chaos::run(arguments, stop)),
         Command::Keys(command) => brief(keys::run(file, command)),

@@ -4,6 +4,7 @@
 //! the file or in the environment is an error that names it. [`Config::check`] judges the values together, before a port is bound or a connection opened.
 //! No message repeats a value that could be a secret.
 
+mod agreement;
 pub mod calendars;
 mod check;
 mod environment;
@@ -54,6 +55,9 @@ pub struct Config {
     pub telemetry: telemetry::Settings,
     /// `payrelay sandbox`.
     pub sandbox: Option<providers::sandbox::all::Settings>,
+    /// What other processes must be told alike: a keyed hash by section, as it was read.
+    #[serde(skip)]
+    pub told: BTreeMap<String, String>,
 }
 
 /// What this process may do.
@@ -168,7 +172,8 @@ impl Config {
             layers = layers.add_source(source);
         }
         let layers = layers.add_source(environment.clone()).build().map_err(|error| BadConfig::of("", one_line(&error.to_string())))?;
-        serde_path_to_error::deserialize(layers).map_err(|error| {
+        let read: Result<Self, _> = serde_path_to_error::deserialize(layers.clone());
+        let mut config = read.map_err(|error| {
             let key = error.path().to_string();
             let text = without_values(&one_line(&error.inner().to_string()));
             let text = text.split(" for key `").next().unwrap_or_default().trim_end_matches(" in the environment");
@@ -187,7 +192,9 @@ impl Config {
                 Some(missing) => BadConfig::of(missing, "has no default and must be set"),
                 None => BadConfig::of(key, format!("{text}{hint}{from}")),
             }
-        })
+        })?;
+        config.told = agreement::told(&layers, config.pepper());
+        Ok(config)
     }
 
     /// The keys that seal.

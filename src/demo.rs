@@ -65,6 +65,8 @@ pub struct Options {
     pub stay: bool,
     /// Use this store instead of a private server.
     pub redis_url: Option<String>,
+    /// More configuration, in TOML, of keys that the local installation does not set itself.
+    pub more: String,
     /// For `/metrics`.
     pub watch: Option<Watch>,
 }
@@ -103,7 +105,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
         redis_url: options.redis_url,
         fsync: Fsync::Always,
         listen,
-        more: "portal.enabled = true\n",
+        more: &format!("portal.enabled = true\n{}", options.more),
         providers: &Provider::ALL,
         sandbox: |settings| {
             let settings = &mut settings.truelayer;

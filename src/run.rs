@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use domain::id::Mode;
+use jiff::Timestamp;
 use opentelemetry::metrics::Meter;
 use providers::Providers;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use workers::agreement;
 use workers::egress::Egress;
 use workers::execute::Payouts;
 use workers::fence::Fence;
@@ -22,6 +24,7 @@ use workers::relay::RelayContext;
 use workers::retention::{self, Archive};
 use workers::schedule;
 use workers::store::Store;
+use workers::store::processes::Process;
 use workers::sweep;
 
 use crate::config::{BadConfig, Config};
@@ -138,6 +141,19 @@ pub async fn run(
     let at = Listening { ingress: public.as_ref().map(TcpListener::local_addr).transpose()?, admin: admin.local_addr()? };
 
     let mut running = JoinSet::new();
+    let interval = Duration::from_millis(config.workers.sweep_ms);
+    let me = myself(config, role, at.admin);
+    let id = me.id.clone();
+    let (store, watching, ends) = (parts.store.clone(), vitals.clone(), stop.clone());
+    running.spawn(async move {
+        let observe = move |found: &agreement::Disagreements| {
+            if let Some(vitals) = &watching {
+                vitals.compared(found);
+            }
+        };
+        agreement::run(&store, &me, interval, ends, observe).await;
+        Ok(())
+    });
     if let Some(listener) = public {
         let ingress = ingress.clone();
         running.spawn(async move { ingress::serve(listener, &ingress).await });
@@ -151,7 +167,7 @@ pub async fn run(
             Ok(())
         });
         let (told, swept) = (vitals.clone(), vitals);
-        let (payouts, interval, ends) = (lanes.payouts.clone(), Duration::from_millis(config.workers.sweep_ms), stop.clone());
+        let (payouts, ends) = (lanes.payouts.clone(), stop.clone());
         running.spawn(async move {
             let observe = move |found: &sweep::Swept| {
                 if let Some(vitals) = &swept {
@@ -164,7 +180,7 @@ pub async fn run(
         let (settings, store, ends) = (config.retention.clone(), parts.store.clone(), stop.clone());
         let archive = settings.archive.as_deref().map(Archive::open).transpose().context("opening the archive (`retention.archive`)")?;
         running.spawn(async move {
-            retention::run(&store, &settings, archive.as_ref(), interval, ends).await;
+            retention::run(&store, &id, &settings, archive.as_ref(), interval, ends).await;
             Ok(())
         });
         let ends = stop.clone();
@@ -192,6 +208,23 @@ pub async fn run(
         ended?;
     }
     Ok(())
+}
+
+/// What this process says of itself to the others.
+fn myself(config: &Config, role: Role, admin: SocketAddr) -> Process {
+    let role = match role {
+        Role::Serve => "serve",
+        Role::Work => "work",
+        Role::All => "all",
+    };
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Process {
+        id: const_hex::encode(rand::random::<[u8; 16]>()),
+        name: format!("{host}/{} ({role}, admin {admin}, {})", std::process::id(), env!("CARGO_PKG_VERSION")),
+        told: config.told.clone(),
+        lease_ms: config.workers.lease_ms,
+        until: Timestamp::MIN,
+    }
 }
 
 async fn bind(key: &str, address: &str) -> anyhow::Result<TcpListener> {

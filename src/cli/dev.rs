@@ -1,6 +1,9 @@
 //! `payrelay dev`: everything on this machine.
 
+use std::path::Path;
 use std::process::ExitCode;
+
+use anyhow::Context as _;
 
 use crate::config::Config;
 use crate::demo::Options;
@@ -19,16 +22,18 @@ pub struct Arguments {
     pub redis_url: Option<String>,
 }
 
-/// Runs until a signal, or until the demo is over. Warnings go to standard error, numbers to `/metrics`.
+/// Runs until a signal, or until the demo is over. Warnings go to standard error, numbers to `/metrics`. `file` is configuration beside that which joins the parts: it can set
+/// what this does not, such as `ingress.approvals`.
 ///
 /// # Errors
 /// It could not be started, or the demo found something wrong.
-pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { demo, stay, redis_url } = arguments;
     let mut settings = Config::read(None, [])?.telemetry;
     "warn".clone_into(&mut settings.level);
     let telemetry = telemetry::start(&settings)?;
-    let options = Options { demo, stay, redis_url, watch: Some(telemetry.watch()) };
+    let more = file.map(|file| std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))).transpose()?.unwrap_or_default();
+    let options = Options { demo, stay, redis_url, more, watch: Some(telemetry.watch()) };
     let ended = super::attended(|stop| crate::demo::run(options, stop));
     telemetry.shutdown(super::TELEMETRY_END);
     ended

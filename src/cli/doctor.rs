@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::net::TcpStream;
 use url::Url;
+use workers::agreement;
+use workers::store::processes::Process;
 use workers::store::{Store, StoreError, limits};
 
 use super::print;
@@ -94,6 +97,7 @@ async fn look(config: &Config, findings: &mut Findings) {
                 }
                 look_at_clock(config, findings).await;
                 look_at_store(config, &store, findings).await;
+                look_at_processes(config, &store, findings).await;
             }
             Err(error) => findings.add("store", "connection", State::Bad, &format!("{}: {}", place(&config.redis.url), explained(&error))),
         }
@@ -166,6 +170,32 @@ async fn look_at_store(config: &Config, store: &Store, findings: &mut Findings) 
             }
             Err(error) => findings.add("store", &format!("shard {shard}"), State::Bad, &explained(&error)),
         }
+    }
+}
+
+/// Whether all that run were told the same, and what this command was told.
+async fn look_at_processes(config: &Config, store: &Store, findings: &mut Findings) {
+    let mut processes = match store.processes().await {
+        Ok(processes) => processes,
+        Err(error) => return findings.add("processes", "running", State::Bad, &explained(&error)),
+    };
+    if processes.is_empty() {
+        return findings.add("processes", "running", State::Ok, "none, or none that has lately said so");
+    }
+    processes.sort_by(|a, b| a.name.cmp(&b.name));
+    let names: Vec<_> = processes.iter().map(|process| process.name.as_str()).collect();
+    findings.add("processes", "running", State::Ok, &names.join(", "));
+    let me = Process {
+        id: String::new(),
+        name: "this command".to_owned(),
+        told: config.told.clone(),
+        lease_ms: config.workers.lease_ms,
+        until: Timestamp::MAX,
+    };
+    processes.push(me);
+    for (section, groups) in agreement::disagreements(&processes) {
+        let text = format!("not told alike: {} (see docs/runbooks/configuration-differs.md)", agreement::shown(&groups));
+        findings.add("processes", &section, State::Weak, &text);
     }
 }
 

@@ -225,6 +225,7 @@ impl Config {
         found.between("workers.sweep_ms", workers.sweep_ms, 100, 3_600_000);
         found.between("execute.send_window_ms", self.execute.send_window_ms, 1, 60_000);
         found.between("execute.group_hold_ms", self.execute.group_hold_ms, 0, 60_000);
+        found.between("execute.suspect_looks_per_s", self.execute.suspect_looks_per_s.into(), 1, 10_000);
         found.between("execute.leases_max", self.execute.leases_max.into(), 1, 1_000);
         found.between("circuit.failures", self.circuit.failures.into(), 1, 10_000);
         found.between("circuit.wait_first_ms", self.circuit.wait_first_ms, 1, 3_600_000);

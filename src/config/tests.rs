@@ -490,3 +490,69 @@ fn accounts_of_live_mode_must_be_https() {
     let slow = format!("{}\nread_timeout_ms = 18000", account("test", "https"));
     assert_eq!(with(&slow, &SECRETS).unwrap().check()[0].key, "workers.handler_deadline_ms");
 }
+
+// === what processes must be told alike ===
+
+/// What each process has of its own. A key that is new belongs here, or among what all must be told alike.
+const OWN: &[&str] = &[
+    "server.trust_store",
+    "redis",
+    "fence",
+    "workers",
+    "ingress",
+    "portal",
+    "reconciliation",
+    "relay.subscriptions_cached",
+    "egress",
+    "retention.archive",
+    "retention.page",
+    "retention.pause_ms",
+    "telemetry",
+    "sandbox",
+];
+
+#[test]
+fn every_key_is_told_alike_or_is_each_process_s_own() {
+    let keys = keys::of_config();
+    let is_in = |key: &str, section: &&str| key == *section || key.strip_prefix(*section).is_some_and(|rest| rest.starts_with('.'));
+    for section in agreement::ALIKE.iter().chain(OWN) {
+        assert!(keys.iter().any(|(route, _)| route.join(".") == *section), "`{section}` is no key");
+    }
+    for (route, is_section) in &keys {
+        let key = route.join(".");
+        let known = agreement::ALIKE.iter().chain(OWN).any(|section| is_in(&key, section));
+        assert!(known || *is_section, "must all processes be told `{key}` alike?");
+    }
+}
+
+#[test]
+fn what_was_told_alike_has_one_hash_wherever_it_was_written() {
+    let told = |file: &str, changes: &[(&str, &str)]| {
+        let all: Vec<_> = SECRETS.iter().chain(changes).copied().collect();
+        with(file, &all).unwrap().told
+    };
+    let differing = |one: &BTreeMap<String, String>, other: &BTreeMap<String, String>| {
+        assert_eq!(one.len(), agreement::ALIKE.len());
+        one.iter().filter(|(section, hash)| other[*section] != **hash).map(|(section, _)| section.clone()).collect::<Vec<_>>()
+    };
+    let plain = told("", &[]);
+    let limits = r#"[{ scope = "party", currency = "EUR", hours = 24, amount_max = 500, beyond = "reject" }]"#;
+    let limits_again = r#"[{ beyond = "reject", hours = 24, amount_max = 500, currency = "EUR", scope = "party" }]"#;
+    let by_file = told(&format!("[ingress]\nlimits = {limits}\napproval_hours = 5\nconcurrency = 7"), &[]);
+    assert_eq!(differing(&plain, &by_file), ["ingress.approval_hours", "ingress.limits"]);
+    let by_variables = told("", &[("PAYRELAY__INGRESS__LIMITS", limits_again), ("PAYRELAY__INGRESS__APPROVAL_HOURS", "5")]);
+    assert_eq!(differing(&by_file, &by_variables), [""; 0]);
+    let more = limits.replace("500", "501");
+    assert_eq!(
+        differing(&by_file, &told("", &[("PAYRELAY__INGRESS__LIMITS", &more), ("PAYRELAY__INGRESS__APPROVAL_HOURS", "5")])),
+        ["ingress.limits"]
+    );
+    let table = "[calendars.tables.oslo]\nclosed = ['2027-05-17']";
+    assert_eq!(differing(&plain, &told(table, &[])), ["calendars"]);
+    assert_eq!(differing(&told(table, &[]), &told(&table.replace("closed", "open"), &[])), ["calendars"]);
+    assert_eq!(differing(&plain, &told("", &[("PAYRELAY__VAULT__CURRENT", "2")])), ["vault"]);
+
+    // Nobody who does not know the pepper can try out which limit it is.
+    let peppered = with("", &[SECRETS[0], ("PAYRELAY__INGRESS__KEY_PEPPER", "another pepper of some length")]).unwrap().told;
+    assert_eq!(differing(&plain, &peppered).len(), plain.len());
+}

@@ -64,7 +64,8 @@ struct Change {
     status: Option<Status>,
     reserve: Option<i64>,
     queued_refunds: Option<i64>,
-    negative_threshold: Option<i64>,
+    /// `None` within: it is taken back.
+    negative_threshold: Option<Option<i64>>,
     owner: Option<BeneficiaryName>,
     iban: Option<Iban>,
 }
@@ -118,6 +119,7 @@ impl Change {
                 None
             }
         });
+        let no_threshold = fields.is_null("negative_threshold_in_minor");
         let mut minor = |name: &str| {
             let minor = fields.optional_integer(name, errs)?;
             if !(0..=BALANCE_MAX).contains(&minor) {
@@ -126,7 +128,7 @@ impl Change {
             Some(minor)
         };
         let (reserve, queued_refunds) = (minor("reserve_in_minor"), minor("queued_refunds_in_minor"));
-        let negative_threshold = minor("negative_threshold_in_minor");
+        let negative_threshold = minor("negative_threshold_in_minor").map(Some).or_else(|| no_threshold.then_some(None));
         let owner = fields.optional_text("account_owner", errs);
         let owner = owner.and_then(|text| checked(errs, "/account_owner", BeneficiaryName::parse(&text, BeneficiaryName::MAX_CHARS)));
         let iban = fields.optional_text("iban", errs).and_then(|text| checked(errs, "/iban", Iban::parse(&text)));
@@ -183,7 +185,7 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(currency): Path<String
         }
         account.reserve = asked.reserve.unwrap_or(account.reserve);
         account.queued_refunds = asked.queued_refunds.unwrap_or(account.queued_refunds);
-        account.negative_threshold = asked.negative_threshold.or(account.negative_threshold);
+        account.negative_threshold = asked.negative_threshold.unwrap_or(account.negative_threshold);
         holder.owner = asked.owner.clone().or(holder.owner);
         holder.iban = asked.iban.or(holder.iban);
         match store.set_up(&account, &holder).await? {

@@ -243,6 +243,12 @@ impl Fields {
         (value != Value::Null).then_some(value)
     }
 
+    /// Whether a member is there and `null`: for what is taken back that way.
+    #[must_use]
+    pub fn is_null(&self, name: &str) -> bool {
+        self.members.iter().any(|(known, value)| known == name && *value == Value::Null)
+    }
+
     /// A text that must be there.
     pub fn text(&mut self, name: &str, errors: &mut Errors) -> Option<String> {
         let value = self.required(name, errors)?;

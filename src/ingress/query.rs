@@ -57,7 +57,9 @@ impl Parameters {
     pub fn finish(self, mut errors: Errors) -> Result<(), Problem> {
         let names: std::collections::BTreeSet<String> = self.0.into_iter().map(|(name, _)| name).collect();
         for name in names {
-            errors.parameter(name, "unknown_parameter", "is not a parameter of this request");
+            // Most often it is right, and in the wrong place.
+            let hint = if name == "party_id" { "; where a request has a body, it stands there" } else { "" };
+            errors.parameter(name, "unknown_parameter", format_args!("is not a parameter of this request{hint}"));
         }
         errors.check()
     }

@@ -140,6 +140,12 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("payrelay_sweep_age_seconds", "s", &[], "How long ago this worker last read the numbers of the store."),
     // What this process does.
+    gauge(
+        "payrelay_config_disagreements",
+        "",
+        &[],
+        "Sections of the configuration that not all running processes were told alike; anything but 0, but for a deployment, is a fault.",
+    ),
     gauge("payrelay_lane_in_flight", "", &["lane"], "Work that this process has leased."),
     counter("payrelay_lane_store_errors_total", &["lane"], "Calls of the store for leases that failed; each is repeated."),
     counter("payrelay_lane_unsettled_total", &["lane"], "Work that was started and not settled: errors, panics, deadlines."),

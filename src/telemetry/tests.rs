@@ -208,9 +208,12 @@ fn what_a_sweep_found_becomes_metrics() {
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line} is missing in\n{text}");
     }
+    assert!(!text.contains("payrelay_config_disagreements"), "nobody has compared anything yet");
     vitals.observe(&swept(0, true, &[(StateName::Inconclusive, 3, 1_000), (StateName::InReview, 1, 60_000)], 0));
+    vitals.compared(&["calendars", "ingress.limits"].map(|section| (section.to_owned(), Vec::new())).into());
     let text = scrape();
     for line in [
+        "payrelay_config_disagreements 2",
         "payrelay_open_payouts{state=\"inconclusive\"} 6",
         "payrelay_open_payout_age_seconds{state=\"inconclusive\"} 9",
         "payrelay_open_payout_age_seconds{state=\"in_review\"} 60",

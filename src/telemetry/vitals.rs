@@ -7,6 +7,7 @@ use std::time::Instant;
 use domain::payout::state::StateName;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Meter};
+use workers::agreement::Disagreements;
 use workers::lanes::LaneHealth;
 use workers::reconcile::Kind;
 use workers::store::accounts::Audited;
@@ -25,6 +26,8 @@ pub struct Vitals {
 #[derive(Default)]
 struct State {
     shards: BTreeMap<u8, Seen>,
+    /// Sections of the configuration that not all processes were told alike, once that was compared.
+    disagreements: Option<u64>,
     lanes: LaneHealth,
 }
 
@@ -89,6 +92,9 @@ impl Vitals {
         observe!(f64_observable_gauge("payrelay_sweep_age_seconds"), |state| {
             state.shards.values().map(|seen| seen.at.elapsed().as_secs_f64()).reduce(f64::max).map(|age| (age, Vec::new())).into_iter().collect()
         });
+        observe!(f64_observable_gauge("payrelay_config_disagreements"), |state| {
+            state.disagreements.map(|sections| (number(sections), Vec::new())).into_iter().collect()
+        });
         observe!(f64_observable_gauge("payrelay_lane_in_flight"), |state| per_running_lane(state, |health| health.in_flight() as u64));
         observe!(f64_observable_counter("payrelay_lane_store_errors_total"), |state| per_running_lane(state, |health| health.source_errors()));
         observe!(f64_observable_counter("payrelay_lane_unsettled_total"), |state| per_running_lane(state, |health| health.unsettled()));
@@ -125,6 +131,11 @@ impl Vitals {
             pages,
         };
         state.shards.insert(swept.shard.index(), seen);
+    }
+
+    /// What not all processes were told alike.
+    pub fn compared(&self, found: &Disagreements) {
+        self.lock().disagreements = Some(found.len() as u64);
     }
 
     /// The running lanes, once they run.

@@ -6,6 +6,7 @@ mod balances;
 mod batches;
 mod circuits;
 mod schedules;
+mod suspects;
 mod turns;
 
 use std::os::unix::fs::PermissionsExt as _;

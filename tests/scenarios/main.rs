@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a scenario ends at its first surprise, helpers included")]
 
+mod agreement;
 mod approvals;
 mod balance_accounts;
 mod balance_payouts;
@@ -10,6 +11,7 @@ mod batches;
 mod bulletins;
 mod crash;
 mod deliveries;
+mod dev;
 mod fan_out;
 mod feed;
 mod groups;

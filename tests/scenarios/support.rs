@@ -333,7 +333,15 @@ impl Installation {
     }
 
     pub(crate) fn worker(&self) -> Arc<Payouts> {
-        let limits = execute::Settings { send_window_ms: 1_000, look_ms: 800, group_look_ms: 1_000, call_ms: 2_000, leases_max: 5, group_hold_ms: 0 };
+        let limits = execute::Settings {
+            send_window_ms: 1_000,
+            look_ms: 800,
+            group_look_ms: 1_000,
+            call_ms: 2_000,
+            leases_max: 5,
+            group_hold_ms: 0,
+            suspect_looks_per_s: 1_000,
+        };
         let circuit = circuit::Settings { failures: 10, wait_first_ms: 1_000, wait_cap_ms: 1_000 };
         let (recorder, schedules) = (self.recorder.clone(), self.schedules.clone());
         Arc::new(Payouts {

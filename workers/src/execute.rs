@@ -57,6 +57,8 @@ pub struct Settings {
     pub group_look_ms: u64,
     /// How long payouts of a batch wait for the others that can go to their provider in the same request. 0: they always go one by one.
     pub group_hold_ms: u64,
+    /// Looks at each provider per mode and second for payouts that the store may have forgotten something about, at most.
+    pub suspect_looks_per_s: u32,
 }
 
 /// What the workers on payouts share.
@@ -103,7 +105,12 @@ impl Payouts {
         }
         match payout.state.name() {
             StateName::Requested | StateName::Scheduled => match self.fixed(payout, &work.beneficiary, lease.ticket()).await? {
-                Ok(payout) => self.dispatch(payout, &work.beneficiary, work.aside_until, lease).await,
+                Ok(payout) => {
+                    if work.is_suspect && !self.has_turn(&payout, &work.beneficiary, work.turn, lease.ticket()).await? {
+                        return Ok(Done::Settled);
+                    }
+                    self.dispatch(payout, &work.beneficiary, work.aside_until, lease).await
+                }
                 Err(done) => Ok(done),
             },
             StateName::Initiated => self.presume_sent(&payout).await,
@@ -124,6 +131,24 @@ impl Payouts {
                 self.record(&payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("not_dispatchable") })).await
             }
         }
+    }
+
+    /// Before a suspect payout is sent, every provider that could have it is asked for it. After a loss of writes all are suspect, and they take turns. One whose turn is later
+    /// is put off until then.
+    async fn has_turn(&self, payout: &Payout, beneficiary: &Beneficiary, turn: Option<Timestamp>, lease: &Ticket) -> Result<bool, StoreError> {
+        let store = &self.recorder.store;
+        if let Some(turn) = turn
+            && store.use_turn(payout.id, turn).await?
+        {
+            return Ok(true);
+        }
+        let looks = self.looks(payout, beneficiary);
+        let wait = store.turn_to_look(payout.mode, &looks, self.settings.suspect_looks_per_s, Duration::MAX).await?.unwrap_or_default();
+        if wait.is_zero() {
+            return Ok(true);
+        }
+        store.put_off(payout.id, lease, wait).await?;
+        Ok(false)
     }
 
     /// The lease of whoever sent it has ended: no answer was recorded, and none may ever be.

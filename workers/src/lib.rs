@@ -3,6 +3,7 @@
 //! This is the only package that knows Redis. **Invariants:** a payout's record, events, ledger entries and work are written by one script; any
 //! work may run twice; a handler returns only when what it learnt is committed.
 
+pub mod agreement;
 pub mod batch;
 pub mod circuit;
 pub mod clock;

@@ -1,6 +1,7 @@
 //! Finding out: ask the provider about an attempt, and where it does not know it and recognises repeats, send the same bytes again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::fact::{Look, Reason, Source};
 use domain::payout::attempt::Attempt;
@@ -63,11 +64,14 @@ impl Payouts {
         let asked = inquiry(attempt, &request);
         let look = self.recorder.providers.look(attempt.provider, payout.mode, &asked);
         // All at once, so that the time of one question is left for what follows it.
-        let (look, forgotten) = if is_suspect && may_resend {
-            let (look, forgotten) = tokio::join!(look, self.forgotten(&payout, attempt));
-            (look, forgotten?)
-        } else {
-            (look.await, Forgotten::Nothing)
+        let (look, forgotten) = match (is_suspect, may_resend) {
+            (true, true) if self.may_ask_everybody(&payout).await? => {
+                let (look, forgotten) = tokio::join!(look, self.forgotten(&payout, attempt));
+                (look, forgotten?)
+            }
+            // It is asked about, and not sent again this time.
+            (true, true) => (look.await, Forgotten::Perhaps),
+            _ => (look.await, Forgotten::Nothing),
         };
         self.recorder.metrics.looked(attempt.provider, &look);
         // Without the provider's id there is nothing to ask for, but the same request, which is recognised, brings the id.
@@ -89,6 +93,14 @@ impl Payouts {
             Look::Nothing { why } => What::NoNews { attempt: attempt_no, why },
         };
         self.record(&payout, Fact::new(Source::Poll, what)).await
+    }
+
+    /// Whether this is a moment to ask every provider that could have the payout: at another one a poll does not wait, for the plan has more of them.
+    async fn may_ask_everybody(&self, payout: &Payout) -> Result<bool, StoreError> {
+        let store = &self.recorder.store;
+        let looks = self.looks(payout, &store.beneficiary(payout.id).await?);
+        let turn = store.turn_to_look(payout.mode, &looks, self.settings.suspect_looks_per_s, Duration::ZERO).await?;
+        Ok(turn.is_some())
     }
 
     /// The provider has it and is asked to cancel it. Whatever it says to that is where the payout is now; if it says nothing, it is asked again with

@@ -11,6 +11,8 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 pub use self::archive::{Archive, ArchiveError};
+use crate::agreement;
+use crate::store::processes::Process;
 use crate::store::{Store, StoreError};
 
 /// How long what has ended is kept. 0: for ever.
@@ -43,6 +45,16 @@ pub struct Trimmed {
     pub orphans: u64,
     pub feed: u64,
     pub replays: u64,
+}
+
+impl std::ops::AddAssign for Trimmed {
+    fn add_assign(&mut self, more: Self) {
+        self.payouts += more.payouts;
+        self.abandoned += more.abandoned;
+        self.orphans += more.orphans;
+        self.feed += more.feed;
+        self.replays += more.replays;
+    }
 }
 
 /// Why a round has ended early.
@@ -111,24 +123,48 @@ pub async fn round(store: &Store, settings: &Settings, archive: Option<&Archive>
     Ok(trimmed)
 }
 
-/// Goes round every `interval` until `stop`.
-pub async fn run(store: &Store, settings: &Settings, archive: Option<&Archive>, interval: Duration, stop: CancellationToken) {
-    loop {
-        for shard in store.shards().all() {
-            let Some(done) = stop.run_until_cancelled(round(store, settings, archive, shard)).await else { return };
-            match done {
-                Ok(trimmed) if trimmed == Trimmed::default() => {}
-                Ok(Trimmed { payouts, abandoned, orphans, feed, replays }) => {
-                    tracing::info!(payouts, abandoned, orphans, feed, replays, "what ended long ago was trimmed");
-                }
-                Err(error) => tracing::error!(%error, "what ended long ago could not be trimmed; the next round goes on"),
+/// One round over all shards, if this process has said what it was told and all that run were told to keep things for the same time: what was trimmed is gone, and another
+/// process may have been told to keep it. `me` is the id of this one.
+pub async fn turn(store: &Store, me: &str, settings: &Settings, archive: Option<&Archive>) -> Trimmed {
+    let mut all = Trimmed::default();
+    match store.processes().await {
+        Ok(processes) if may_trim(&processes, me) => {}
+        Ok(_) => return all,
+        Err(error) => {
+            tracing::warn!(%error, "nothing is trimmed: what other processes were told is not known");
+            return all;
+        }
+    }
+    for shard in store.shards().all() {
+        match round(store, settings, archive, shard).await {
+            Ok(trimmed) if trimmed == Trimmed::default() => {}
+            Ok(trimmed) => {
+                let Trimmed { payouts, abandoned, orphans, feed, replays } = trimmed;
+                tracing::info!(payouts, abandoned, orphans, feed, replays, "what ended long ago was trimmed");
+                all += trimmed;
             }
+            Err(error) => tracing::error!(%error, "what ended long ago could not be trimmed; the next round goes on"),
+        }
+    }
+    all
+}
+
+/// Takes a turn every `interval` until `stop`.
+pub async fn run(store: &Store, me: &str, settings: &Settings, archive: Option<&Archive>, interval: Duration, stop: CancellationToken) {
+    loop {
+        if stop.run_until_cancelled(turn(store, me, settings, archive)).await.is_none() {
+            return;
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
         }
     }
+}
+
+fn may_trim(processes: &[Process], me: &str) -> bool {
+    let differs = agreement::disagreements(processes).into_keys().any(|section| section.starts_with("retention."));
+    processes.iter().any(|process| process.id == me) && !differs
 }
 
 fn days(days: u32) -> Option<Duration> {

@@ -30,6 +30,7 @@ pub mod party_freeze;
 pub mod payouts;
 pub mod portal;
 pub mod private_server;
+pub mod processes;
 mod receipts;
 pub mod reconciliations;
 pub mod references;
@@ -37,6 +38,7 @@ pub mod replays;
 pub mod retention;
 pub mod schedules;
 pub mod subscriptions;
+pub mod turns;
 pub mod vault;
 pub mod vitals;
 
@@ -156,6 +158,8 @@ struct Scripts {
     receipt_append: Script,
     remember: Script,
     look: Script,
+    look_turns: Script,
+    put_off: Script,
     settled: Script,
     retry_notice: Script,
     subscribe: Script,
@@ -304,6 +308,8 @@ impl Store {
                     receipt_append: Script::new(include_str!("store/receipt_append.lua")),
                     remember: Script::new(include_str!("store/remember.lua")),
                     look: Script::new(include_str!("store/look.lua")),
+                    look_turns: Script::new(include_str!("store/look_turns.lua")),
+                    put_off: Script::new(include_str!("store/put_off.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),
                     retry_notice: Script::new(include_str!("store/retry_notice.lua")),
                     subscribe: Script::new(concat!(

@@ -8,8 +8,12 @@ mod gate;
 mod ledger;
 #[path = "store/parties.rs"]
 mod parties;
+#[path = "store/processes.rs"]
+mod processes;
 #[path = "store/property.rs"]
 mod property;
+#[path = "store/turns.rs"]
+mod turns;
 
 use std::collections::BTreeMap;
 

@@ -7,11 +7,12 @@ mod matrix;
 mod orders;
 mod stories;
 
+use super::attempt::Fate;
 use super::*;
-use crate::fact::{ProviderReference, Status};
-use crate::id::{BatchId, EventId, Shards};
+use crate::fact::{ProviderReference, Report, Status};
+use crate::id::{BatchId, EventId, ProviderKey, Shards};
 use crate::metadata::Metadata;
-use crate::money::Currency;
+use crate::money::{Currency, Money};
 
 /// A payout with its surroundings: the clock, the account, the events so far, the work that the due index would hold.
 #[derive(Clone, Debug)]

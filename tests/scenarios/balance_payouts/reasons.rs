@@ -65,6 +65,8 @@ async fn every_reason_has_a_code_and_a_cause() {
     is_paid(&shop, "without a threshold it may be below zero").await;
     shop.change_of("GBP", json!({ "negative_threshold_in_minor": 9_999 })).await;
     is_refused(&shop, "below_threshold").await;
+    shop.change_of("GBP", json!({ "negative_threshold_in_minor": null })).await;
+    is_paid(&shop, "a threshold that was taken back").await;
     shop.change_of("GBP", json!({ "negative_threshold_in_minor": 10_000 })).await;
     is_paid(&shop, "below_threshold").await;
     let shown = shop.acme.get("/v1/balances/GBP").await.json["result"].clone();

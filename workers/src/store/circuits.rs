@@ -205,7 +205,9 @@ impl Store {
     pub(super) async fn forgotten_until(&self, shard: Shard) -> Result<Timestamp, StoreError> {
         let keys = [self.shared.names.of(shard, "server"), self.shared.names.of(shard, "clock")];
         let since: i64 = from_value(self.run(&self.shared.scripts.server, &keys.each_ref().map(String::as_str), |_| {}).await?)?;
-        let lease = self.shared.longest_lease_ms.load(Ordering::Relaxed);
+        // Of whichever process it was: another one may have been told a longer one.
+        let told = self.processes().await?.iter().map(|process| process.lease_ms).max().unwrap_or(0);
+        let lease = told.max(self.shared.longest_lease_ms.load(Ordering::Relaxed));
         Ok(Timestamp::from_millisecond(since.saturating_add_unsigned(lease)).unwrap_or(Timestamp::MAX))
     }
 

@@ -35,6 +35,10 @@ pub struct ExecuteWork {
     pub beneficiary: Beneficiary,
     /// Nobody was allowed to send it until then, if that ever was so.
     pub aside_until: Option<Timestamp>,
+    /// The store may have forgotten what was done for it: its provider is asked first.
+    pub is_suspect: bool,
+    /// When it was given its turn to be asked for first, if it was.
+    pub turn: Option<Timestamp>,
     /// How often it was leased since its last commit: a guard against work that kills its worker.
     pub times_leased: u32,
 }
@@ -129,6 +133,8 @@ pub(super) struct Entry {
     pub(super) token: Token,
     pub(super) times_leased: u32,
     pub(super) fields: Vec<Vec<u8>>,
+    /// As [`Store::suspect_until`] tells it of a shard that is not frozen.
+    pub(super) suspect_until: Timestamp,
 }
 
 // === impl Lane ===
@@ -142,15 +148,17 @@ impl Lane {
         max: usize,
     ) -> Result<(Vec<Entry>, Option<Duration>), StoreError> {
         let names = &self.store.shared.names;
-        let (due, clock) = (names.of(self.shard, due), names.of(self.shard, "clock"));
+        let keys = [due, "clock", "look-first"].map(|what| names.of(self.shard, what));
         let answer = self
             .store
-            .run(&self.store.shared.scripts.lease, &[&due, &clock], |command| {
+            .run(&self.store.shared.scripts.lease, &keys.each_ref().map(String::as_str), |command| {
                 command.arg(max).arg(millis(self.lease)).arg(names.of(self.shard, record)).arg(fields);
             })
             .await?;
         let mut answer = items(answer)?.into_iter();
         let next_due_in = self.next_due(&mut answer)?;
+        let suspect_until: String = from_value(answer.next().unwrap_or(Value::Nil))?;
+        let suspect_until = suspect_until.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MIN);
         let entries = answer
             .map(|entry| {
                 let (id, token, times_leased, fields) = match items(entry)?.as_slice() {
@@ -158,7 +166,7 @@ impl Lane {
                     _ => return Err(StoreError::Corrupt("a lease without a token".to_owned())),
                 };
                 let fields = fields.into_iter().map(from_value).collect::<Result<_, _>>()?;
-                Ok(Entry { id: from_value(id)?, token: Token(from_value(token)?), times_leased: from_value(times_leased)?, fields })
+                Ok(Entry { id: from_value(id)?, token: Token(from_value(token)?), times_leased: from_value(times_leased)?, fields, suspect_until })
             })
             .collect::<Result<_, StoreError>>()?;
         Ok((entries, next_due_in))
@@ -220,12 +228,14 @@ impl Source for ExecuteLane {
     type Error = StoreError;
 
     async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
-        let (entries, next_due_in) = self.0.lease_flat("due:execute", "po:", &["rec", "meta", "sec", "aside"], max).await?;
+        let (entries, next_due_in) = self.0.lease_flat("due:execute", "po:", &["rec", "meta", "sec", "aside", "turn"], max).await?;
         let items = readable(entries, |entry| {
             let payout = payout(&entry.fields)?;
             let beneficiary = self.0.store.open_beneficiary(payout.id, field(&entry.fields, RECORD.len()))?;
-            let aside_until = number(field(&entry.fields, RECORD.len() + 1)).and_then(|ms| Timestamp::from_millisecond(ms).ok());
-            let work = ExecuteWork { payout, beneficiary, aside_until, times_leased: entry.times_leased };
+            let time = |index| number(field(&entry.fields, index)).and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            let (aside_until, turn) = (time(RECORD.len() + 1), time(RECORD.len() + 2));
+            let is_suspect = entry.suspect_until > payout.requested_at();
+            let work = ExecuteWork { payout, beneficiary, aside_until, is_suspect, turn, times_leased: entry.times_leased };
             Ok((work, Ticket { id: entry.id, token: entry.token }))
         });
         Ok(Batch { items, next_due_in })

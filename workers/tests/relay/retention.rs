@@ -7,6 +7,7 @@ use domain::subscription::Ordering as Ordered;
 use workers::retention::{self, Archive, Trimmed, round};
 use workers::store::StoreError;
 use workers::store::payouts::Opened;
+use workers::store::processes::Process;
 
 use super::*;
 
@@ -172,6 +173,27 @@ async fn what_is_suspect_stays() {
     at.crank().await;
     at.later(8 * DAY).await;
     assert_eq!(at.trim(&kept(), None).await, 1);
+}
+
+/// What was trimmed is gone, and another process may have been told to keep it.
+#[tokio::test]
+async fn nothing_is_trimmed_while_processes_were_told_to_keep_it_for_other_times() {
+    let at = &installation().await;
+    at.ended("a").await;
+    at.crank().await;
+    at.later(8 * DAY).await;
+    let turn = async || retention::turn(&at.store, "me", &kept(), None).await.payouts;
+    let says = async |id: &str, days: &str, limits: &str| {
+        let told = [("retention.payouts_days", days), ("ingress.limits", limits)].map(|(section, hash)| (section.to_owned(), hash.to_owned()));
+        let process = Process { id: id.to_owned(), name: id.to_owned(), told: told.into(), lease_ms: 0, until: jiff::Timestamp::MIN };
+        at.store.say_hello(&process, Duration::from_secs(90)).await.unwrap();
+    };
+    assert_eq!(turn().await, 0, "nobody knows yet what this process was told");
+    says("other", "400", "1").await;
+    says("me", "7", "2").await;
+    assert_eq!(turn().await, 0);
+    says("other", "7", "1").await;
+    assert_eq!(turn().await, 1, "that their limits differ is no reason to keep it");
 }
 
 /// `PAYRELAY_LONG_TESTS=1`: a million events.

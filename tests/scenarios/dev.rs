@@ -1,0 +1,27 @@
+//! `payrelay dev`: the real program.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// A file that is given is read, and not passed over.
+#[tokio::test]
+async fn what_is_wrong_in_the_file_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("more.toml");
+    std::fs::write(&file, "ingress.approval_hour = 7\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_payrelay"));
+    command
+        .env_remove("REDIS_URL")
+        .arg("--config")
+        .arg(&file)
+        .args(["dev", "--stay"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let ended = tokio::time::timeout(Duration::from_secs(30), command.output()).await.expect("it ends").unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(78), "{said}");
+    assert!(said.contains("approval_hour` is not a key"), "{said}");
+}

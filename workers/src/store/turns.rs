@@ -1,0 +1,58 @@
+//! Turns of payouts to be looked for. After a loss of writes each provider is asked for each payout that it could have, before anything is sent: turns bound how many of these
+//! looks are made in a second, over all processes.
+
+use std::time::Duration;
+
+use domain::fact::Provider;
+use domain::id::{Mode, PayoutId};
+use jiff::Timestamp;
+
+use super::lanes::{Ticket, millis};
+use super::{Store, StoreError, circuits, from_value};
+
+/// A turn that is not used for so long after its time has passed: who comes later, because no worker was there, waits for another one.
+const LASTS: Duration = Duration::from_secs(2);
+
+impl Store {
+    /// Asks for a turn to make so many looks at each of these providers at one time, of which `per_s` are made in a second at each. Answers how long to wait for it; `None`: longer
+    /// than `longest`, and then none was given.
+    ///
+    /// # Errors
+    /// As every call. After an error a turn may be given that nobody uses; asking again is safe.
+    pub async fn turn_to_look(&self, mode: Mode, looks: &[(Provider, u64)], per_s: u32, longest: Duration) -> Result<Option<Duration>, StoreError> {
+        let key = format!("{}{{looks}}:free", self.shared.names.prefix);
+        let keys = [key.as_str()];
+        let answer = self.run(&self.shared.scripts.look_turns, &keys, |command| {
+            command.arg(self.clock().offset_ms()).arg(1_000_000 / u64::from(per_s.max(1))).arg(millis(longest));
+            for (provider, count) in looks {
+                command.arg(circuits::name(*provider, mode)).arg(count);
+            }
+        });
+        Ok(u64::try_from(from_value::<i64>(answer.await?)?).ok().map(Duration::from_millis))
+    }
+
+    /// Puts a leased payout off until its turn. Until then nobody was allowed to send it.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn put_off(&self, id: PayoutId, lease: &Ticket, wait: Duration) -> Result<(), StoreError> {
+        let names = &self.shared.names;
+        let shard = id.shard();
+        let keys = [names.payout(id), names.of(shard, "due:execute"), names.of(shard, "clock")];
+        let keys = keys.each_ref().map(String::as_str);
+        let answer = self.run(&self.shared.scripts.put_off, &keys, |command| {
+            command.arg(id.to_string()).arg(lease.token.0).arg(millis(wait)).arg(names.of(shard, "wake"));
+        });
+        answer.await.map(drop)
+    }
+
+    /// Uses the turn that a payout was put off for. `false`: it was used, or its time has passed; ask for another one.
+    ///
+    /// # Errors
+    /// As every call. After an error it may have been used.
+    pub async fn use_turn(&self, id: PayoutId, turn: Timestamp) -> Result<bool, StoreError> {
+        let used: u64 = from_value(self.query(redis::cmd("HDEL").arg(self.shared.names.payout(id)).arg("turn").to_owned()).await?)?;
+        let late = self.clock().now().duration_since(turn);
+        Ok(used == 1 && late <= jiff::SignedDuration::try_from(LASTS).unwrap_or_default())
+    }
+}
