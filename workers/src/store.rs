@@ -150,6 +150,7 @@ struct Scripts {
     feed_close: Script,
     feed_trim: Script,
     payout_trim: Script,
+    claimed: Script,
     receipt_append: Script,
     remember: Script,
     look: Script,
@@ -281,6 +282,7 @@ impl Store {
                     commit: Script::new(concat!(
                         include_str!("store/progress.lua"),
                         include_str!("store/gate.lua"),
+                        include_str!("store/tombstones.lua"),
                         include_str!("store/commit.lua")
                     )),
                     lease: Script::new(include_str!("store/lease.lua")),
@@ -295,7 +297,8 @@ impl Store {
                     feed_open: Script::new(include_str!("store/feed_open.lua")),
                     feed_close: Script::new(include_str!("store/feed_close.lua")),
                     feed_trim: Script::new(include_str!("store/feed_trim.lua")),
-                    payout_trim: Script::new(include_str!("store/payout_trim.lua")),
+                    payout_trim: Script::new(concat!(include_str!("store/tombstones.lua"), include_str!("store/payout_trim.lua"))),
+                    claimed: Script::new(concat!(include_str!("store/tombstones.lua"), include_str!("store/claimed.lua"))),
                     receipt_append: Script::new(include_str!("store/receipt_append.lua")),
                     remember: Script::new(include_str!("store/remember.lua")),
                     look: Script::new(include_str!("store/look.lua")),

@@ -16,7 +16,7 @@ use super::payouts::payout;
 use super::{Store, StoreError, from_json, from_value};
 
 /// What stays of a fingerprint: enough to tell another request from a repeat. Neither pays.
-const FINGERPRINT_KEPT: usize = 16;
+const FINGERPRINT_KEPT: usize = 8;
 
 /// A payout that ended long ago, with everything that is stored of it.
 #[derive(Debug)]
