@@ -33,6 +33,7 @@ mod portal_links;
 pub mod problem;
 mod providers;
 pub mod query;
+mod receipts;
 mod reconciliations;
 pub mod replays;
 mod revision;
@@ -366,6 +367,7 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(webhooks::routes())
         .merge(events::routes())
         .merge(deliveries::routes())
+        .merge(receipts::routes())
         .merge(feed::routes())
         .merge(replays::routes())
         .merge(balances::routes())

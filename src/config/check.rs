@@ -75,7 +75,13 @@ impl Config {
 
     fn check_retention(&self, found: &mut Findings) {
         let of = &self.retention;
-        let days = [("payouts", of.payouts_days), ("abandoned", of.abandoned_days), ("feed", of.feed_days), ("replays", of.replays_days)];
+        let days = [
+            ("payouts", of.payouts_days),
+            ("abandoned", of.abandoned_days),
+            ("feed", of.feed_days),
+            ("replays", of.replays_days),
+            ("receipts", of.receipts_days),
+        ];
         for (what, days) in days {
             found.between(&format!("retention.{what}_days"), days.into(), 0, 3_650);
         }

@@ -29,6 +29,8 @@ pub struct Settings {
     pub feed_days: u32,
     /// Replays that have ended.
     pub replays_days: u32,
+    /// Links of receipts. Whoever has a receipt can go on proving what it says.
+    pub receipts_days: u32,
     /// Records of one page, at most.
     pub page: usize,
     /// Between two pages, ms.
@@ -43,6 +45,7 @@ pub struct Trimmed {
     pub orphans: u64,
     pub feed: u64,
     pub replays: u64,
+    pub receipts: u64,
 }
 
 /// Why a round has ended early.
@@ -87,6 +90,12 @@ pub async fn round(store: &Store, settings: &Settings, archive: Option<&Archive>
             pause().await;
         }
     }
+    if let Some(kept) = days(settings.receipts_days) {
+        while let more @ 1.. = store.trim_receipts(shard, kept, page).await? {
+            trimmed.receipts += more;
+            pause().await;
+        }
+    }
     if let Some(kept) = days(settings.payouts_days) {
         let mut place = None;
         loop {
@@ -118,8 +127,8 @@ pub async fn run(store: &Store, settings: &Settings, archive: Option<&Archive>, 
             let Some(done) = stop.run_until_cancelled(round(store, settings, archive, shard)).await else { return };
             match done {
                 Ok(trimmed) if trimmed == Trimmed::default() => {}
-                Ok(Trimmed { payouts, abandoned, orphans, feed, replays }) => {
-                    tracing::info!(payouts, abandoned, orphans, feed, replays, "what ended long ago was trimmed");
+                Ok(Trimmed { payouts, abandoned, orphans, feed, replays, receipts }) => {
+                    tracing::info!(payouts, abandoned, orphans, feed, replays, receipts, "what ended long ago was trimmed");
                 }
                 Err(error) => tracing::error!(%error, "what ended long ago could not be trimmed; the next round goes on"),
             }

@@ -29,7 +29,7 @@ pub mod party_freeze;
 pub mod payouts;
 pub mod portal;
 pub mod private_server;
-mod receipts;
+pub mod receipts;
 pub mod reconciliations;
 pub mod references;
 pub mod replays;
@@ -152,6 +152,7 @@ struct Scripts {
     payout_trim: Script,
     claimed: Script,
     receipt_append: Script,
+    receipt_trim: Script,
     remember: Script,
     look: Script,
     settled: Script,
@@ -300,6 +301,7 @@ impl Store {
                     payout_trim: Script::new(concat!(include_str!("store/tombstones.lua"), include_str!("store/payout_trim.lua"))),
                     claimed: Script::new(concat!(include_str!("store/tombstones.lua"), include_str!("store/claimed.lua"))),
                     receipt_append: Script::new(include_str!("store/receipt_append.lua")),
+                    receipt_trim: Script::new(include_str!("store/receipt_trim.lua")),
                     remember: Script::new(include_str!("store/remember.lua")),
                     look: Script::new(include_str!("store/look.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),

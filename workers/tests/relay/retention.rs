@@ -17,8 +17,8 @@ use super::*;
 const DAY: u64 = 86_400;
 
 fn kept() -> retention::Settings {
-    let (abandoned_days, orphans_days, feed_days, replays_days) = (0, 0, 0, 0);
-    retention::Settings { archive: None, payouts_days: 7, abandoned_days, orphans_days, feed_days, replays_days, page: 3, pause_ms: 0 }
+    let (abandoned_days, orphans_days, feed_days, replays_days, receipts_days) = (0, 0, 0, 0, 0);
+    retention::Settings { archive: None, payouts_days: 7, abandoned_days, orphans_days, feed_days, replays_days, receipts_days, page: 3, pause_ms: 0 }
 }
 
 impl Installation {
@@ -222,6 +222,19 @@ async fn what_is_suspect_stays() {
     at.crank().await;
     at.later(8 * DAY).await;
     assert_eq!(at.trim(&kept(), None).await, 1);
+}
+
+/// Receipts go in their own time.
+#[tokio::test]
+async fn a_round_trims_receipts() {
+    let at = &installation().await;
+    let payout = at.open("a").await;
+    at.crank().await;
+    at.receipt(&payout).await.unwrap();
+    at.later(8 * DAY).await;
+    assert_eq!(round(&at.store, &kept(), None, Shard::new(0)).await.unwrap().receipts, 0, "for ever");
+    let settings = retention::Settings { receipts_days: 7, ..kept() };
+    assert_eq!(round(&at.store, &settings, None, Shard::new(0)).await.unwrap(), Trimmed { receipts: 1, ..Trimmed::default() });
 }
 
 /// Nobody's key is lost among those of many others, however their pages are divided.
