@@ -2,11 +2,11 @@
 //! what reads, orders, signs and retries events of payouts does all of it for these too. `n` is the number of the latest event.
 
 use domain::bulletin::News;
-use domain::id::{Mode, PartyId, PayoutId};
+use domain::id::{EventId, Mode, PartyId, PayoutId};
 use domain::subscription::{Secrets, Subscription};
 
-use super::payouts::unknown_answer;
-use super::{Store, StoreError, from_value};
+use super::payouts::{ListedDelivery, StoredEvent, unknown_answer};
+use super::{Store, StoreError, from_json, from_value};
 
 /// Events of one bulletin that are kept, about; what somebody still waits for is kept in any case.
 const KEPT: u32 = 1_000;
@@ -55,6 +55,31 @@ impl Store {
             }
         }
         Err(StoreError::Unavailable(None))
+    }
+
+    /// An event of a party's bulletin with its deliveries to the subscriptions that the party has, if it is kept.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn bulletin_event(&self, party: &PartyId, mode: Mode, sequence: u32) -> Result<Option<(StoredEvent, Vec<ListedDelivery>)>, StoreError> {
+        let id = EventId::new(PayoutId::of_bulletin(party, mode, self.shared.shards), sequence);
+        let Some(event) = self.stored_event(id).await? else { return Ok(None) };
+        let mut deliveries = Vec::new();
+        for subscription in self.subscription_ids(party, mode).await? {
+            let command = redis::cmd("HMGET")
+                .arg(self.shared.names.payout(id.payout()))
+                .arg(format!("d:{subscription}:{sequence}"))
+                .arg(format!("q:{subscription}"))
+                .to_owned();
+            let (record, queue): (Option<Vec<u8>>, Option<String>) = from_value(self.query(command).await?)?;
+            let is_queued = queue.is_some_and(|queue| queue.split(',').any(|queued| queued == sequence.to_string()));
+            if record.is_some() || is_queued {
+                let delivery = record.map(|record| from_json("delivery", &record)).transpose()?;
+                deliveries.push(ListedDelivery { subscription, sequence, delivery });
+            }
+        }
+        deliveries.sort_by_key(|listed| listed.subscription);
+        Ok(Some((event, deliveries)))
     }
 
     /// An event as the next one of its bulletin; whether it still is, the script says that writes it.

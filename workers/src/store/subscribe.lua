@@ -60,8 +60,8 @@ look_again()
 if KEYS[7] then
   if ARGV[21] ~= '' then
     local left = ARGV[15] .. 'sub:' .. ARGV[21]
-    redis.call('HSET', left, 'v', 1, 'rec', ARGV[22], 'sec', ARGV[23])
-    -- Whoever is to remove it may die. No schedule of tries is as long.
+    -- It goes with the end of its only delivery (relayed.lua). No schedule of tries is as long as this.
+    redis.call('HSET', left, 'v', 1, 'rec', ARGV[22], 'sec', ARGV[23], 'farewell', 1)
     redis.call('EXPIRE', left, 2592000)
   end
   tell({ prefix = ARGV[15], id = ARGV[16], sequence = ARGV[17], kind = ARGV[18], text = ARGV[19], subs = KEYS[2], lanes = KEYS[4], kept = ARGV[20], once = '', also = ARGV[21] }, now)

@@ -3,11 +3,12 @@
 --
 -- of: prefix, id (of the bulletin), sequence, kind, text, subs (index of the party), lanes, kept (events), once ('' or what is told once), also (one more subscription)
 
--- Whether a subscription asks for it, and whether without waiting for those before it.
+-- Whether a subscription asks for it, and whether without waiting for those before it; or whether it is the party's feed, which has everything.
 local function asks(filter, kind)
   local unordered = false
   if string.byte(filter) == 123 then
     local wishes = cjson.decode(filter)
+    if wishes.feed then return false, false, true end
     filter, unordered = wishes.kinds, wishes.unordered
   end
   return string.find(filter, ',' .. kind .. ',', 1, true) or string.find(filter, ',' .. string.match(kind, '^[^.]*') .. '.*,', 1, true), unordered
@@ -15,7 +16,7 @@ end
 
 local function tell(of, now)
   local key, sequence = of.prefix .. 'po:' .. of.id, tonumber(of.sequence)
-  local subscriptions, old = redis.call('HGETALL', of.subs), sequence - tonumber(of.kept)
+  local subscriptions = redis.call('HGETALL', of.subs)
   redis.call('HSET', key, 'n', sequence, 'e:' .. sequence, of.text)
   if of.once ~= '' then redis.call('HSET', key, 'once:' .. of.once, sequence, 'told:' .. sequence, of.once) end
   local function deliver(subscription, unordered)
@@ -27,20 +28,33 @@ local function tell(of, now)
     if not unordered then redis.call('HSET', key, 'q:' .. subscription, queue == '' and sequence or queue .. ',' .. sequence) end
   end
   for i = 1, #subscriptions, 2 do
-    local wanted, unordered = asks(subscriptions[i + 1], of.kind)
+    local wanted, unordered, feed = asks(subscriptions[i + 1], of.kind)
     if wanted then deliver(subscriptions[i], unordered) end
+    if feed then redis.call('XADD', of.prefix .. 'feed:' .. string.sub(of.subs, #of.prefix + 6), '*', of.kind, of.id .. '/' .. sequence) end
   end
   if of.also ~= '' then deliver(of.also, false) end
-  -- The oldest goes, unless somebody still waits for it.
-  for i = 1, #subscriptions, 2 do
-    if tonumber(string.match(redis.call('HGET', key, 'q:' .. subscriptions[i]) or '', '^%d+') or sequence) <= old then old = 0 end
-    for _, lane in ipairs({ 'wait:', 'fly:' }) do
-      if old > 0 and redis.call('ZSCORE', of.prefix .. lane .. subscriptions[i], of.id .. '/' .. old) then old = 0 end
+  -- The oldest go, as far as nobody waits for them; so many at a time, so that what was kept back goes with the next ones.
+  local function is_awaited(event)
+    for i = 1, #subscriptions, 2 do
+      if tonumber(string.match(redis.call('HGET', key, 'q:' .. subscriptions[i]) or '', '^%d+') or sequence) <= event then return true end
+      for _, lane in ipairs({ 'wait:', 'fly:' }) do
+        if redis.call('ZSCORE', of.prefix .. lane .. subscriptions[i], of.id .. '/' .. event) then return true end
+      end
     end
   end
-  if old > 0 then
-    redis.call('HDEL', key, 'once:' .. (redis.call('HGET', key, 'told:' .. old) or ''), 'told:' .. old, 'e:' .. old)
-    for i = 1, #subscriptions, 2 do redis.call('HDEL', key, 'd:' .. subscriptions[i] .. ':' .. old) end
+  local first = tonumber(redis.call('HGET', key, 'first') or 1)
+  local event, last = first, math.min(sequence - tonumber(of.kept), first + 15)
+  while event <= last and not is_awaited(event) do
+    redis.call('HDEL', key, 'once:' .. (redis.call('HGET', key, 'told:' .. event) or ''), 'told:' .. event, 'e:' .. event)
+    event = event + 1
+  end
+  if event > first then
+    redis.call('HSET', key, 'first', event)
+    -- Of subscriptions that are gone by now too.
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+      local of_event = string.match(field, '^d:[^:]+:(%d+)$')
+      if of_event and tonumber(of_event) < event then redis.call('HDEL', key, field) end
+    end
   end
   redis.call('PUBLISH', of.prefix .. 'wake', 'relay')
 end
