@@ -33,9 +33,12 @@ mod portal_links;
 pub mod problem;
 mod providers;
 pub mod query;
+pub mod rate;
+mod receipts;
 mod reconciliations;
 pub mod replays;
 mod revision;
+mod room;
 mod serve;
 mod timeline;
 mod top_ups;
@@ -68,6 +71,8 @@ use workers::routing;
 use caller::Keys;
 use health::Scrape;
 use problem::{Kind, Problem};
+use rate::Rates;
+use room::Room;
 
 /// How often a change is decided again. Each time, somebody else's write got through.
 const DECISIONS_MAX: u32 = 5;
@@ -121,6 +126,9 @@ pub struct Settings {
     /// How many API keys are kept in memory; as many again of tokens that are none.
     #[serde(default = "defaults::key_cache_max")]
     pub key_cache_max: usize,
+    /// How many requests a second an API key may make.
+    #[serde(default)]
+    pub rate: rate::Settings,
     /// The largest body of a request.
     #[serde(default = "defaults::body_max_bytes")]
     pub body_max_bytes: usize,
@@ -275,13 +283,17 @@ pub struct Ingress {
     notice_slots: Semaphore,
     /// Batches being taken in.
     batch_slots: Arc<Semaphore>,
-    /// Pings under way.
-    /// Of each mode: nobody who tries something keeps a live URL waiting.
-    pings: [Semaphore; 2],
+    /// Pings under way, of each mode: nobody who tries something keeps a live URL waiting.
+    pings: [Room; 2],
+    /// Dry runs of replays, which read much.
+    dry_runs: Room,
+    rates: Rates,
     /// Requests of browsers under way. Kept apart, because they come from people, and anybody can open the first page.
     pub(crate) portal_slots: Semaphore,
+    /// Those who come with a link. Kept apart from people who are in, because anybody can begin such a request and not end it.
+    pub(crate) door_slots: Semaphore,
     /// Requests that wait for events.
-    feed_slots: Semaphore,
+    feed_slots: Room,
     /// Signatures being verified.
     verifying: Semaphore,
     shutdown: CancellationToken,
@@ -295,7 +307,7 @@ impl std::fmt::Debug for Ingress {
 
 impl Ingress {
     /// Room for calls to subscribers that somebody waits for.
-    fn pings(&self, mode: Mode) -> &Semaphore {
+    fn pings(&self, mode: Mode) -> &Room {
         let [test, live] = &self.pings;
         if mode == Mode::Live { live } else { test }
     }
@@ -331,9 +343,12 @@ impl Ingress {
             slots: Semaphore::new(settings.concurrency),
             notice_slots: Semaphore::new((settings.concurrency / 4).max(1)),
             batch_slots: Arc::new(Semaphore::new(settings.batches.concurrency)),
-            pings: [(); 2].map(|()| Semaphore::new(settings.webhooks.pings)),
+            pings: [(); 2].map(|()| Room::new(settings.webhooks.pings)),
+            dry_runs: Room::new(settings.replays.dry_runs),
+            rates: Rates::new(settings.rate),
             portal_slots: Semaphore::new(settings.portal.concurrency),
-            feed_slots: Semaphore::new(settings.feed.waiting_max),
+            door_slots: Semaphore::new((settings.portal.concurrency / 4).max(1)),
+            feed_slots: Room::new(settings.feed.waiting_max),
             verifying: Semaphore::new(cores),
             settings,
             shutdown,
@@ -367,6 +382,7 @@ pub fn router(ingress: &Arc<Ingress>) -> Router {
         .merge(webhooks::routes())
         .merge(events::routes())
         .merge(deliveries::routes())
+        .merge(receipts::routes())
         .merge(feed::routes())
         .merge(replays::routes())
         .merge(balances::routes())

@@ -17,6 +17,7 @@ public final class Verify {
         if (id.isEmpty() || !timestamp.matches("[0-9]{1,18}")) return false;
         if (Math.abs(nowS - Long.parseLong(timestamp)) > toleranceS) return false; // a replay, or one of the clocks is wrong
         byte[] key = Base64.getDecoder().decode(secret.replaceFirst("^whsec_", ""));
+        if (key.length < 24) return false; // no secret of ours: with an empty one anybody could sign
         Mac mac = Mac.getInstance("HmacSHA256");
         mac.init(new SecretKeySpec(key, "HmacSHA256"));
         mac.update((id + "." + timestamp + ".").getBytes(StandardCharsets.UTF_8));

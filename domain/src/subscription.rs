@@ -194,6 +194,15 @@ impl EventTypes {
             Self::These(patterns) => patterns.iter().any(|pattern| pattern.matches(kind.name())),
         }
     }
+
+    /// As [`wants`](Self::wants), of an event as it is kept. `*` means payouts: what is in a bulletin is asked for by its name or its family.
+    #[must_use]
+    pub fn asks_for(&self, kind: &str) -> bool {
+        match self {
+            Self::All => !bulletin::KINDS.contains(&kind),
+            Self::These(patterns) => patterns.iter().any(|pattern| pattern.matches(kind)),
+        }
+    }
 }
 
 // === impl Pattern ===

@@ -115,7 +115,8 @@ fn explain_receipt(text: &str, keys: &[String]) -> anyhow::Result<Result<String,
     }
     let keys = keys.iter().map(|text| PublicKey::read(text.trim())).collect::<Result<Vec<_>, _>>().context("a key is not one")?;
     // As it was answered, or what was in the answer.
-    let receipt: Receipt = serde_json::from_str::<Answer>(text).map(|answer| answer.result).or_else(|_| serde_json::from_str(text))?;
+    let receipt: Result<Receipt, _> = serde_json::from_str::<Answer>(text).map(|answer| answer.result).or_else(|_| serde_json::from_str(text));
+    let receipt = receipt.context("it is no receipt as `/v1/deliveries/{id}/receipt` answers it")?;
     Ok(receipt.verify(&keys).map(|Statement { link, record }| {
         format!("genuine: signed with one of the keys, place {} of the chain, hash {}\n{record}", link.place, link.hash)
     }))

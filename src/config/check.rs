@@ -75,7 +75,13 @@ impl Config {
 
     fn check_retention(&self, found: &mut Findings) {
         let of = &self.retention;
-        let days = [("payouts", of.payouts_days), ("abandoned", of.abandoned_days), ("feed", of.feed_days), ("replays", of.replays_days)];
+        let days = [
+            ("payouts", of.payouts_days),
+            ("abandoned", of.abandoned_days),
+            ("feed", of.feed_days),
+            ("replays", of.replays_days),
+            ("receipts", of.receipts_days),
+        ];
         for (what, days) in days {
             found.between(&format!("retention.{what}_days"), days.into(), 0, 3_650);
         }
@@ -156,6 +162,11 @@ impl Config {
         found.between("ingress.replays.rate_per_s", ingress.replays.rate_per_s.into(), 1, ingress.replays.rate_max_per_s.into());
         found.between("ingress.replays.rate_max_per_s", ingress.replays.rate_max_per_s.into(), 1, 10_000);
         found.between("ingress.replays.dry_run_payouts_max", ingress.replays.dry_run_payouts_max, 1, 100_000);
+        found.between("ingress.replays.dry_runs", ingress.replays.dry_runs as u64, 1, 1_000);
+        found.between("ingress.rate.per_s", ingress.rate.per_s.into(), 0, 1_000_000);
+        found.unless(ingress.rate.burst == 0 || (ingress.rate.per_s..=10_000_000).contains(&ingress.rate.burst), "ingress.rate.burst", || {
+            format!("is {} and must be from `ingress.rate.per_s` ({}) to 10000000, or 0", ingress.rate.burst, ingress.rate.per_s)
+        });
         found.between("ingress.batches.waiting_max", batches.waiting_max as u64, 1, 10_000);
         found.between("ingress.header_max_bytes", ingress.header_max_bytes as u64, 8_192, 1 << 20);
     }

@@ -109,6 +109,12 @@ impl Ingress {
         let span = tracing::Span::current();
         span.record("key.id", tracing::field::display(credential.key.id));
         span.record("mode", mode.as_str());
+        if let Err(wait) = self.rates.take(credential.key.id, Instant::now()) {
+            return Err(Problem::new(
+                Kind::RateLimited,
+                format!("The key may make {} requests a second. Try again in {} ms.", self.settings.rate.per_s, wait.as_millis()),
+            ));
+        }
         if !credential.key.may(scope) {
             return Err(Problem::new(Kind::MissingScope, format!("The scope `{}` is needed.", scope.name())));
         }

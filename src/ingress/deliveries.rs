@@ -15,13 +15,12 @@ use domain::id::{DeliveryId, Mode, PartyId, PayoutId, SubscriptionId};
 use domain::subscription::{EventTypes, Pattern};
 use jiff::Timestamp;
 use serde::Serialize;
-use workers::receipt;
 use workers::store::deliveries::{MERGED_MAX, Place, Told, Wanted};
 use workers::store::lists::Position;
 
 use super::caller::Caller;
 use super::payouts::{instant, limit, party_in};
-use super::problem::{Errors, Kind, Problem};
+use super::problem::{Errors, Problem};
 use super::query::Parameters;
 use super::timeline::DeliveryView;
 use super::view::{Moment, answer, result};
@@ -31,7 +30,6 @@ pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new()
         .route("/v1/deliveries", get(list))
         .route("/v1/deliveries/{delivery_id}", get(one))
-        .route("/v1/deliveries/{delivery_id}/receipt", get(receipt))
         .route("/v1/webhooks/{id}/abandoned", get(abandoned))
 }
 
@@ -224,24 +222,6 @@ async fn one(
     Ok(result(StatusCode::OK, &View::new(&told)))
 }
 
-/// What was sent and answered, as it stands, signed with the installation's keys. The same state has the same place in the party's chain.
-async fn receipt(
-    State(ingress): State<Arc<Ingress>>,
-    Path(id): Path<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
-    let (party, mode, told) = ingress.delivery(&caller, party_in(query.as_deref())?, &id).await?;
-    let keys = &ingress.settings.signing_keys;
-    if keys.is_empty() {
-        return Err(Problem::new(Kind::NotPossibleNow, "This installation has no keys to sign receipts with (`relay.signing_keys`)."));
-    }
-    let issued = receipt::issue(&ingress.recorder.store, keys, &party, mode, &told).await?;
-    let issued = issued.ok_or_else(|| Problem::new(Kind::NotPossibleNow, "The delivery was not tried yet."))?;
-    Ok(result(StatusCode::OK, &issued))
-}
-
 impl Ingress {
     async fn page_of_deliveries(&self, wanted: &Wanted, after: Option<Place>, limit: usize) -> Result<Response, Problem> {
         #[derive(Serialize)]
@@ -257,7 +237,7 @@ impl Ingress {
     }
 
     /// A delivery within the caller's reach. Its id says all, so a platform key need not name the party; if it does, it must be right.
-    async fn delivery(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<(PartyId, Mode, Told), Problem> {
+    pub(super) async fn delivery(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<(PartyId, Mode, Told), Problem> {
         let missing = || Problem::not_found("delivery");
         let id: DeliveryId = id.parse().map_err(|_| missing())?;
         let store = &self.recorder.store;

@@ -13,7 +13,7 @@ use domain::subscription::Status;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use workers::store::StoreError;
-use workers::store::payouts::Timeline;
+use workers::store::payouts::{ListedDelivery, StoredEvent, Timeline};
 use workers::store::subscriptions::Redelivered;
 
 use super::caller::Caller;
@@ -31,7 +31,9 @@ pub(super) fn routes() -> Router<Arc<Ingress>> {
 #[derive(Serialize)]
 struct View<'a> {
     id: EventId,
-    payout_id: PayoutId,
+    /// Absent where it is no payout's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payout_id: Option<PayoutId>,
     sequence: u32,
     r#type: &'a str,
     at: Moment,
@@ -44,7 +46,7 @@ struct View<'a> {
     deliveries_omitted: usize,
 }
 
-/// An event of a payout within the caller's reach.
+/// An event of a payout within the caller's reach, or of the party's bulletin.
 async fn one(
     State(ingress): State<Arc<Ingress>>,
     Path(id): Path<String>,
@@ -53,23 +55,39 @@ async fn one(
 ) -> Result<Response, Problem> {
     let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
     let named = party_in(query.as_deref())?;
-    let id = id.parse().map_err(|_| Problem::not_found("event"))?;
+    let id: EventId = id.parse().map_err(|_| Problem::not_found("event"))?;
+    let store = &ingress.recorder.store;
+    if let Ok(party) = ingress.party(&caller, named.clone())
+        && id.payout() == PayoutId::of_bulletin(&party, caller.mode(), store.shards())
+    {
+        let found = store.bulletin_event(&party, caller.mode(), id.sequence()).await?;
+        let (event, deliveries) = found.ok_or_else(|| Problem::not_found("event"))?;
+        return View::answer(&event, None, &deliveries);
+    }
     let timeline = ingress.event(&caller, id).await?;
     let event = timeline.events.iter().find(|event| event.id == id && named.as_ref().is_none_or(|party| *party == timeline.payout.party));
     let event = event.ok_or_else(|| Problem::not_found("event"))?;
-    let payload = serde_json::from_str(&event.body).map_err(|_| StoreError::Corrupt(format!("the body of {id}")))?;
-    let of_event: Vec<_> = timeline.deliveries.iter().filter(|listed| listed.sequence == id.sequence()).collect();
-    let view = View {
-        id,
-        payout_id: id.payout(),
-        sequence: id.sequence(),
-        r#type: &event.kind,
-        at: Moment(event.at),
-        payload,
-        deliveries: of_event.iter().take(DELIVERIES_MAX).map(|listed| DeliveryView::of(id.payout(), listed)).collect(),
-        deliveries_omitted: of_event.len().saturating_sub(DELIVERIES_MAX),
-    };
-    Ok(result(StatusCode::OK, &view))
+    View::answer(event, Some(id.payout()), &timeline.deliveries)
+}
+
+impl View<'_> {
+    /// `deliveries`: those of this event, among others.
+    fn answer(event: &StoredEvent, payout_id: Option<PayoutId>, deliveries: &[ListedDelivery]) -> Result<Response, Problem> {
+        let id = event.id;
+        let payload = serde_json::from_str(&event.body).map_err(|_| StoreError::Corrupt(format!("the body of {id}")))?;
+        let of_event: Vec<_> = deliveries.iter().filter(|listed| listed.sequence == id.sequence()).collect();
+        let view = View {
+            id,
+            payout_id,
+            sequence: id.sequence(),
+            r#type: &event.kind,
+            at: Moment(event.at),
+            payload,
+            deliveries: of_event.iter().take(DELIVERIES_MAX).map(|listed| DeliveryView::of(id.payout(), listed)).collect(),
+            deliveries_omitted: of_event.len().saturating_sub(DELIVERIES_MAX),
+        };
+        Ok(result(StatusCode::OK, &view))
+    }
 }
 
 /// With `{"event_id", "party_id"}`.

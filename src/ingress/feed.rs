@@ -27,6 +27,7 @@ use super::deliveries::types;
 use super::payouts::{limit, party_in};
 use super::problem::{Errors, Kind, Problem};
 use super::query::Parameters;
+use super::room::Taken;
 use super::view::{Moment, answer, result};
 
 /// Limits of what waits for events.
@@ -37,7 +38,7 @@ pub struct Settings {
     pub wait_max_ms: u64,
     /// How often it looks for one. 200 ms.
     pub look_every_ms: u64,
-    /// Requests that wait at one time, at most; more are answered with 503. 64.
+    /// Requests that wait at one time, at most; more are answered with 503, and those of a party beyond a fourth of them at once. 64.
     pub waiting_max: usize,
 }
 
@@ -159,9 +160,15 @@ async fn read(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
                 }
                 after = After::Place(next);
                 if waiting.is_none() {
-                    let full =
-                        |_| Problem::new(Kind::Overloaded, "As many requests as can be wait for events. Ask without `wait`, or again in a moment.");
-                    waiting = Some(ingress.feed_slots.try_acquire().map_err(full)?);
+                    waiting = match ingress.feed_slots.enter(&party, mode) {
+                        Ok(seat) => Some(seat),
+                        // As if it had not asked to wait: others can.
+                        Err(Taken::Share) => break (events, next),
+                        Err(Taken::All) => {
+                            let detail = "As many requests as can be wait for events. Ask without `wait`, or again in a moment.";
+                            return Err(Problem::new(Kind::Overloaded, detail));
+                        }
+                    };
                 }
                 let look_again = now + Duration::from_millis(ingress.settings.feed.look_every_ms);
                 tokio::select! {

@@ -64,6 +64,7 @@ pub enum Kind {
     NoticeUnverified,
     NoticeUnreadable,
     NoticesAmbiguous,
+    RateLimited,
     Overloaded,
     StoreUnavailable,
     StoreFull,
@@ -74,7 +75,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 57] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -125,6 +126,7 @@ impl Kind {
         Self::NoticeUnverified,
         Self::NoticeUnreadable,
         Self::NoticesAmbiguous,
+        Self::RateLimited,
         Self::Overloaded,
         Self::StoreUnavailable,
         Self::StoreFull,
@@ -193,6 +195,7 @@ impl Kind {
             Self::NoticeUnverified => ("notice-unverified", StatusCode::UNAUTHORIZED, "The notice is not proved to come from the provider"),
             Self::NoticeUnreadable => ("notice-unreadable", StatusCode::BAD_REQUEST, "The notice cannot be read"),
             Self::NoticesAmbiguous => ("notices-ambiguous", StatusCode::NOT_FOUND, "The address does not say which mode the notice is for"),
+            Self::RateLimited => ("rate-limited", StatusCode::TOO_MANY_REQUESTS, "The key has made too many requests"),
             Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way"),
             Self::StoreUnavailable => ("store-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The store does not answer"),
             Self::StoreFull => ("store-full", StatusCode::SERVICE_UNAVAILABLE, "The store accepts no more writes"),
@@ -205,7 +208,7 @@ impl Kind {
     /// Seconds after which a repeat makes sense, where it does without a change.
     const fn retry_after_s(self) -> Option<&'static str> {
         match self {
-            Self::Overloaded | Self::StoreUnavailable | Self::KeysUnavailable | Self::Timeout => Some("1"),
+            Self::RateLimited | Self::Overloaded | Self::StoreUnavailable | Self::KeysUnavailable | Self::Timeout => Some("1"),
             Self::StoreFull => Some("30"),
             Self::NotFound
             | Self::MethodNotAllowed

@@ -36,11 +36,13 @@ pub struct Settings {
     pub rate_max_per_s: u16,
     /// Payouts that a dry run looks at, at most. 10,000.
     pub dry_run_payouts_max: u64,
+    /// Dry runs under way, at most; of one party a fourth of them, but one. More are answered 503. 4.
+    pub dry_runs: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rate_per_s: 50, rate_max_per_s: 1_000, dry_run_payouts_max: 10_000 }
+        Self { rate_per_s: 50, rate_max_per_s: 1_000, dry_run_payouts_max: 10_000, dry_runs: 4 }
     }
 }
 
@@ -278,6 +280,9 @@ impl Ingress {
             asked_at: now,
         };
         if asked.dry_run {
+            let Ok(_seat) = self.dry_runs.enter(&spec.party, spec.mode) else {
+                return Err(Problem::new(Kind::Overloaded, "As many dry runs as can be are under way, or as many of the party."));
+            };
             return Ok(Replayed::Counted(replay::count(store, &spec, self.settings.replays.dry_run_payouts_max).await?));
         }
         let replay = Replay::new(ReplayId::new(subscription.id.shard(), random()), spec);

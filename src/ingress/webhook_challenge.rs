@@ -36,7 +36,8 @@ impl Ingress {
     /// Asks the URL of a subscription that is pending, and enables it if it answers; else it stays as it is. Says how that went, if it was asked.
     pub(super) async fn challenged(&self, mut subscription: Subscription, secrets: &Secrets) -> (Subscription, Option<Attempt>) {
         let Status::Pending { .. } = subscription.status else { return (subscription, None) };
-        let Ok(_slot) = self.pings(subscription.mode).try_acquire() else { return (subscription, None) };
+        let party = subscription.party.clone();
+        let Ok(_seat) = self.pings(subscription.mode).enter(&party, subscription.mode) else { return (subscription, None) };
         let (timeout, now) = (Duration::from_millis(self.settings.webhooks.ping_timeout_ms), self.recorder.store.clock().now());
         let (value, number) = (const_hex::encode(random::<16>()), u64::from_ne_bytes(random()));
         let keys = &self.settings.signing_keys;

@@ -495,8 +495,8 @@ impl Ingress {
     /// [`Kind::Overloaded`] when too many are under way; nothing was sent then. Trouble with the store.
     pub(crate) async fn ping_subscription(&self, caller: &Caller, party: Option<PartyId>, id: &str) -> Result<Attempt, Problem> {
         let (subscription, secrets) = self.subscription(caller, party, id).await?;
-        let Ok(_slot) = self.pings(caller.mode()).try_acquire() else {
-            return Err(Problem::new(Kind::Overloaded, "As many pings as can be are under way. Nothing was sent."));
+        let Ok(_seat) = self.pings(caller.mode()).enter(&subscription.party, subscription.mode) else {
+            return Err(Problem::new(Kind::Overloaded, "As many pings as can be are under way, or as many of the party. Nothing was sent."));
         };
         let timeout = Duration::from_millis(self.settings.webhooks.ping_timeout_ms);
         let now = self.recorder.store.clock().now();

@@ -22,6 +22,10 @@ use crate::ingress::query::Parameters;
 const SEEN_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// Says of a request that nobody has asked for it: a page looks whether there is news.
 const BY_ITSELF: &str = "x-by-itself";
+/// Where a link is turned into a session.
+const ENTER: &str = "/portal/enter";
+/// Time for such a request to arrive whole. It holds one short field, and may be anybody's.
+const ENTERS_WITHIN: Duration = Duration::from_secs(1);
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Somebody with a session.
@@ -40,7 +44,9 @@ pub(super) async fn guard(State(ingress): State<Arc<Ingress>>, request: Request,
     if foreign && !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Problem::new(Kind::FormRefused, "It came from another site.").into_response();
     }
-    let Ok(_slot) = ingress.portal_slots.try_acquire() else {
+    let enters = request.method() == Method::POST && request.uri().path() == ENTER;
+    let slots = if enters { &ingress.door_slots } else { &ingress.portal_slots };
+    let Ok(_slot) = slots.try_acquire() else {
         ingress.shed();
         return Problem::new(Kind::Overloaded, "Nothing was done. Try again in a moment.").into_response();
     };
@@ -56,7 +62,8 @@ pub(super) async fn show() -> Result<Response, Problem> {
 
 /// With the token of a link: the session begins, and the browser gets its cookie.
 pub(super) async fn enter(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<Response, Problem> {
-    let (_, mut form) = ingress.form(request).await?;
+    let form = tokio::time::timeout(ENTERS_WITHIN, ingress.form(request)).await;
+    let (_, mut form) = form.map_err(|_| Problem::new(Kind::BodyTimeout, "It must arrive within a second."))??;
     let refused = || Problem::new(Kind::Unauthenticated, "The link was used, is too old, or is no link. Ask for a new one.");
     let token = form.one("link", &mut Errors::default()).filter(|token| token.len() <= 128).ok_or_else(refused)?;
     let settings = &ingress.settings().portal;

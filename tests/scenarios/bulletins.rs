@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::bulletin::News;
 use domain::fact::Provider;
-use domain::id::{Mode, PartyId};
+use domain::id::{Mode, PartyId, PayoutId};
 use domain::signature::Secret;
 use serde_json::{Value, json};
 use workers::egress;
@@ -19,8 +19,13 @@ struct Site {
 
 impl Site {
     async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    async fn open_with(change: impl FnOnce(&mut Installation)) -> Self {
         let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
-        let installation = Installation::with(Plan { egress, ..Plan::default() }).await;
+        let mut installation = Installation::with(Plan { egress, ..Plan::default() }).await;
+        change(&mut installation);
         let shop = installation.caller("shop").await;
         Self { installation, shop }
     }
@@ -30,6 +35,14 @@ impl Site {
         let made = self.shop.post("/v1/webhooks", &json!({ "url": to.url, "event_types": kinds, "name": "n" })).await;
         assert_eq!(made.status, 201, "{made:?}");
         (made.header("location").unwrap().to_owned(), Secret::parse(made.json["result"]["secret"].as_str().unwrap()).unwrap())
+    }
+
+    /// The names of all fields of the bulletin.
+    fn fields(&self) -> Vec<String> {
+        let (party, shards) = (PartyId::parse("shop").unwrap(), self.installation.store.shards());
+        let id = PayoutId::of_bulletin(&party, Mode::Test, shards);
+        let answer = self.installation.redis.say(&["HKEYS", &format!("t:{{{}}}:po:{id}", id.shard().tag())]);
+        answer.split("\r\n").filter(|line| !line.starts_with(['*', '$'])).map(ToOwned::to_owned).collect()
     }
 
     fn now_s(&self) -> i64 {
@@ -134,4 +147,89 @@ async fn a_bulletin_has_no_gaps() {
     let mut matched: Vec<_> = heard.iter().map(|message| message.json()["data"]["matched"].as_u64().unwrap()).collect();
     matched.sort_unstable();
     assert_eq!(matched, (0..8).collect::<Vec<_>>());
+}
+
+/// Who pulls asks for it by name too, and each event can be read with its deliveries: by whoever may read those of the party.
+#[tokio::test]
+async fn what_is_told_can_be_pulled_and_read() {
+    let site = Site::open().await;
+    let watcher = Receiver::start().await;
+    site.shop.send_bytes(reqwest::Method::PUT, "/v1/feed", "", &[]).await;
+    let (path, _) = site.subscribed(&watcher, json!(["webhook.*"])).await;
+    let (other, _) = site.subscribed(&watcher, json!("*")).await;
+    let moved = site.shop.patch(&other, &json!({ "version": 1, "url": format!("{}/new", watcher.url) })).await;
+    assert_eq!(moved.status, 200, "{moved:?}");
+    assert_eq!(site.shop.post("/v1/payouts", &payout(&transaction())).await.status, 202);
+    site.installation.deliver().await;
+    let pulled = async |query: &str| {
+        let page = site.shop.get(&format!("/v1/events?{query}")).await;
+        page.json["results"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(pulled("").await, ["payout.requested"], "all means payouts");
+    assert_eq!(pulled("type=webhook.*").await, ["webhook.changed"]);
+    assert_eq!(pulled("type=webhook.disabled").await, Vec::<String>::new());
+    assert_eq!(pulled("type=webhook.*&type=payout.*").await, ["webhook.changed", "payout.requested"]);
+
+    let page = site.shop.get("/v1/events?type=webhook.changed").await;
+    let event = &page.json["results"][0];
+    let one = format!("/v1/events/{}", event["id"].as_str().unwrap());
+    let read = site.shop.get(&one).await.json["result"].clone();
+    assert_eq!((&read["type"], &read["payload"], read.get("payout_id")), (&json!("webhook.changed"), &event["payload"], None));
+    let [delivery] = &read["deliveries"].as_array().unwrap()[..] else { panic!("{read}") };
+    assert_eq!((&delivery["subscription_id"], &delivery["status"]), (&json!(path.rsplit('/').next().unwrap()), &json!("delivered")));
+    let platform = site.installation.caller_with(|_| {}).await;
+    assert_eq!(platform.get(&format!("{one}?party_id=shop")).await.status, 200);
+    let cafe = site.installation.caller("cafe").await;
+    assert_eq!((cafe.get(&one).await.problem(), platform.get(&format!("{one}?party_id=cafe")).await.problem()), ("not-found", "not-found"));
+    let (event, _) = one.rsplit_once('_').unwrap();
+    assert_eq!(site.shop.get(&format!("{event}_9")).await.problem(), "not-found");
+}
+
+/// What is left at a former URL ends with its only delivery: told, refused for good, or given up.
+#[tokio::test]
+async fn a_farewell_leaves_nothing_behind() {
+    for mood in [Mood::Status(200), Mood::Status(410), Mood::Status(500)] {
+        let site = Site::open_with(|installation| installation.relay.waits_s = Some(vec![1])).await;
+        let old = Receiver::start().await;
+        let (books, _) = site.subscribed(&old, json!("*")).await;
+        let shard = books.rsplit('/').next().unwrap()[4..6].to_owned();
+        old.mood(mood);
+        assert_eq!(site.shop.patch(&books, &json!({ "version": 1, "url": format!("{}/new", old.url) })).await.status, 200);
+        assert!(site.fields().iter().any(|field| field.starts_with("q:")), "it is to be told");
+        for _ in 0..3 {
+            site.installation.deliver().await;
+            site.installation.store.move_clock(Duration::from_secs(60)).await.unwrap();
+        }
+        assert!(!old.take().is_empty());
+        let left = site.installation.redis.say(&["KEYS", &format!("t:{{s{shard}}}:sub:*")]);
+        assert_eq!(left.matches("sub_").count(), 1, "{mood:?}: {left}");
+        let mut fields = site.fields();
+        fields.sort();
+        assert_eq!(fields, ["e:1", "n"], "{mood:?}");
+        assert!(!site.installation.redis.say(&["ZRANGE", &format!("t:{{s{shard}}}:lanes"), "0", "-1"]).contains("sub_"), "{mood:?}");
+    }
+}
+
+/// About a thousand are kept. One that somebody waits for stays longer, and goes with those that come after it.
+#[tokio::test]
+async fn what_was_kept_back_goes_later() {
+    let site = Site::open().await;
+    let watcher = Receiver::start().await;
+    let (path, _) = site.subscribed(&watcher, json!(["reconciliation.break"])).await;
+    assert_eq!(site.shop.post(&format!("{path}/pause"), &json!({})).await.status, 200);
+    let (store, shop) = (&site.installation.store, PartyId::parse("shop").unwrap());
+    let say = async |n: u64| {
+        let news = News::Break { provider: Provider::Truelayer, day: jiff::civil::date(2026, 3, 2), matched: n, breaks: [("amount", 1)].into() };
+        store.announce(&shop, Mode::Test, &news, &format!("day {n}")).await.unwrap();
+    };
+    for n in 0..1_020 {
+        say(n).await;
+    }
+    let count = |beginning: &str| site.fields().iter().filter(|field| field.starts_with(beginning)).count();
+    assert_eq!((count("e:"), count("told:")), (1_020, 1_020), "it waits for all of them");
+    assert_eq!(site.shop.delete(&path).await.status, 204);
+    say(1_020).await;
+    assert_eq!(count("e:"), 1_005, "sixteen at a time");
+    say(1_021).await;
+    assert_eq!((count("e:"), count("told:"), count("once:")), (1_000, 1_000, 1_000));
 }

@@ -139,6 +139,37 @@ async fn a_request_waits_for_an_event_and_only_so_many_do() {
     assert_eq!(waiting.await.unwrap(), 1);
 }
 
+/// Whoever has its share waiting is answered at once, and others wait.
+#[tokio::test]
+async fn a_party_does_not_take_every_place_to_wait() {
+    let feed = json!({ "wait_max_ms": 5_000, "look_every_ms": 10, "waiting_max": 4 });
+    let installation = Installation::with(Plan { ingress: json!({ "feed": feed }), ..Plan::default() }).await;
+    let (shop, cafe) = (installation.caller("shop").await, installation.caller("cafe").await);
+    open(&shop).await;
+    open(&cafe).await;
+    let first = tokio::spawn({
+        let shop = shop.clone();
+        async move { page(&shop, "wait=3600").await.0.len() }
+    });
+    // One waits; every other one of the party is answered at once, with nothing.
+    let began = Instant::now();
+    let mut answered = 0;
+    while answered < 3 {
+        let asked = Instant::now();
+        assert_eq!(page(&shop, "wait=1").await.0.len(), 0);
+        answered += usize::from(asked.elapsed() < Duration::from_millis(900));
+        assert!(began.elapsed() < Duration::from_secs(4) && !first.is_finished());
+    }
+    let waits = tokio::spawn({
+        let cafe = cafe.clone();
+        async move { page(&cafe, "wait=3600").await.0.len() }
+    });
+    told(&cafe).await;
+    assert_eq!(waits.await.unwrap(), 1);
+    told(&shop).await;
+    assert_eq!(first.await.unwrap(), 1);
+}
+
 #[tokio::test]
 async fn who_comes_late_is_told_so() {
     let installation = Installation::start().await;

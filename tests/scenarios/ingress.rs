@@ -983,3 +983,23 @@ async fn only_operators_of_the_platform_pause_a_provider() {
     assert_eq!((resumed.status, &resumed.json["result"]["circuit"]["state"]), (200, &json!("closed")), "{resumed:?}");
     assert_eq!(resumed.json["result"]["circuit"]["resumed"]["by"], "somebody");
 }
+
+/// A key has its burst and then its rate; what others do is no concern of its.
+#[tokio::test]
+async fn a_key_that_asks_too_often_is_told_to_wait() {
+    let installation = Installation::with(Plan { ingress: json!({ "rate": { "per_s": 1, "burst": 3 } }), ..Plan::default() }).await;
+    let (shop, cafe) = (installation.caller("shop").await, installation.caller("cafe").await);
+    let mut refused = None;
+    for _ in 0..20 {
+        let reply = shop.get("/v1/payouts").await;
+        if reply.status != 200 {
+            refused = Some(reply);
+            break;
+        }
+    }
+    let refused = refused.expect("the burst ends");
+    assert_eq!((refused.status, refused.problem(), refused.header("retry-after")), (429, "rate-limited", Some("1")));
+    let hal = shop.get("/v2/payouts").await;
+    assert_eq!((hal.status, &hal.json["code"], hal.header("retry-after")), (429, &json!("rate_limited"), Some("1")));
+    assert_eq!(cafe.get("/v1/payouts").await.status, 200);
+}

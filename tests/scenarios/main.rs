@@ -24,6 +24,7 @@ mod parties;
 mod party_freeze;
 mod portal;
 mod providers;
+mod receipts;
 #[path = "../../workers/tests/relay/receiver.rs"]
 #[allow(dead_code, reason = "it belongs to the tests of the relay, which use all of it")]
 mod receiver;

@@ -437,3 +437,32 @@ async fn it_is_as_it_was_configured() {
     browser.cookie = browser.cookie.map(|cookie| cookie.replace("__Host-", ""));
     assert_eq!(browser.get("/portal").await.status, 401);
 }
+
+/// Requests with links that are begun and not ended keep those who are in from nothing, and end soon.
+#[tokio::test]
+async fn a_crowd_at_the_door_shuts_nobody_out_who_is_in() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut settings = plan();
+    settings.portal.concurrency = 4;
+    let installation = Installation::with(settings).await;
+    let shop = installation.caller("shop").await;
+    let browser = Browser::of(&installation, &shop, "manage").await;
+    let mut crowd = Vec::new();
+    for _ in 0..8 {
+        let mut stream = tokio::net::TcpStream::connect(installation.url.trim_start_matches("http://")).await.unwrap();
+        let head = "POST /portal/enter HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: 100\r\n\r\nlink=";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        crowd.push(stream);
+    }
+    assert_eq!(browser.get("/portal").await.status, 200);
+    let mut statuses = Vec::new();
+    for mut stream in crowd {
+        let mut answer = [0; 12];
+        tokio::time::timeout(Duration::from_secs(4), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        statuses.push(String::from_utf8_lossy(&answer[9..]).into_owned());
+    }
+    assert!(statuses.iter().all(|status| ["408", "503"].contains(&status.as_str())), "{statuses:?}");
+    assert!(statuses.contains(&"408".to_owned()), "{statuses:?}");
+    let mut late = Browser::new(&installation);
+    assert_eq!(late.enter(&link(&shop, "read").await).await.status, 303, "the door is open again");
+}

@@ -6,9 +6,12 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use aws_lc_rs::hmac;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use domain::event::{Event, EventType};
 use domain::id::{Mode, PartyId, PayoutId, Shards};
 use domain::signature::{Secret, header, sign, verify};
@@ -22,7 +25,7 @@ fn samples() -> PathBuf {
 
 /// Each language's way to run its sample.
 const LANGUAGES: [(&str, &[&str]); 5] =
-    [("python3", &["verify.py"]), ("node", &["verify.mjs"]), ("java", &["Verify.java"]), ("go", &["run", "verify.go"]), ("php", &["verify.php"])];
+    [("python3", &["verify.py"]), ("node", &["verify.mjs"]), ("java", &["Verify.java"]), ("go", &["build", "verify.go"]), ("php", &["verify.php"])];
 
 fn is_there(program: &str) -> bool {
     let version = if program == "go" { "version" } else { "--version" };
@@ -56,18 +59,26 @@ fn every_sample_tells_genuine_from_forged() {
     let mut changed = body.clone();
     *changed.last_mut().unwrap() = b' ';
     let text = |at: i64| at.to_string();
+    let (right, none, short) = (secret.to_text(), "whsec_".to_owned(), "whsec_YWJj".to_owned());
+    // Whoever has no secret configured accepts nothing: what is signed with nothing could be anybody's.
+    let with = |key: &[u8]| {
+        let signed = [format!("{id}.{NOW}.").as_bytes(), &body].concat();
+        format!("v1,{}", STANDARD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), &signed)))
+    };
     let cases = [
-        ("genuine", text(NOW), good(NOW), &body, true),
-        ("bytes", text(NOW), sign(&secret, &id, NOW, &accented), &accented, true),
-        ("late, within the tolerance", text(NOW - 299), good(NOW - 299), &body, true),
-        ("rotated", text(NOW), header(&[other.clone(), secret.clone()], &id, NOW, &body), &body, true),
-        ("another secret", text(NOW), sign(&other, &id, NOW, &body), &body, false),
-        ("changed", text(NOW), good(NOW), &changed, false),
-        ("old", text(NOW - 301), good(NOW - 301), &body, false),
-        ("from the future", text(NOW + 301), good(NOW + 301), &body, false),
-        ("no signature", text(NOW), String::new(), &body, false),
-        ("no timestamp", String::new(), good(NOW), &body, false),
-        ("another version", text(NOW), good(NOW).replacen("v1,", "v2,", 1), &body, false),
+        ("genuine", &right, text(NOW), good(NOW), &body, true),
+        ("bytes", &right, text(NOW), sign(&secret, &id, NOW, &accented), &accented, true),
+        ("late, within the tolerance", &right, text(NOW - 299), good(NOW - 299), &body, true),
+        ("rotated", &right, text(NOW), header(&[other.clone(), secret.clone()], &id, NOW, &body), &body, true),
+        ("another secret", &right, text(NOW), sign(&other, &id, NOW, &body), &body, false),
+        ("changed", &right, text(NOW), good(NOW), &changed, false),
+        ("old", &right, text(NOW - 301), good(NOW - 301), &body, false),
+        ("from the future", &right, text(NOW + 301), good(NOW + 301), &body, false),
+        ("no signature", &right, text(NOW), String::new(), &body, false),
+        ("no timestamp", &right, String::new(), good(NOW), &body, false),
+        ("another version", &right, text(NOW), good(NOW).replacen("v1,", "v2,", 1), &body, false),
+        ("no secret", &none, text(NOW), with(b""), &body, false),
+        ("too short a secret", &short, text(NOW), with(b"abc"), &body, false),
     ];
     let page = std::fs::read_to_string(samples().join("../verify.md")).unwrap();
     for (program, arguments) in LANGUAGES {
@@ -77,13 +88,23 @@ fn every_sample_tells_genuine_from_forged() {
             eprintln!("SKIPPED: {program} is not installed, so docs/samples/{file} was not run");
             continue;
         }
-        for (name, timestamp, signature, body, accepted) in &cases {
+        // `go run` compiles each time, and has something to say of each status but 0.
+        let built = tempfile::tempdir().unwrap();
+        let (program, arguments): (String, &[&str]) = if program == "go" {
+            let to = built.path().join("verify");
+            let status = Command::new("go").args(["build", "-o"]).arg(&to).arg(file).current_dir(samples()).status().unwrap();
+            assert!(status.success(), "{file} compiles");
+            (to.to_str().unwrap().to_owned(), &[])
+        } else {
+            (program.to_owned(), arguments)
+        };
+        for (name, secret, timestamp, signature, body, accepted) in &cases {
             let all: Vec<&str> = arguments
                 .iter()
                 .copied()
-                .chain([&*secret.to_text(), &id, timestamp, signature, &NOW.to_string()].map(|text| &*text.to_owned().leak()))
+                .chain([secret.as_str(), &id, timestamp, signature, &NOW.to_string()].map(|text| &*text.to_owned().leak()))
                 .collect();
-            let output = run(program, &all, body);
+            let output = run(&program, &all, body);
             let expected = if *accepted { 0 } else { 1 };
             assert_eq!(output.status.code(), Some(expected), "{program}, {name}: {}", String::from_utf8_lossy(&output.stderr));
             assert!(output.stderr.is_empty(), "{program}, {name}: {}", String::from_utf8_lossy(&output.stderr));

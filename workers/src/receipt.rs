@@ -1,5 +1,6 @@
 //! Receipts: what is on record of a delivery, at its place in a chain of hashes per party, signed with the installation's keys. Who holds one can show that it was sent, when, and
-//! what was answered; and that nothing was put before it afterwards. Made when one is asked for, so deliveries cost nothing more.
+//! what was answered; and that nothing was put before it afterwards. Made when one is asked for, so deliveries cost nothing more; only by those who may write, so that
+//! readers cannot make the store grow.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use domain::delivery::{Attempt, Progress};
@@ -81,13 +82,35 @@ fn link_hash(previous: &str, record: &str) -> String {
     sha256(&[previous, &sha256(record)].concat())
 }
 
-/// The receipt of a delivery as it stands; `None` if it was not tried. The same state has the same place, whenever it is asked for.
+/// Makes the receipt of a delivery as it stands; `None` if it was not tried. The same state has the same place, whenever it is asked for, as long as that is kept.
 ///
 /// # Errors
 /// As every call of the store. Repeatable.
 pub async fn issue(store: &Store, keys: &SigningKeys, party: &PartyId, mode: Mode, told: &Told) -> Result<Option<Receipt>, StoreError> {
+    let Some((of, record)) = on_record(party, mode, told)? else { return Ok(None) };
+    let make =
+        |links: u64, previous: &str| Link { place: links.saturating_add(1), previous: previous.to_owned(), hash: link_hash(previous, &record) };
+    let link = store.chain(party, mode, &of, make).await?;
+    signed(store, keys, told, link, record).map(Some)
+}
+
+/// The receipt of a delivery as it stands, if that was made before. Writes nothing.
+///
+/// # Errors
+/// As every call of the store.
+pub async fn find(store: &Store, keys: &SigningKeys, party: &PartyId, mode: Mode, told: &Told) -> Result<Option<Receipt>, StoreError> {
+    let Some((of, record)) = on_record(party, mode, told)? else { return Ok(None) };
+    let link = store.link_of(party, mode, &of).await?;
+    link.map(|link| signed(store, keys, told, link, record)).transpose()
+}
+
+fn corrupt(told: &Told) -> StoreError {
+    StoreError::Corrupt(format!("a receipt of {}", told.id()))
+}
+
+/// What the chain knows the state of a delivery by, and what is on record of it; `None` if it was not tried.
+fn on_record(party: &PartyId, mode: Mode, told: &Told) -> Result<Option<(String, String)>, StoreError> {
     let Some(delivery) = told.delivery.as_ref().filter(|delivery| delivery.attempt_count > 0) else { return Ok(None) };
-    let corrupt = |_| StoreError::Corrupt(format!("a receipt of {}", told.id()));
     let status = Progress::of(Some(delivery));
     let record = Record {
         delivery_id: told.id(),
@@ -101,18 +124,18 @@ pub async fn issue(store: &Store, keys: &SigningKeys, party: &PartyId, mode: Mod
         attempt_count: delivery.attempt_count,
         attempts: &delivery.attempts,
     };
-    let record = serde_json::to_string(&record).map_err(corrupt)?;
-    let of = format!("{}:{}:{}", told.id(), delivery.attempt_count, status.name());
-    let make =
-        |links: u64, previous: &str| Link { place: links.saturating_add(1), previous: previous.to_owned(), hash: link_hash(previous, &record) };
-    let link = store.chain(party, mode, &of, make).await?;
+    let record = serde_json::to_string(&record).map_err(|_| corrupt(told))?;
+    Ok(Some((format!("{}:{}:{}", told.id(), delivery.attempt_count, status.name()), record)))
+}
+
+fn signed(store: &Store, keys: &SigningKeys, told: &Told, link: Link, record: String) -> Result<Receipt, StoreError> {
     if link.hash != link_hash(&link.previous, &record) {
         return Err(StoreError::Corrupt(format!("{}: what is on record is not what its receipt was made of", told.id())));
     }
-    let statement = serde_json::to_string(&Statement { link, record }).map_err(corrupt)?;
+    let statement = serde_json::to_string(&Statement { link, record }).map_err(|_| corrupt(told))?;
     let issued_at = store.clock().now().as_second();
     let signatures = keys.sign(&told.id().to_string(), issued_at, statement.as_bytes());
-    Ok(Some(Receipt { id: told.id(), issued_at, statement, signatures }))
+    Ok(Receipt { id: told.id(), issued_at, statement, signatures })
 }
 
 impl Receipt {

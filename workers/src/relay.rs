@@ -12,8 +12,8 @@ mod subscribers;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use domain::bulletin::{self, News};
-use domain::delivery::{Attempt, Attempted, Decision, Delivery, Heard};
+use domain::bulletin::News;
+use domain::delivery::{Attempt, Attempted, Delivery, Heard};
 use domain::event::{self, EventType};
 use domain::fact::Reason;
 use domain::id::{DeliveryId, SubscriptionId};
@@ -208,9 +208,6 @@ impl RelayContext {
                     self.store.wakes().relay.notify_one();
                 }
                 self.metrics.decided(decision, &work.event, now);
-                if work.event.kind == bulletin::CHANGED && !matches!(decision, Decision::RetryAt(_)) {
-                    self.part_with(work.subscription).await;
-                }
                 if let Some(since) = failing_since
                     && let Err(error) = self.watch(work.subscription, since, now).await
                 {
@@ -230,22 +227,6 @@ impl RelayContext {
         }
         self.store.wakes().relay.notify_one();
         Ok(Delivered::Recorded)
-    }
-
-    /// Removes what was left of a subscription that leads elsewhere: it was told, or cannot be.
-    async fn part_with(&self, id: SubscriptionId) {
-        if !self.subscribers.get(id).is_some_and(|subscriber| subscriber.farewell) {
-            return;
-        }
-        let parted = async {
-            match self.store.subscription(id).await? {
-                Some((subscription, _)) => self.store.unsubscribe(&subscription).await.map(drop),
-                None => Ok(()),
-            }
-        };
-        if let Err(error) = parted.await {
-            tracing::warn!(subscription.id = %id, %error, "what is left of a subscription at its former URL could not be removed");
-        }
     }
 
     /// What a failure means for the whole subscription; `None` where there was none, or it was not the subscriber's.
@@ -347,19 +328,15 @@ impl RelayContext {
     async fn disable(&self, id: SubscriptionId, url: Option<&str>, why: &'static str) -> Result<(), StoreError> {
         for _ in 0..STORE_TRIES {
             let Some((mut subscription, secrets)) = self.patiently(|| self.store.subscription(id)).await? else { return Ok(()) };
-            if matches!(subscription.status, Status::Disabled { .. }) || url.is_some_and(|url| subscription.url != url) {
+            // What is left at a former URL ends with its only delivery.
+            if matches!(subscription.status, Status::Disabled { .. }) || subscription.farewell || url.is_some_and(|url| subscription.url != url) {
                 return Ok(());
             }
             subscription.status = Status::Disabled { reason: Reason::new(why), at: self.store.clock().now() };
             subscription.version += 1;
             let news = News::Disabled { of: subscription.hook(), reason: Reason::new(why) };
             let notice = Notice { news: &news, farewell: None };
-            let written = if subscription.farewell {
-                self.patiently(|| self.store.subscribe(&subscription, None)).await?
-            } else {
-                self.patiently(|| self.store.begin_afresh_telling(&subscription, None, notice)).await?
-            };
-            match written {
+            match self.patiently(|| self.store.begin_afresh_telling(&subscription, None, notice)).await? {
                 Subscribed::Done => {
                     // Deliveries whose leases are older than this find it too.
                     let now = self.store.clock().now();

@@ -31,6 +31,8 @@ pub struct Settings {
     pub feed_days: u32,
     /// Replays that have ended.
     pub replays_days: u32,
+    /// Links of receipts. Whoever has a receipt can go on proving what it says.
+    pub receipts_days: u32,
     /// Records of one page, at most.
     pub page: usize,
     /// Between two pages, ms.
@@ -45,6 +47,7 @@ pub struct Trimmed {
     pub orphans: u64,
     pub feed: u64,
     pub replays: u64,
+    pub receipts: u64,
 }
 
 impl std::ops::AddAssign for Trimmed {
@@ -54,6 +57,7 @@ impl std::ops::AddAssign for Trimmed {
         self.orphans += more.orphans;
         self.feed += more.feed;
         self.replays += more.replays;
+        self.receipts += more.receipts;
     }
 }
 
@@ -99,6 +103,12 @@ pub async fn round(store: &Store, settings: &Settings, archive: Option<&Archive>
             pause().await;
         }
     }
+    if let Some(kept) = days(settings.receipts_days) {
+        while let more @ 1.. = store.trim_receipts(shard, kept, page).await? {
+            trimmed.receipts += more;
+            pause().await;
+        }
+    }
     if let Some(kept) = days(settings.payouts_days) {
         let mut place = None;
         loop {
@@ -139,8 +149,8 @@ pub async fn turn(store: &Store, me: &str, settings: &Settings, archive: Option<
         match round(store, settings, archive, shard).await {
             Ok(trimmed) if trimmed == Trimmed::default() => {}
             Ok(trimmed) => {
-                let Trimmed { payouts, abandoned, orphans, feed, replays } = trimmed;
-                tracing::info!(payouts, abandoned, orphans, feed, replays, "what ended long ago was trimmed");
+                let Trimmed { payouts, abandoned, orphans, feed, replays, receipts } = trimmed;
+                tracing::info!(payouts, abandoned, orphans, feed, replays, receipts, "what ended long ago was trimmed");
                 all += trimmed;
             }
             Err(error) => tracing::error!(%error, "what ended long ago could not be trimmed; the next round goes on"),

@@ -31,7 +31,7 @@ pub mod payouts;
 pub mod portal;
 pub mod private_server;
 pub mod processes;
-mod receipts;
+pub mod receipts;
 pub mod reconciliations;
 pub mod references;
 pub mod replays;
@@ -155,7 +155,10 @@ struct Scripts {
     feed_close: Script,
     feed_trim: Script,
     payout_trim: Script,
+    abandoned_trim: Script,
+    claimed: Script,
     receipt_append: Script,
+    receipt_trim: Script,
     remember: Script,
     look: Script,
     look_turns: Script,
@@ -289,6 +292,7 @@ impl Store {
                         include_str!("store/progress.lua"),
                         include_str!("store/gate.lua"),
                         include_str!("store/wants.lua"),
+                        include_str!("store/tombstones.lua"),
                         include_str!("store/commit.lua")
                     )),
                     lease: Script::new(include_str!("store/lease.lua")),
@@ -304,8 +308,11 @@ impl Store {
                     feed_open: Script::new(include_str!("store/feed_open.lua")),
                     feed_close: Script::new(include_str!("store/feed_close.lua")),
                     feed_trim: Script::new(include_str!("store/feed_trim.lua")),
-                    payout_trim: Script::new(include_str!("store/payout_trim.lua")),
+                    payout_trim: Script::new(concat!(include_str!("store/tombstones.lua"), include_str!("store/payout_trim.lua"))),
+                    abandoned_trim: Script::new(include_str!("store/abandoned_trim.lua")),
+                    claimed: Script::new(concat!(include_str!("store/tombstones.lua"), include_str!("store/claimed.lua"))),
                     receipt_append: Script::new(include_str!("store/receipt_append.lua")),
+                    receipt_trim: Script::new(include_str!("store/receipt_trim.lua")),
                     remember: Script::new(include_str!("store/remember.lua")),
                     look: Script::new(include_str!("store/look.lua")),
                     look_turns: Script::new(include_str!("store/look_turns.lua")),

@@ -68,9 +68,14 @@ async fn installation_with(settings: RelaySettings) -> Installation {
 
 /// The same, reaching subscribers by other rules.
 async fn installation_of(settings: RelaySettings, egress: &egress::Settings) -> Installation {
+    installation_on(Fsync::Always, 2_000, settings, egress).await
+}
+
+/// The same, on a server that flushes and is waited for otherwise.
+async fn installation_on(fsync: Fsync, deadline_ms: u64, settings: RelaySettings, egress: &egress::Settings) -> Installation {
     let folder = tempfile::tempdir().unwrap();
-    let server = PrivateServer::start(folder.path(), Fsync::Always).unwrap();
-    let store_settings = Settings { url: server.url(), prefix: "t:".to_owned(), shards: 1, connections: 4, deadline_ms: 2_000 };
+    let server = PrivateServer::start(folder.path(), fsync).unwrap();
+    let store_settings = Settings { url: server.url(), prefix: "t:".to_owned(), shards: 1, connections: 4, deadline_ms };
     let keys = BTreeMap::from([(1, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".into())]);
     let store = Store::open(&store_settings, Vault::new(&keys, 1).unwrap()).await.unwrap();
     let context = Arc::new(RelayContext::new(store.clone(), Egress::new(egress), &settings));
@@ -138,6 +143,11 @@ impl Installation {
 
     /// The second event of a payout.
     async fn cancel(&self, payout: &Payout) {
+        self.happens(payout, What::Cancel { reason: Reason::new("asked") }).await;
+    }
+
+    /// Commits what follows from a worker's fact, and gives the payout as it is then.
+    async fn happens(&self, payout: &Payout, what: What) -> Payout {
         let plan = Plan {
             cancelable: false,
             polling: Polling { waits: Vec::new(), bound: SignedDuration::from_hours(72) },
@@ -145,9 +155,9 @@ impl Installation {
             last_words: &[],
             dispatch_bound: SignedDuration::from_hours(24),
         };
-        let fact = Fact::new(Origin::Worker, What::Cancel { reason: Reason::new("asked") });
-        let Verdict::Moved(step) = payout.apply(&fact, &plan, self.store.clock().now()) else { panic!("it can be cancelled") };
+        let Verdict::Moved(step) = payout.apply(&Fact::new(Origin::Worker, what), &plan, self.store.clock().now()) else { panic!("it is possible") };
         self.store.commit(&step).await.unwrap();
+        step.payout
     }
 
     /// Works until nothing is due.

@@ -33,8 +33,6 @@ pub(super) struct Subscriber {
     /// When the set of secrets that sign changes by itself.
     signs_until: Option<Timestamp>,
     pub(super) url: String,
-    /// It is told one thing more, and then it is gone.
-    pub(super) farewell: bool,
     pub(super) course: Course,
     /// The waits of its own, if it has any.
     retry: Option<Retry>,
@@ -95,7 +93,6 @@ impl Subscriber {
         Self {
             version: subscription.version,
             signs_until: secrets.next_change(now),
-            farewell: subscription.farewell,
             url: subscription.url,
             course,
             retry: (!subscription.retry_waits_s.is_empty()).then(|| Retry { waits: subscription.retry_waits_s.iter().map(wait).collect() }),
@@ -168,7 +165,7 @@ mod tests {
     use super::*;
 
     fn subscriber(version: u64, signs_until: Option<Timestamp>) -> Arc<Subscriber> {
-        Arc::new(Subscriber { version, signs_until, url: String::new(), farewell: false, course: Course::Disabled, retry: None, max_age: None })
+        Arc::new(Subscriber { version, signs_until, url: String::new(), course: Course::Disabled, retry: None, max_age: None })
     }
 
     fn id(number: u8) -> SubscriptionId {

@@ -109,7 +109,11 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
 
   if token == value[2] then return { 'done' } end
   if opening then
-    -- Of one that was trimmed only the beginning is left.
+    -- Of one that was trimmed only the beginning is left, and elsewhere (tombstones.lua).
+    if not fingerprint then
+      kept.tombstones = kept.tombstones or tonumber(redis.call('GET', prefix .. 'tombstones') or 0)
+      fingerprint = tombstone(prefix, id, kept.tombstones)
+    end
     if fingerprint and fingerprint ~= string.sub(value[8], 1, #fingerprint) then return { 'conflict' } end
     if fingerprint then
       local record = redis.call('HMGET', key, 'rec', 'meta')

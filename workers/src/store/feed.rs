@@ -1,11 +1,10 @@
 //! The feed of a party, for those who rather pull: its events in the order of their commits. The script that commits an event notes it there, so nothing becomes
-//! visible behind a place that was told before. Only of parties that have opened a feed; what is noted is the event's id, its body stands in its payout.
+//! visible behind a place that was told before. What is in the party's bulletin is there too, for those who ask for it by name. Only of parties that have opened a feed; what is noted is the event's id, its body stands in its payout.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use domain::event::EventType;
 use domain::id::{EventId, Mode, PartyId, Shard};
 use domain::subscription::EventTypes;
 
@@ -121,7 +120,7 @@ impl Store {
                 }
                 place = read(at)?;
                 let Some((kind, member)) = fields.first() else { continue };
-                if EventType::named(kind).is_none_or(|kind| types.wants(kind)) {
+                if types.asks_for(kind) {
                     wanted.extend(event_of(member));
                 }
             }
@@ -159,7 +158,7 @@ impl Store {
         begin.as_deref().map(read).transpose()
     }
 
-    async fn stored_event(&self, id: EventId) -> Result<Option<StoredEvent>, StoreError> {
+    pub(super) async fn stored_event(&self, id: EventId) -> Result<Option<StoredEvent>, StoreError> {
         let command = redis::cmd("HMGET").arg(self.shared.names.payout(id.payout())).arg(format!("e:{}", id.sequence())).arg("meta").to_owned();
         let (event, metadata): (Option<Vec<u8>>, Option<String>) = from_value(self.query(command).await?)?;
         event.map(|event| StoredEvent::read(id, &event, &metadata.unwrap_or_default())).transpose()

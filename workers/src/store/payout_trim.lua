@@ -54,7 +54,7 @@ for at = 4, #ARGV, 5 do
     -- One without a fingerprint keeps one that no request has.
     local fingerprint = string.sub(redis.call('HGET', key, 'fp') or '-', 1, kept)
     redis.call('DEL', key)
-    redis.call('HSET', key, 'fp', fingerprint)
+    bury(prefix, id, fingerprint)
     redis.call('ZREM', prefix .. 'list:' .. name, id)
     redis.call('ZREM', KEYS[1], id)
   end

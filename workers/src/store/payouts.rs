@@ -258,7 +258,13 @@ impl Store {
     /// As every call.
     pub async fn was_claimed_by(&self, id: PayoutId, fingerprint: &str) -> Result<Option<bool>, StoreError> {
         // Of one that was trimmed only the beginning is left.
-        let kept: Option<String> = self.field(id, "fp").await?;
+        let names = &self.shared.names;
+        let answer = self
+            .run(&self.shared.scripts.claimed, &[&names.payout(id)], |command| {
+                command.arg(names.shard(id.shard())).arg(id.to_string());
+            })
+            .await?;
+        let kept: Option<String> = from_value(answer)?;
         Ok(kept.map(|kept| fingerprint.starts_with(&kept)))
     }
 

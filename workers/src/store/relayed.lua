@@ -62,8 +62,15 @@ local function go_on(subscription, ended)
   local flying, waiting, key = prefix .. 'fly:' .. subscription, prefix .. 'wait:' .. subscription, prefix .. 'sub:' .. subscription
   -- How many deliveries of a subscription may be under way at a time is earned by acknowledgements, and half of it is lost by each failure: a subscriber
   -- that hangs keeps next to nobody's turn.
-  local held = redis.call('HMGET', key, 'v', 'window', 'most', 'ok')
+  local held = redis.call('HMGET', key, 'v', 'window', 'most', 'ok', 'farewell')
   local version, earned, ok = held[1], tonumber(held[2] or 4), held[4]
+  if held[5] and ended.member then
+    -- What was left at a former URL was told, or cannot be: nothing of it stays.
+    local payout, sequence = payout_and_sequence(ended.member)
+    redis.call('HDEL', payout, 'd:' .. subscription .. ':' .. sequence)
+    redis.call('DEL', key)
+    version = nil
+  end
   local gate = earned == 0 and redis.call('HMGET', key, 'paused', 'until', 'share', 'rate')
   -- A late record of a try must not leave anything behind for a subscription that is gone, and what is paused stays as it is.
   if version and not (gate and gate[1]) then
@@ -160,6 +167,7 @@ for at = 4, #ARGV, 7 do
       order[#order + 1] = subscription
     end
     of.outcomes[#of.outcomes + 1] = ARGV[at + 4]
+    if ARGV[at + 4] ~= 'r' then of.member = ARGV[at + 1] end
     of.troubles[#of.outcomes] = ARGV[at + 5]
     if ARGV[at + 6] == '1' then of.takers[#of.takers + 1] = answer end
   end

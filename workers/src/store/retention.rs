@@ -19,7 +19,7 @@ use super::{Store, StoreError, from_json, from_value};
 const PAGE_BYTES: usize = 16 << 20;
 
 /// What stays of a fingerprint: enough to tell another request from a repeat. Neither pays.
-const FINGERPRINT_KEPT: usize = 16;
+const FINGERPRINT_KEPT: usize = 8;
 
 /// A payout that ended long ago, with everything that is stored of it.
 #[derive(Debug)]
@@ -179,17 +179,12 @@ impl Store {
     /// As every call. Repeatable.
     pub async fn trim_abandoned(&self, shard: Shard, kept: Duration, page: usize) -> Result<u64, StoreError> {
         let names = &self.shared.names;
-        let listed = names.of(shard, "abandoned");
-        let entries = self.oldest(&listed, kept, page).await?;
-        for entry in &entries {
-            if let Some((subscription, member)) = entry.split_once('/') {
-                let own = [names.shard(shard), "abandoned:", subscription].concat();
-                self.query(redis::cmd("ZREM").arg(own).arg(member).to_owned()).await?;
-            }
-            // Last: until then it is found again.
-            self.query(redis::cmd("ZREM").arg(&listed).arg(entry).to_owned()).await?;
-        }
-        Ok(entries.len() as u64)
+        let answer = self
+            .run(&self.shared.scripts.abandoned_trim, &[&names.of(shard, "abandoned")], |command| {
+                command.arg(names.shard(shard)).arg(self.ended_until(kept)).arg(page);
+            })
+            .await?;
+        from_value(answer)
     }
 
     /// Forgets a page of notices that were put aside longer ago than `kept`. Says how many.

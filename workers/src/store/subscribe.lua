@@ -96,8 +96,8 @@ look_again()
 if KEYS[10] then
   if ARGV[23] ~= '' then
     local left = ARGV[17] .. 'sub:' .. ARGV[23]
-    redis.call('HSET', left, 'v', 1, 'rec', ARGV[24], 'sec', ARGV[25])
-    -- Whoever is to remove it may die. No schedule of tries is as long.
+    -- It goes with the end of its only delivery (relayed.lua). No schedule of tries is as long as this.
+    redis.call('HSET', left, 'v', 1, 'rec', ARGV[24], 'sec', ARGV[25], 'farewell', 1)
     redis.call('EXPIRE', left, 2592000)
   end
   tell({ prefix = ARGV[17], id = ARGV[18], sequence = ARGV[19], kind = ARGV[20], text = ARGV[21], subs = KEYS[2], lanes = KEYS[4], kept = ARGV[22], once = '', also = ARGV[23] }, now)

@@ -2,8 +2,9 @@
 
 use domain::delivery::Progress;
 use domain::id::{DeliveryId, EventId};
-use workers::receipt::{Invalid, Receipt, issue};
+use workers::receipt::{Invalid, Receipt, find, issue};
 use workers::relay::keys::{self, PublicKey, SigningKeys};
+use workers::store::receipts::Chain;
 
 use super::*;
 
@@ -13,7 +14,7 @@ fn signing() -> (SigningKeys, PublicKey) {
 }
 
 impl Installation {
-    async fn receipt(&self, payout: &Payout) -> Option<Receipt> {
+    pub(super) async fn receipt(&self, payout: &Payout) -> Option<Receipt> {
         let id = DeliveryId::new(EventId::new(payout.id, 1), self.subscription);
         let (party, mode, told) = self.store.delivery(id).await.unwrap().unwrap();
         issue(&self.store, &signing().0, &party, mode, &told).await.unwrap()
@@ -77,4 +78,45 @@ async fn receipts_that_are_asked_for_together_make_one_chain() {
     links.sort_by_key(|link| link.place);
     assert_eq!(links.iter().map(|link| link.place).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
     assert!(links.windows(2).all(|pair| pair[1].previous == pair[0].hash));
+}
+
+/// The oldest links go, the others are a chain from there on; whoever has a receipt goes on proving what it says, and readers make nothing.
+#[tokio::test]
+async fn a_chain_is_trimmed_and_goes_on_from_its_anchor() {
+    let at = &installation().await;
+    let mut payouts = Vec::new();
+    for number in 0..5 {
+        payouts.push(at.open(&number.to_string()).await);
+    }
+    at.crank().await;
+    let trim = async |kept| at.store.trim_receipts(Shard::new(0), Duration::from_secs(kept), 1).await.unwrap();
+    let chain = async || at.store.links(&party(), Mode::Test, 0, 10).await.unwrap();
+    assert_eq!((chain().await, trim(0).await), (Chain::default(), 0));
+    let oldest = at.receipt(&payouts[0]).await.unwrap();
+    at.receipt(&payouts[1]).await.unwrap();
+    at.later(60).await;
+    let third = at.receipt(&payouts[2]).await.unwrap().verify(&[signing().1]).unwrap().link;
+    let before = chain().await;
+    assert_eq!((before.length, before.anchor.clone(), before.links.len()), (3, (0, String::new()), 3));
+
+    assert_eq!((trim(30).await, trim(30).await, trim(30).await), (1, 1, 0));
+    let (length, anchor) = (3, (2, before.links[1].0.hash.clone()));
+    assert_eq!(chain().await, Chain { length, anchor: anchor.clone(), links: vec![before.links[2].clone()] });
+    assert_eq!(before.links[2].0, third);
+    assert!(oldest.verify(&[signing().1]).is_ok());
+    assert_eq!(at.store.links(&party(), Mode::Test, 3, 10).await.unwrap().links, []);
+
+    // All of them, and the next one follows the anchor.
+    at.later(60).await;
+    assert_eq!((trim(30).await, trim(30).await), (1, 0));
+    assert_eq!(chain().await, Chain { length, anchor: (3, third.hash.clone()), links: Vec::new() });
+    let next = at.receipt(&payouts[3]).await.unwrap().verify(&[signing().1]).unwrap().link;
+    assert_eq!((next.place, &next.previous), (4, &third.hash));
+    // What was trimmed gets a place of its own when it is asked for again.
+    let again = at.receipt(&payouts[0]).await.unwrap().verify(&[signing().1]).unwrap();
+    assert_eq!((again.link.place, &again.link.previous, &again.record), (5, &next.hash, &oldest.verify(&[signing().1]).unwrap().record));
+    let id = DeliveryId::new(EventId::new(payouts[4].id, 1), at.subscription);
+    let (of, mode, told) = at.store.delivery(id).await.unwrap().unwrap();
+    assert_eq!(find(&at.store, &signing().0, &of, mode, &told).await.unwrap(), None);
+    assert_eq!(chain().await.length, 5);
 }
