@@ -47,6 +47,7 @@ pub(super) const ALIKE: &[&str] = &[
     "retention.orphans_days",
     "retention.feed_days",
     "retention.replays_days",
+    "retention.receipts_days",
     "providers.truelayer_test",
     "providers.truelayer_live",
     "providers.truelayer_v3_test",

@@ -42,7 +42,7 @@ impl Site {
         let (party, shards) = (PartyId::parse("shop").unwrap(), self.installation.store.shards());
         let id = PayoutId::of_bulletin(&party, Mode::Test, shards);
         let answer = self.installation.redis.say(&["HKEYS", &format!("t:{{{}}}:po:{id}", id.shard().tag())]);
-        answer.split("\r\n").filter(|line| !line.starts_with(['*', '$'])).map(ToOwned::to_owned).collect()
+        answer.split("\r\n").filter(|line| !line.is_empty() && !line.starts_with(['*', '$'])).map(ToOwned::to_owned).collect()
     }
 
     fn now_s(&self) -> i64 {

@@ -65,10 +65,7 @@ if #filters == most then
   redis.call('HSET', key, 'f:' .. sequence, last .. ' ' .. found[#found] .. ' ' .. old)
   return 'page'
 end
-if old > 0 then
-  redis.call('HDEL', key, 'once:' .. (redis.call('HGET', key, 'told:' .. old) or ''), 'told:' .. old, 'e:' .. old)
-  if tonumber(redis.call('HGET', key, 'first') or 1) == old then redis.call('HSET', key, 'first', old + 1) end
-end
+if old > 0 then redis.call('HDEL', key, 'once:' .. (redis.call('HGET', key, 'told:' .. old) or ''), 'told:' .. old, 'e:' .. old) end
 redis.call('HDEL', key, 'f:' .. sequence, 'l:' .. fan_out)
 redis.call('ZREM', flying, member)
 -- The next event of the payout has its turn.

@@ -5,7 +5,7 @@
 
 local function tell(of, now)
   local key, sequence = of.prefix .. 'po:' .. of.id, tonumber(of.sequence)
-  local subscriptions = redis.call('HGETALL', of.subs)
+  local subscriptions, old = redis.call('HGETALL', of.subs), sequence - tonumber(of.kept)
   redis.call('HSET', key, 'n', sequence, 'e:' .. sequence, of.text)
   if of.once ~= '' then redis.call('HSET', key, 'once:' .. of.once, sequence, 'told:' .. sequence, of.once) end
   local fan_out
@@ -19,12 +19,11 @@ local function tell(of, now)
   end
   for i = 1, #subscriptions, 2 do
     local wanted, unordered, feed = wants(subscriptions[i + 1], of.kind)
+    if feed then redis.call('XADD', of.prefix .. 'feed:' .. string.sub(of.subs, #of.prefix + 6), '*', of.kind, of.id .. '/' .. sequence) end
     if string.byte(subscriptions[i + 1]) == 35 then wanted, fan_out = true, string.sub(subscriptions[i + 1], 2) end
     if wanted then deliver(subscriptions[i], unordered) end
-    if feed then redis.call('XADD', of.prefix .. 'feed:' .. string.sub(of.subs, #of.prefix + 6), '*', of.kind, of.id .. '/' .. sequence) end
   end
   if of.also ~= '' then deliver(of.also, false) end
-  -- The oldest go, as far as nobody waits for them; so many at a time, so that what was kept back goes with the next ones.
   local function is_awaited(event)
     for i = 1, #subscriptions, 2 do
       if tonumber(string.match(redis.call('HGET', key, 'q:' .. subscriptions[i]) or '', '^%d+') or sequence) <= event then return true end
@@ -33,27 +32,26 @@ local function tell(of, now)
       end
     end
   end
-  local first = tonumber(redis.call('HGET', key, 'first') or 1)
-  local event, last = first, math.min(sequence - tonumber(of.kept), first + 15)
   if fan_out then
-    -- Whether one of those waits for the oldest that stand behind the fan-out is seen when it has come by all of them.
-    local old = first <= last and not is_awaited(first) and first or 0
-    redis.call('HSET', key, 'f:' .. sequence, fan_out .. ' 0 ' .. old)
-    if old > 0 then
-      for i = 1, #subscriptions, 2 do redis.call('HDEL', key, 'd:' .. subscriptions[i] .. ':' .. old) end
+    -- The oldest goes, unless somebody still waits for it. Whether one of those does that stand behind the fan-out is seen when it has come by all of them.
+    if old > 0 and is_awaited(old) then old = 0 end
+    redis.call('HSET', key, 'f:' .. sequence, fan_out .. ' 0 ' .. math.max(old, 0))
+    for i = 1, old > 0 and #subscriptions or 0, 2 do redis.call('HDEL', key, 'd:' .. subscriptions[i] .. ':' .. old) end
+  else
+    -- The oldest go, as far as nobody waits for them; so many at a time, so that what was kept back goes with those that come later.
+    local first = tonumber(redis.call('HGET', key, 'first') or 1)
+    local event, last = first, math.min(old, first + 15)
+    while event <= last and not is_awaited(event) do
+      redis.call('HDEL', key, 'once:' .. (redis.call('HGET', key, 'told:' .. event) or ''), 'told:' .. event, 'e:' .. event)
+      event = event + 1
     end
-    last = 0
-  end
-  while event <= last and not is_awaited(event) do
-    redis.call('HDEL', key, 'once:' .. (redis.call('HGET', key, 'told:' .. event) or ''), 'told:' .. event, 'e:' .. event)
-    event = event + 1
-  end
-  if event > first then
-    redis.call('HSET', key, 'first', event)
-    -- Of subscriptions that are gone by now too.
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-      local of_event = string.match(field, '^d:[^:]+:(%d+)$')
-      if of_event and tonumber(of_event) < event then redis.call('HDEL', key, field) end
+    if event > first then
+      redis.call('HSET', key, 'first', event)
+      -- Of subscriptions that are gone by now too.
+      for _, field in ipairs(redis.call('HKEYS', key)) do
+        local of_event = string.match(field, '^d:[^:]+:(%d+)$')
+        if of_event and tonumber(of_event) < event then redis.call('HDEL', key, field) end
+      end
     end
   end
   redis.call('PUBLISH', of.prefix .. 'wake', 'relay')

@@ -22,6 +22,12 @@ fn kept() -> retention::Settings {
     retention::Settings { archive: None, payouts_days: 7, abandoned_days, orphans_days, feed_days, replays_days, receipts_days, page: 3, pause_ms: 0 }
 }
 
+/// Where memory is measured. That does not depend on the disk, so nothing waits for it.
+async fn measured() -> Installation {
+    let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
+    installation_on(Fsync::EverySecond, 600_000, RelaySettings::default(), &egress).await
+}
+
 impl Installation {
     async fn ended(&self, key: &str) -> Payout {
         let payout = self.open(key).await;
@@ -284,7 +290,7 @@ async fn every_key_is_remembered_among_many() {
 
 #[tokio::test]
 async fn memory_comes_back_but_for_the_keys() {
-    let at = &installation().await;
+    let at = &measured().await;
     let settings = retention::Settings { page: 100, ..kept() };
     // The scripts, and what the server keeps of its own.
     at.wave(0..300).await;
@@ -306,9 +312,7 @@ async fn memory_comes_back_but_for_the_keys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_back_after_a_million_events() {
     let (waves, payouts): (u64, u64) = if std::env::var_os("PAYRELAY_LONG_TESTS").is_some() { (10, 20_000) } else { (2, 200) };
-    let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
-    // What is measured does not depend on the disk, so nothing waits for it.
-    let at = &installation_on(Fsync::EverySecond, 600_000, RelaySettings::default(), &egress).await;
+    let at = &measured().await;
     let settings = retention::Settings { page: 100, ..kept() };
     let (mut delivered, mut start) = (0, 0);
     for wave in 0..=waves + 1 {
