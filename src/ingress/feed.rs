@@ -162,8 +162,11 @@ async fn read(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
                 if waiting.is_none() {
                     waiting = match ingress.feed_slots.enter(&party, mode) {
                         Ok(seat) => Some(seat),
-                        // As if it had not asked to wait: others can.
-                        Err(Taken::Share) => break (events, next),
+                        // As if it had asked to wait for a moment only: others can.
+                        Err(Taken::Share) => {
+                            tokio::time::sleep_until(ends.min(now + Duration::from_millis(ingress.settings.feed.look_every_ms))).await;
+                            break (events, next);
+                        }
                         Err(Taken::All) => {
                             let detail = "As many requests as can be wait for events. Ask without `wait`, or again in a moment.";
                             return Err(Problem::new(Kind::Overloaded, detail));

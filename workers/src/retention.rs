@@ -146,7 +146,11 @@ pub async fn turn(store: &Store, me: &str, settings: &Settings, archive: Option<
         }
     }
     for shard in store.shards().all() {
-        match round(store, settings, archive, shard).await {
+        let done = tokio::select! {
+            done = round(store, settings, archive, shard) => done,
+            () = disagreement(store, me) => return all,
+        };
+        match done {
             Ok(trimmed) if trimmed == Trimmed::default() => {}
             Ok(trimmed) => {
                 let Trimmed { payouts, abandoned, orphans, feed, replays, receipts } = trimmed;
@@ -157,6 +161,16 @@ pub async fn turn(store: &Store, me: &str, settings: &Settings, archive: Option<
         }
     }
     all
+}
+
+/// Ends when this process may not trim any more: a turn may take hours.
+async fn disagreement(store: &Store, me: &str) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if !store.processes().await.is_ok_and(|processes| may_trim(&processes, me)) {
+            return;
+        }
+    }
 }
 
 /// Takes a turn every `interval` until `stop`.

@@ -163,6 +163,7 @@ struct Scripts {
     look: Script,
     look_turns: Script,
     put_off: Script,
+    use_turn: Script,
     settled: Script,
     retry_notice: Script,
     subscribe: Script,
@@ -317,6 +318,7 @@ impl Store {
                     look: Script::new(include_str!("store/look.lua")),
                     look_turns: Script::new(include_str!("store/look_turns.lua")),
                     put_off: Script::new(include_str!("store/put_off.lua")),
+                    use_turn: Script::new(include_str!("store/use_turn.lua")),
                     settled: Script::new(include_str!("store/settled.lua")),
                     retry_notice: Script::new(include_str!("store/retry_notice.lua")),
                     subscribe: Script::new(concat!(

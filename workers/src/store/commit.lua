@@ -111,7 +111,7 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
   if opening then
     -- Of one that was trimmed only the beginning is left, and elsewhere (tombstones.lua).
     if not fingerprint then
-      kept.tombstones = kept.tombstones or tonumber(redis.call('GET', prefix .. 'tombstones') or 0)
+      kept.tombstones = kept.tombstones or tombstones(prefix)
       fingerprint = tombstone(prefix, id, kept.tombstones)
     end
     if fingerprint and fingerprint ~= string.sub(value[8], 1, #fingerprint) then return { 'conflict' } end

@@ -12,24 +12,25 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[5]) or 0)
 
 local held = redis.call('HMGET', key, 'f:' .. sequence, 'e:' .. sequence, 'meta', 'n', 'q:' .. fan_out)
--- The last one that is owed the event, the last one that has it; of a bulletin the event that goes behind the last page, or 0.
-local last, place, old = string.match(held[2] and held[1] or '0', '^(%d+) ?(%d*) ?(%d*)$')
+-- The last one that is owed the event, the last one that has it; of a bulletin the events that go behind the last page, unless somebody waits for them.
+local last, place, rest = string.match(held[2] and held[1] or '0', '^(%d+) ?(%d*) ?(.*)$')
+local going = {}
+for event in string.gmatch(rest, '%d+') do going[#going + 1] = event end
 local kind, metadata = string.match(held[2] or '', '^%S+') or '', nil
 if not held[4] then metadata = function() return held[3] or '{}' end end
-old = tonumber(old) or 0
 
 local found = redis.call('ZRANGEBYSCORE', KEYS[6], '(' .. (place ~= '' and place or '0'), last, 'WITHSCORES', 'LIMIT', 0, most)
 local names, filters = {}, {}
 for i = 1, #found, 2 do
   local n = #names
-  names[n + 1], names[n + 2], names[n + 3] = 'q:' .. found[i], 'd:' .. found[i] .. ':' .. sequence, 'd:' .. found[i] .. ':' .. old
+  names[n + 1], names[n + 2] = 'q:' .. found[i], 'd:' .. found[i] .. ':' .. sequence
   filters[#filters + 1] = redis.call('HGET', prefix .. 'sub:' .. found[i], 'wants') or ''
 end
 local has = #names > 0 and redis.call('HMGET', key, unpack(names)) or {}
 
 local fields, gone, turns = {}, {}, {}
 for i, filter in ipairs(filters) do
-  local subscription, queue, delivery = found[2 * i - 1], has[3 * i - 2] or '', has[3 * i - 1]
+  local subscription, queue, delivery = found[2 * i - 1], has[2 * i - 1] or '', has[2 * i]
   local wait = prefix .. 'wait:' .. subscription
   local wanted, unordered = wants(filter, kind, metadata)
   -- A replay may have come first.
@@ -48,10 +49,11 @@ for i, filter in ipairs(filters) do
       fields[#fields + 1] = '1'
     end
   end
-  if old > 0 then
-    local waits = tonumber(string.match(queue, '^%d+') or sequence) <= old
-    for _, lane in ipairs({ wait, prefix .. 'fly:' .. subscription }) do waits = waits or redis.call('ZSCORE', lane, id .. '/' .. old) end
-    if waits then old = 0 elseif has[3 * i] then gone[#gone + 1] = names[3 * i] end
+  for at = #going, 1, -1 do
+    local event = going[at]
+    local waits = tonumber(string.match(queue, '^%d+') or sequence) <= tonumber(event)
+    for _, lane in ipairs({ wait, prefix .. 'fly:' .. subscription }) do waits = waits or redis.call('ZSCORE', lane, id .. '/' .. event) end
+    if waits then table.remove(going, at) else gone[#gone + 1] = 'd:' .. subscription .. ':' .. event end
   end
 end
 if #fields > 0 then redis.call('HSET', key, unpack(fields)) end
@@ -62,10 +64,12 @@ if #turns > 0 then
 end
 
 if #filters == most then
-  redis.call('HSET', key, 'f:' .. sequence, last .. ' ' .. found[#found] .. ' ' .. old)
+  redis.call('HSET', key, 'f:' .. sequence, last .. ' ' .. found[#found] .. ' ' .. table.concat(going, ' '))
   return 'page'
 end
-if old > 0 then redis.call('HDEL', key, 'once:' .. (redis.call('HGET', key, 'told:' .. old) or ''), 'told:' .. old, 'e:' .. old) end
+for _, event in ipairs(going) do
+  redis.call('HDEL', key, 'once:' .. (redis.call('HGET', key, 'told:' .. event) or ''), 'told:' .. event, 'e:' .. event)
+end
 redis.call('HDEL', key, 'f:' .. sequence, 'l:' .. fan_out)
 redis.call('ZREM', flying, member)
 -- The next event of the payout has its turn.

@@ -84,7 +84,8 @@ impl Store {
         from_value(self.query(redis::cmd("XLEN").arg(feed).to_owned()).await?).map(Some)
     }
 
-    /// The events of a party behind a place, in the order of their commits, at most `limit`, of these types. Events of payouts that were trimmed are left out.
+    /// The events of a party behind a place, in the order of their commits, at most `limit`, of these types. Events of payouts that were trimmed, and those that their bulletin has let
+    /// go of, are left out.
     ///
     /// # Errors
     /// As every call.

@@ -1,7 +1,7 @@
 -- Leases up to N due deliveries, in fair turns over the subscriptions that have any: each lane gives at most its share, and never has more
 -- under way than its window, so a slow subscriber holds up nobody but itself. Repeatable like lease.lua.
 --
--- Of the caller's slots a lane takes no more than it leaves free, so that many that hang leave some to the others; and those to which nothing gets through, or has yet ('ok' is not
+-- Of the caller's slots a lane has no more than are free, so that many that hang leave some to the others; and those to which nothing gets through, or has yet ('ok' is not
 -- '1'), take no more together than the caller says.
 --
 -- KEYS  1 lanes: subscription -> its next turn, ms with fraction  2 clock   ARGV  1 N  2 lease, ms  3 key prefix  4 widest window  5 most of N for lanes that are not 'ok'  6 free slots, N among them
@@ -14,6 +14,8 @@ local out = { now, '' }
 -- While all that such lanes may take is taken, they are passed over, many at a time, so that they hide nobody.
 local passed_over = trials == 0
 local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', fine, 'LIMIT', 0, passed_over and math.max(n, 512) or n)
+-- The more there are of them, the longer until they are looked at again.
+local pause = passed_over and math.max(100, math.floor(redis.call('ZCOUNT', KEYS[1], '-inf', fine) / 5)) or 0
 local share = math.max(1, math.floor(n / math.max(1, #lanes)))
 local turns, idle, left = {}, {}, n
 
@@ -29,6 +31,18 @@ local function gate(key)
   -- As many may go ahead of their time as belong to a tenth of a second.
   local gap, first = 1000 / tonumber(is[4]), math.max(now, tonumber(is[5] or 0))
   return window, math.max(0, math.floor((now + 100 - first) / gap) + 1), nil, gap, first
+end
+
+-- An event that is not kept any more: whoever waits behind it in the payout's queue has its turn. Says whether there is one.
+local function pass_by(subscription, key, sequence, wait, member)
+  local queue = redis.call('HGET', key, 'q:' .. subscription) or ''
+  local first, rest = string.match(queue, '^(%d+),?(.*)$')
+  if first ~= sequence then return false end
+  redis.call('HDEL', key, 'l:' .. subscription, 'q:' .. subscription)
+  if rest == '' then return false end
+  redis.call('HSET', key, 'q:' .. subscription, rest)
+  redis.call('ZADD', wait, now, string.sub(member, 1, -1 - #sequence) .. string.match(rest, '^%d+'))
+  return true
 end
 
 for _, subscription in ipairs(lanes) do
@@ -50,7 +64,7 @@ for _, subscription in ipairs(lanes) do
   end
   local room = math.min(may, math.max(0, math.min(window, math.max(1, free)) - (lease and redis.call('ZCARD', flying) or 0)))
   local on_trial = is[3] ~= '1'
-  if on_trial and room > trials then room, opens = trials, math.max(opens or 0, passed_over and now + 100 or now) end
+  if on_trial and room > trials then room, opens = trials, math.max(opens or 0, now + pause) end
   local most = math.min(room, share, left)
   -- One more than is taken: the next head.
   local waiting = redis.call('ZRANGE', wait, 0, math.max(0, most), 'WITHSCORES')
@@ -62,27 +76,35 @@ for _, subscription in ipairs(lanes) do
       break
     end
     members[#members + 1] = member
-    leases[#leases + 1] = token
-    leases[#leases + 1] = member
   end
+  local taken = 0
   if #members > 0 then
+    redis.call('ZREM', wait, unpack(members))
     for _, member in ipairs(members) do
       local slash = string.find(member, '/', 1, true)
       local key, sequence = prefix .. 'po:' .. string.sub(member, 1, slash - 1), string.sub(member, slash + 1)
       local held = redis.call('HMGET', key, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, 'l:' .. subscription, 'meta')
-      out[#out + 1] = { subscription, version, member, token, tonumber(held[3] or 0) + 1, held[1] or '', held[2] or '', held[4] or '', on_trial and 1 or 0 }
+      if held[1] then
+        taken = taken + 1
+        leases[#leases + 1] = token
+        leases[#leases + 1] = member
+        out[#out + 1] = { subscription, version, member, token, tonumber(held[3] or 0) + 1, held[1], held[2] or '', held[4] or '', on_trial and 1 or 0 }
+      elseif pass_by(subscription, key, sequence, wait, member) then
+        head = now
+      end
     end
-    left, free = left - #members, free - #members
-    if on_trial then trials = trials - #members end
-    redis.call('ZREM', wait, unpack(members))
+  end
+  if taken > 0 then
+    left, free = left - taken, free - taken
+    if on_trial then trials = trials - taken end
     redis.call('ZADD', flying, unpack(leases))
-    room = room - #members
+    room = room - taken
     lease = math.min(lease or token, token)
   end
   if gap then
-    first = first + #members * gap
-    if #members > 0 then redis.call('HSET', prefix .. 'sub:' .. subscription, 'next', string.format('%.3f', first)) end
-    opens = may <= #members and math.max(opens or 0, first - 100) or opens
+    first = first + taken * gap
+    if taken > 0 then redis.call('HSET', prefix .. 'sub:' .. subscription, 'next', string.format('%.3f', first)) end
+    opens = may <= taken and math.max(opens or 0, first - 100) or opens
   end
   -- The next turn: when something is due and there is room, behind those not yet served; else when a lease ends (an acknowledgement comes earlier).
   local turn = lease

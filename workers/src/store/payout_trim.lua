@@ -2,7 +2,7 @@
 -- is trimmed; the rest stays as it is. Repeatable.
 --
 -- KEYS  1 ended  2 frozen  3 look-first
--- ARGV  1 key prefix  2 what ended until then, ms  3 characters of a fingerprint that stay, or 0: nothing is trimmed, only said; then of each payout
+-- ARGV  1 key prefix  2 what ended until then, ms  3 characters of a fingerprint that stay, or 0: nothing is trimmed, only said  4 salt (tombstones.lua); then of each payout
 --       (id, version that was seen, 'party:mode', when it was asked for, ms, id of its batch or '')
 -- Returns of each '' where it was trimmed, or would be, else why not
 local prefix, until_ms, kept = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -46,15 +46,15 @@ local function owes(id, version, name, asked_at, batch)
 end
 
 local answers = {}
-for at = 4, #ARGV, 5 do
+for at = 5, #ARGV, 5 do
   local id, name = ARGV[at], ARGV[at + 2]
   local why = owes(id, ARGV[at + 1], name, tonumber(ARGV[at + 3]), ARGV[at + 4])
   if not why and kept > 0 then
     local key = prefix .. 'po:' .. id
     -- One without a fingerprint keeps one that no request has.
     local fingerprint = string.sub(redis.call('HGET', key, 'fp') or '-', 1, kept)
+    bury(prefix, id, fingerprint, ARGV[4])
     redis.call('DEL', key)
-    bury(prefix, id, fingerprint)
     redis.call('ZREM', prefix .. 'list:' .. name, id)
     redis.call('ZREM', KEYS[1], id)
   end

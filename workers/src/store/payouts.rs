@@ -1,5 +1,7 @@
 //! Payouts in the store: the commit, and the ways to read them.
 
+use std::collections::HashSet;
+
 use domain::account::BalanceAccount;
 use domain::delivery::Delivery;
 use domain::destination::Beneficiary;
@@ -258,14 +260,18 @@ impl Store {
     /// As every call.
     pub async fn was_claimed_by(&self, id: PayoutId, fingerprint: &str) -> Result<Option<bool>, StoreError> {
         // Of one that was trimmed only the beginning is left.
+        Ok(self.claimed_by(id).await?.map(|kept| fingerprint.starts_with(&kept)))
+    }
+
+    /// What is kept of the fingerprint of the request that used the key of a payout.
+    async fn claimed_by(&self, id: PayoutId) -> Result<Option<String>, StoreError> {
         let names = &self.shared.names;
-        let answer = self
-            .run(&self.shared.scripts.claimed, &[&names.payout(id)], |command| {
-                command.arg(names.shard(id.shard())).arg(id.to_string());
-            })
-            .await?;
-        let kept: Option<String> = from_value(answer)?;
-        Ok(kept.map(|kept| fingerprint.starts_with(&kept)))
+        let key = names.payout(id);
+        let keys = [key.as_str()];
+        let answer = self.run(&self.shared.scripts.claimed, &keys, |command| {
+            command.arg(names.shard(id.shard())).arg(id.to_string());
+        });
+        from_value(answer.await?)
     }
 
     /// Commits a step on the version that it was decided on.
@@ -327,7 +333,7 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn is_claimed(&self, id: PayoutId) -> Result<bool, StoreError> {
-        Ok(self.field::<Option<String>>(id, "fp").await?.is_some())
+        Ok(self.claimed_by(id).await?.is_some())
     }
 
     /// The record of a payout, if there is one.
@@ -406,6 +412,7 @@ impl Store {
                 _ => {}
             }
         }
+        let tried: HashSet<(SubscriptionId, u32)> = deliveries.iter().map(|listed: &ListedDelivery| (listed.subscription, listed.sequence)).collect();
         for (name, value) in &fields {
             let Some(("q", subscription)) = name.split_once(':') else { continue };
             let subscription: SubscriptionId = subscription.parse().map_err(|_| unknown_answer(name))?;
@@ -415,7 +422,7 @@ impl Store {
             }
             let queue = String::from_utf8_lossy(value).split(',').map(number).collect::<Result<Vec<_>, _>>()?;
             for sequence in queue.iter().copied() {
-                if !deliveries.iter().any(|listed| listed.subscription == subscription && listed.sequence == sequence) {
+                if !tried.contains(&(subscription, sequence)) {
                     deliveries.push(ListedDelivery { subscription, sequence, delivery: None });
                 }
             }

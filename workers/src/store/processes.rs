@@ -14,10 +14,13 @@ pub struct Process {
     /// Of this start of it, never used again.
     pub id: String,
     /// For people: its host, its number there, and what it does.
+    #[serde(default)]
     pub name: String,
     /// What it was told, by section of the configuration: a keyed hash each.
+    #[serde(default)]
     pub told: BTreeMap<String, String>,
     /// How long its leases last.
+    #[serde(default)]
     pub lease_ms: u64,
     /// By the store's clock: without another word by then it is gone.
     pub until: Timestamp,

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::lanes::millis;
 use super::lists::Position;
-use super::payouts::payout;
+use super::payouts::{payout, random_token};
 use super::{Store, StoreError, from_json, from_value};
 
 /// Of the records of a page together, about: one of a party with thousands of subscriptions has megabytes.
@@ -162,7 +162,7 @@ impl Store {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let answer = self
             .run(&self.shared.scripts.payout_trim, &keys, |command| {
-                command.arg(names.shard(shard)).arg(self.ended_until(kept)).arg(fingerprint);
+                command.arg(names.shard(shard)).arg(self.ended_until(kept)).arg(fingerprint).arg(random_token());
                 for OldPayout { payout, .. } in payouts {
                     let batch = payout.batch_id.as_deref().map(|key| BatchId::derive(&payout.party, payout.mode, key, self.shared.shards));
                     command.arg(payout.id.to_string()).arg(payout.version).arg(format!("{}:{}", payout.party, payout.mode.as_str()));

@@ -33,10 +33,19 @@ local function tell(of, now)
     end
   end
   if fan_out then
-    -- The oldest goes, unless somebody still waits for it. Whether one of those does that stand behind the fan-out is seen when it has come by all of them.
-    if old > 0 and is_awaited(old) then old = 0 end
-    redis.call('HSET', key, 'f:' .. sequence, fan_out .. ' 0 ' .. math.max(old, 0))
-    for i = 1, old > 0 and #subscriptions or 0, 2 do redis.call('HDEL', key, 'd:' .. subscriptions[i] .. ':' .. old) end
+    -- The oldest one, and the one whose time has come, go unless somebody still waits for them. Whether one of those does that stand behind the fan-out is seen when it has come
+    -- by all of them.
+    local first, going = tonumber(redis.call('HGET', key, 'first') or 1), {}
+    local last = math.min(old, first + 15)
+    while first <= last and redis.call('HEXISTS', key, 'e:' .. first) == 0 do first = first + 1 end
+    redis.call('HSET', key, 'first', first)
+    for _, event in ipairs({ first, old }) do
+      if event > 0 and event <= old and event ~= tonumber(going[1]) and not is_awaited(event) then
+        going[#going + 1] = tostring(event)
+        for i = 1, #subscriptions, 2 do redis.call('HDEL', key, 'd:' .. subscriptions[i] .. ':' .. event) end
+      end
+    end
+    redis.call('HSET', key, 'f:' .. sequence, fan_out .. ' 0 ' .. table.concat(going, ' '))
   else
     -- The oldest go, as far as nobody waits for them; so many at a time, so that what was kept back goes with those that come later.
     local first = tonumber(redis.call('HGET', key, 'first') or 1)

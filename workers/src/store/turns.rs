@@ -11,7 +11,7 @@ use super::lanes::{Ticket, millis};
 use super::{Store, StoreError, circuits, from_value};
 
 /// A turn that is not used for so long after its time has passed: who comes later, because no worker was there, waits for another one.
-const LASTS: Duration = Duration::from_secs(2);
+const LASTS_MS: i64 = 2_000;
 
 impl Store {
     /// Asks for a turn to make so many looks at each of these providers at one time, of which `per_s` are made in a second at each. Answers how long to wait for it; `None`: longer
@@ -46,13 +46,16 @@ impl Store {
         answer.await.map(drop)
     }
 
-    /// Uses the turn that a payout was put off for. `false`: it was used, or its time has passed; ask for another one.
+    /// Uses the turn that a payout was put off for. `false`: it was used, or its time has passed by the store's clock, whatever this machine's says; ask for another one.
     ///
     /// # Errors
     /// As every call. After an error it may have been used.
     pub async fn use_turn(&self, id: PayoutId, turn: Timestamp) -> Result<bool, StoreError> {
-        let used: u64 = from_value(self.query(redis::cmd("HDEL").arg(self.shared.names.payout(id)).arg("turn").to_owned()).await?)?;
-        let late = self.clock().now().duration_since(turn);
-        Ok(used == 1 && late <= jiff::SignedDuration::try_from(LASTS).unwrap_or_default())
+        let keys = [self.shared.names.payout(id), self.shared.names.of(id.shard(), "clock")];
+        let keys = keys.each_ref().map(String::as_str);
+        let answer = self.run(&self.shared.scripts.use_turn, &keys, |command| {
+            command.arg(turn.as_millisecond().saturating_add(LASTS_MS));
+        });
+        Ok(from_value::<u8>(answer.await?)? == 1)
     }
 }

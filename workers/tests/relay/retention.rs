@@ -131,6 +131,7 @@ async fn an_old_payout_is_archived_and_its_key_never_pays_again() {
         assert!(matches!(at.opened_again(payout, "another one").await, Opened::Conflict));
         assert_eq!(at.store.was_claimed_by(payout.id, "fingerprint of the request").await.unwrap(), Some(true));
         assert_eq!(at.store.was_claimed_by(payout.id, "another one").await.unwrap(), Some(false));
+        assert!(at.store.is_claimed(payout.id).await.unwrap(), "or it would be told that it cannot be taken");
     }
     for payout in [&open, &young] {
         assert!(at.store.timeline(payout.id).await.unwrap().is_some());
@@ -263,6 +264,30 @@ async fn a_round_trims_receipts() {
     assert_eq!(round(&at.store, &kept(), None, Shard::new(0)).await.unwrap().receipts, 0, "for ever");
     let settings = retention::Settings { receipts_days: 7, ..kept() };
     assert_eq!(round(&at.store, &settings, None, Shard::new(0)).await.unwrap(), Trimmed { receipts: 1, ..Trimmed::default() });
+}
+
+/// An event that is not kept any more, whatever took it, holds up nobody: the next one of its payout has its turn.
+#[tokio::test]
+async fn an_event_that_is_gone_holds_up_nobody() {
+    let at = installation().await;
+    let (gone, whole) = (at.ended("a").await, at.ended("b").await);
+    let client = redis::Client::open(at.server.lock().unwrap().url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let () = redis::cmd("HDEL").arg(format!("t:{{s00}}:po:{}", gone.id)).arg("e:1").query_async(&mut connection).await.unwrap();
+    at.crank().await;
+    let told: BTreeSet<(String, u64)> = at
+        .receiver
+        .take()
+        .iter()
+        .map(|message| {
+            let body = message.json();
+            (body["data"]["payout_id"].as_str().unwrap_or_default().to_owned(), body["data"]["sequence"].as_u64().unwrap_or_default())
+        })
+        .collect();
+    let expected = [(&gone, 2), (&whole, 1), (&whole, 2)].map(|(payout, sequence)| (payout.id.to_string(), sequence));
+    assert_eq!(told, expected.into());
+    at.later(8 * DAY).await;
+    assert_eq!(at.trim(&kept(), None).await, 2, "nothing waits");
 }
 
 /// Nobody's key is lost among those of many others, however their pages are divided.
