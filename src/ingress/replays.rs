@@ -36,7 +36,7 @@ pub struct Settings {
     pub rate_max_per_s: u16,
     /// Payouts that a dry run looks at, at most. 10,000.
     pub dry_run_payouts_max: u64,
-    /// Dry runs under way, at most; of one party a fourth of them, but one. More are answered 503. 4.
+    /// Dry runs under way, at most; of one party a fourth of them, one at least. More are answered 503. 4.
     pub dry_runs: usize,
 }
 
