@@ -105,8 +105,7 @@ impl Told {
             return None;
         }
         let event = timeline.events.iter().find(|event| event.id.sequence() == sequence)?;
-        let listed = timeline.deliveries.iter().find(|listed| (listed.subscription, listed.sequence) == (subscription, sequence));
-        let delivery = listed.and_then(|listed| listed.delivery.clone());
+        let delivery = timeline.delivery(DeliveryId::new(event.id, subscription)).and_then(|listed| listed.delivery.clone());
         Some(Self { transaction_id: timeline.payout.transaction_id.clone(), event: event.clone(), subscription, delivery })
     }
 }
@@ -158,8 +157,7 @@ impl Store {
         };
         let position = Position { at_ms: timeline.payout.requested_at().as_millisecond(), id: timeline.payout.id };
         let within = if let Some(Place::Payout(_, within)) = after { within } else { None };
-        let items: Vec<Told> = told(&timeline, wanted).into_iter().filter(|told| is_behind(told, within)).collect();
-        Ok(cut(vec![(position, items)], None, limit))
+        Ok(cut(vec![(position, told(&timeline, wanted, within, limit))], None, limit))
     }
 
     async fn deliveries_by_payout(&self, wanted: &Wanted, after: Option<Place>, limit: usize) -> Result<(Vec<Told>, Option<Place>), StoreError> {
@@ -169,13 +167,13 @@ impl Store {
             && let Some(timeline) = self.readable_timeline(position.id).await?
             && (timeline.payout.party == wanted.party && timeline.payout.mode == wanted.mode)
         {
-            items.push((position, told(&timeline, wanted).into_iter().filter(|told| is_behind(told, within)).collect()));
+            items.push((position, told(&timeline, wanted, within, limit)));
         }
         let from = wanted.from.saturating_sub(wanted.looks_back).unwrap_or(Timestamp::MIN);
         let is_large = self.count_subscriptions(&wanted.party, wanted.mode).await? > MERGED_MAX;
         let (at_a_time, payouts) = if is_large { (LARGE_AT_A_TIME, limit.min(LARGE_AT_A_TIME)) } else { (CHUNK, limit) };
         let range = Range { party: &wanted.party, mode: wanted.mode, from, to: wanted.to, after: position, limit: payouts };
-        let load = |id| async move { Ok(self.readable_timeline(id).await?.map(|timeline| told(&timeline, wanted))) };
+        let load = |id| async move { Ok(self.readable_timeline(id).await?.map(|timeline| told(&timeline, wanted, None, limit))) };
         let Page { items: more, next } = self.page_by(at_a_time, "list", &range, load, |told: &Vec<Told>| !told.is_empty()).await?;
         items.extend(more);
         Ok(cut(items, next, limit))
@@ -303,14 +301,12 @@ pub(super) fn event_of(member: &str) -> Option<EventId> {
     Some(EventId::new(payout.parse().ok()?, sequence.parse().ok()?))
 }
 
-/// The deliveries of a payout that are wanted, newest event first.
-fn told(timeline: &Timeline, wanted: &Wanted) -> Vec<Told> {
-    let all = timeline.deliveries.iter().rev().filter_map(|listed| Told::of(timeline, listed.subscription, listed.sequence));
-    all.filter(|told| wanted.keeps(told)).collect()
-}
-
-fn is_behind(told: &Told, within: Option<(u32, SubscriptionId)>) -> bool {
-    within.is_none_or(|within| (told.event.id.sequence(), told.subscription) < within)
+/// The deliveries of a payout that are wanted, newest event first, behind `within`: one more than `limit`, at most, so that it is seen that there are more.
+fn told(timeline: &Timeline, wanted: &Wanted, within: Option<(u32, SubscriptionId)>, limit: usize) -> Vec<Told> {
+    let behind = timeline.deliveries.iter().rev().filter(|listed| within.is_none_or(|within| (listed.sequence, listed.subscription) < within));
+    let of_one = behind.filter(|listed| wanted.subscription.is_none_or(|wanted| wanted == listed.subscription));
+    let all = of_one.filter_map(|listed| Told::of(timeline, listed.subscription, listed.sequence));
+    all.filter(|told| wanted.keeps(told)).take(limit.saturating_add(1)).collect()
 }
 
 /// The first `limit` of these, and where the rest begins.

@@ -172,6 +172,7 @@ pub struct Timeline {
     pub payout: Payout,
     pub observations: Vec<Observation>,
     pub events: Vec<StoredEvent>,
+    /// By sequence and subscription.
     pub deliveries: Vec<ListedDelivery>,
     /// Of each subscription that waits for events of this payout, their sequences in the order in which it will get them. The first one is in its lane.
     pub queues: Vec<(SubscriptionId, Vec<u32>)>,
@@ -412,7 +413,7 @@ impl Store {
                 _ => {}
             }
         }
-        let tried: HashSet<(SubscriptionId, u32)> = deliveries.iter().map(|listed: &ListedDelivery| (listed.subscription, listed.sequence)).collect();
+        let tried: HashSet<_> = deliveries.iter().map(|listed| (listed.subscription, listed.sequence)).collect();
         for (name, value) in &fields {
             let Some(("q", subscription)) = name.split_once(':') else { continue };
             let subscription: SubscriptionId = subscription.parse().map_err(|_| unknown_answer(name))?;

@@ -275,6 +275,8 @@ impl Timeline {
     /// The delivery of an event to a subscription, once it was tried.
     #[must_use]
     pub fn delivery(&self, id: DeliveryId) -> Option<&super::payouts::ListedDelivery> {
-        self.deliveries.iter().find(|listed| (listed.subscription, listed.sequence) == (id.subscription(), id.event().sequence()))
+        let wanted = (id.event().sequence(), id.subscription());
+        let at = self.deliveries.binary_search_by_key(&wanted, |listed| (listed.sequence, listed.subscription)).ok()?;
+        self.deliveries.get(at)
     }
 }

@@ -23,6 +23,14 @@ fn path(number: usize) -> String {
 }
 
 impl Installation {
+    /// For thousands of writes: what is on the disk is not looked at.
+    async fn hurry(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.server.lock().unwrap().url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        redis::cmd("CONFIG").arg("SET").arg("appendfsync").arg("no").exec_async(&mut connection).await.unwrap();
+        connection
+    }
+
     /// A subscription beside that of the installation, at a path of its own.
     async fn subscribe(&self, number: usize, change: impl FnOnce(&mut Subscription)) -> Subscribed {
         let url = format!("{}/{number}", self.receiver.url);
@@ -120,6 +128,7 @@ async fn forty_get_what_they_want_in_order() {
 #[tokio::test]
 async fn who_comes_and_goes_meanwhile_is_told_what_is_its_own() {
     let at = installation().await;
+    at.hurry().await;
     at.subscribe_all(1..MATCHED).await;
     for number in 100..600 {
         at.subscribe(number, |_| {}).await;
@@ -163,6 +172,7 @@ async fn who_comes_and_goes_meanwhile_is_told_what_is_its_own() {
 #[tokio::test]
 async fn a_worker_that_dies_in_between_repeats_nothing() {
     let at = installation().await;
+    at.hurry().await;
     at.subscribe_all(1..(MATCHED + 900)).await;
     at.open("a").await;
     let mut lost = Vec::new();
@@ -203,6 +213,7 @@ async fn what_was_asked_for_meanwhile_is_delivered_once() {
 #[tokio::test]
 async fn a_bulletin_comes_to_all_who_ask_for_it() {
     let at = installation().await;
+    let mut connection = at.hurry().await;
     at.subscribe_all(1..MATCHED).await;
     let ask = |record: &mut Subscription, kind: &str| record.event_types = EventTypes::These([Pattern::parse(kind).unwrap()].into());
     for number in 100..103 {
@@ -233,8 +244,6 @@ async fn a_bulletin_comes_to_all_who_ask_for_it() {
         }
     }
     assert_eq!(at.receiver.take().len(), 1_001);
-    let client = redis::Client::open(at.server.lock().unwrap().url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let bulletin = format!("t:{{s00}}:po:{}", PayoutId::of_bulletin(&party(), Mode::Test, at.store.shards()));
     let mut kept = async |field: &str| -> bool { redis::cmd("HEXISTS").arg(&bulletin).arg(field).query_async(&mut connection).await.unwrap() };
     let delivery = |sequence| format!("d:{}:{sequence}", numbered(100));
@@ -252,6 +261,7 @@ async fn a_bulletin_comes_to_all_who_ask_for_it() {
 #[tokio::test]
 async fn ten_thousand_are_listed_by_pages_and_owed_an_event() {
     let at = installation().await;
+    let mut connection = at.hurry().await;
     at.subscribe_all(1..10_000).await;
     assert_eq!(at.store.count_subscriptions(&party(), Mode::Test).await.unwrap(), 10_000);
     assert_eq!(at.subscribe(10_000, |_| {}).await, Subscribed::Full);
@@ -273,8 +283,6 @@ async fn ten_thousand_are_listed_by_pages_and_owed_an_event() {
     let (last, next) = at.store.subscriptions(&party(), Mode::Test, Some(9_999), 200).await.unwrap();
     assert_eq!((last.last().map(|(subscription, _)| subscription.id), next), (Some(numbered(10_000)), None));
 
-    let client = redis::Client::open(at.server.lock().unwrap().url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let matched: usize = redis::cmd("HLEN").arg("t:{s00}:subs:acme:test").query_async(&mut connection).await.unwrap();
     assert_eq!(matched, MATCHED + 1);
     let payout = at.open("a").await;
@@ -282,6 +290,9 @@ async fn ten_thousand_are_listed_by_pages_and_owed_an_event() {
     while at.store.fan_out(&ticket).await.unwrap() == FannedOut::Page {}
     let timeline = at.store.timeline(payout.id).await.unwrap().unwrap();
     assert_eq!((timeline.deliveries.len(), timeline.queues.len()), (10_000, 10_000));
+    let event = domain::id::EventId::new(payout.id, 1);
+    let last = timeline.delivery(domain::id::DeliveryId::new(event, numbered(10_000)));
+    assert!(last.is_some_and(|listed| listed.subscription == numbered(10_000)));
     assert_eq!(at.store.standing(numbered(10_000)).await.unwrap().waiting, 1);
 }
 
