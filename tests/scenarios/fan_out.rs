@@ -3,7 +3,6 @@
 use domain::id::{Mode, PartyId, SubscriptionId};
 use domain::signature::Secret;
 use domain::subscription::{EventTypes, Payload, Secrets, Subscription};
-use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use workers::egress;
 
@@ -23,49 +22,74 @@ fn largest(id: &str) -> String {
     format!("{text}{:1$}", "", BODY_MAX - text.len())
 }
 
-#[tokio::test]
-async fn a_thousand_subscriptions_are_told_the_largest_event() {
+async fn installation() -> Installation {
     let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
     let ingress = json!({ "webhooks": { "subscriptions_max": THOUSAND } });
     let at = Installation::with(Plan { live: false, egress, ingress, ..Plan::default() }).await;
     // For thousands of writes: what is on the disk is not looked at.
     at.redis.say(&["CONFIG", "SET", "appendfsync", "no"]);
-    let shop = at.caller("shop").await;
-    let (sink, secret, party) = (Receiver::start().await, Secret::from_bytes(&[7; 32]).unwrap(), PartyId::parse("shop").unwrap());
-    futures_util::stream::iter(0..THOUSAND)
-        .for_each_concurrent(16, |number| {
-            let (at, url, secrets, party) = (&at, format!("{}/{number}", sink.url), Secrets::new(secret.clone()), party.clone());
-            async move {
-                let id = SubscriptionId::new(at.store.shards().of(&party, Mode::Test), random());
-                let mut subscription = Subscription::new(id, party, Mode::Test, url, EventTypes::All, at.store.clock().now());
-                subscription.payload = Payload::Full;
-                at.store.subscribe(&subscription, Some(&secrets)).await.unwrap();
-            }
-        })
-        .await;
-    let full = shop.post("/v1/webhooks", &json!({ "url": "https://hooks.example.com/", "event_types": "*" })).await;
-    assert_eq!((full.status, full.problem()), (409, "subscriptions-full"));
+    at
+}
 
+fn secret() -> Secret {
+    Secret::from_bytes(&[7; 32]).unwrap()
+}
+
+/// Subscriptions of a party, each at a path of its own.
+async fn subscribe(at: &Installation, party: &str, sink: &Receiver, count: usize, payload: Payload) {
+    let (party, secrets) = (PartyId::parse(party).unwrap(), Secrets::new(secret()));
+    for number in 0..count {
+        let id = SubscriptionId::new(at.store.shards().of(&party, Mode::Test), random());
+        let url = format!("{}/{number}", sink.url);
+        let subscription = Subscription::new(id, party.clone(), Mode::Test, url, EventTypes::All, at.store.clock().now());
+        at.store.subscribe(&Subscription { payload, ..subscription }, Some(&secrets)).await.unwrap();
+    }
+}
+
+/// Delivers what is due, and gives what came: once to each, and signed while that went on.
+async fn heard(at: &Installation, sink: &Receiver, count: usize) -> Vec<Value> {
+    let began_s = at.store.clock().now().as_second();
+    assert_eq!(at.deliver().await, count + 1, "each, and the fan-out");
+    let (messages, ended_s) = (sink.take(), at.store.clock().now().as_second());
+    let paths: std::collections::BTreeSet<_> = messages.iter().map(|message| &message.path).collect();
+    assert_eq!((messages.len(), paths.len()), (count, count));
+    for message in &messages {
+        let timestamp: i64 = message.header("webhook-timestamp").parse().unwrap();
+        assert!((began_s..=ended_s).contains(&timestamp));
+        assert_eq!(message.verify(&secret(), timestamp), Ok(()));
+    }
+    messages.iter().map(crate::receiver::Received::json).collect()
+}
+
+#[tokio::test]
+async fn the_largest_event_comes_to_all() {
+    let (at, sink) = (installation().await, Receiver::start().await);
+    let shop = at.caller("shop").await;
+    subscribe(&at, "shop", &sink, 20, Payload::Full).await;
     let id = transaction();
     let asked = largest(&id);
-    let opened = shop.post_bytes("/v1/payouts", asked.clone(), &[]).await;
-    assert_eq!((asked.len(), opened.status), (BODY_MAX, 202), "{opened:?}");
     let refused = shop.post_bytes("/v1/payouts", format!("{asked} "), &[]).await;
     assert_eq!(refused.status, 413);
-    assert_eq!(at.deliver().await, THOUSAND + 1, "each, and the fan-out");
-    let mut paths = std::collections::BTreeSet::new();
-    let now_s = at.store.clock().now().as_second();
+    let opened = shop.post_bytes("/v1/payouts", asked.clone(), &[]).await;
+    assert_eq!((asked.len(), opened.status), (BODY_MAX, 202), "{opened:?}");
     let sent: Value = serde_json::from_str(&asked).unwrap();
-    for message in sink.take() {
-        let timestamp: i64 = message.header("webhook-timestamp").parse().unwrap();
-        assert!((timestamp - now_s).abs() < 60);
-        assert_eq!(message.verify(&secret, timestamp), Ok(()));
-        let data = &message.json()["data"];
+    for message in heard(&at, &sink, 20).await {
+        let data = &message["data"];
         assert_eq!((&data["transaction_id"], &data["metadata"]), (&json!(id), &sent["metadata"]));
         assert!(data["destination"].is_string());
-        assert!(paths.insert(message.path), "twice to one");
     }
-    assert_eq!(paths.len(), THOUSAND);
+}
+
+#[tokio::test]
+async fn a_thousand_subscriptions_are_told() {
+    let (at, sink) = (installation().await, Receiver::start().await);
+    let shop = at.caller("shop").await;
+    subscribe(&at, "shop", &sink, THOUSAND, Payload::Thin).await;
+    let full = shop.post("/v1/webhooks", &json!({ "url": "https://hooks.example.com/", "event_types": "*" })).await;
+    assert_eq!((full.status, full.problem()), (409, "subscriptions-full"));
+    let id = transaction();
+    assert_eq!(shop.post("/v1/payouts", &payout(&id)).await.status, 202);
+    assert!(heard(&at, &sink, THOUSAND).await.iter().all(|message| message["data"]["transaction_id"] == id));
 
     // What is shown of it is bounded, and all of it can be paged through.
     let timeline = shop.get(&format!("/v1/payouts/{id}/timeline")).await.json["result"].clone();
