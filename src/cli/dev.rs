@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use serde_json::Value;
 
 use crate::config::Config;
 use crate::demo::Options;
@@ -32,9 +33,65 @@ pub fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode
     let mut settings = Config::read(None, [])?.telemetry;
     "warn".clone_into(&mut settings.level);
     let telemetry = telemetry::start(&settings)?;
-    let more = file.map(|file| std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))).transpose()?.unwrap_or_default();
+    let more = file.map(|file| plain_keys(file).with_context(|| format!("reading {}", file.display()))).transpose()?.unwrap_or_default();
     let options = Options { demo, stay, redis_url, more, watch: Some(telemetry.watch()) };
     let ended = super::attended(|stop| crate::demo::run(options, stop));
     telemetry.shutdown(super::TELEMETRY_END);
     ended
+}
+
+/// What stands in a file, a whole key to a line: these can stand behind others, which a table that was begun before cannot.
+fn plain_keys(file: &Path) -> anyhow::Result<String> {
+    let source = ::config::File::from(file).format(::config::FileFormat::Toml);
+    let read: Value = ::config::Config::builder().add_source(source).build()?.try_deserialize()?;
+    let mut lines = String::new();
+    write_keys(&read, "", &mut lines);
+    Ok(lines)
+}
+
+fn write_keys(value: &Value, route: &str, lines: &mut String) {
+    match value {
+        Value::Object(table) => {
+            let dot = if route.is_empty() { "" } else { "." };
+            table.iter().for_each(|(name, value)| write_keys(value, &format!("{route}{dot}{}", Value::from(name.as_str())), lines));
+        }
+        value => *lines += &format!("{route} = {}\n", inline(value)),
+    }
+}
+
+/// Texts and numbers are written in TOML as in JSON, and so are lists.
+fn inline(value: &Value) -> String {
+    match value {
+        Value::Object(table) => {
+            let fields: Vec<_> = table.iter().map(|(name, value)| format!("{} = {}", Value::from(name.as_str()), inline(value))).collect();
+            format!("{{ {} }}", fields.join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_become_keys_that_can_stand_behind_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("more.toml");
+        let text = "[ingress]\napproval_hours = 7\napprovals = [{ name = 'a \"b\"', amount_from = 5 }]\n[relay]\nwaits_s = [1, 2]\n";
+        std::fs::write(&file, text).unwrap();
+        let both = format!("ingress.listen = '127.0.0.1:0'\n{}", plain_keys(&file).unwrap());
+        let again: Value = ::config::Config::builder()
+            .add_source(::config::File::from_str(&both, ::config::FileFormat::Toml))
+            .build()
+            .unwrap()
+            .try_deserialize()
+            .unwrap();
+        let expected = serde_json::json!({
+            "ingress": { "listen": "127.0.0.1:0", "approval_hours": 7, "approvals": [{ "name": "a \"b\"", "amount_from": 5 }] },
+            "relay": { "waits_s": [1, 2] },
+        });
+        assert_eq!(again, expected);
+    }
 }
