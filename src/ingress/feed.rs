@@ -38,7 +38,7 @@ pub struct Settings {
     pub wait_max_ms: u64,
     /// How often it looks for one. 200 ms.
     pub look_every_ms: u64,
-    /// Requests that wait at one time, at most; more are answered with 503, and those of a party beyond a fourth of them at once. 64.
+    /// Requests that wait at one time, at most; more are answered with 503, and those of a party beyond a fourth of them after one look. 64.
     pub waiting_max: usize,
 }
 
