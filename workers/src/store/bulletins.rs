@@ -6,12 +6,10 @@ use domain::id::{EventId, Mode, PartyId, PayoutId};
 use domain::subscription::{Secrets, Subscription};
 
 use super::payouts::{ListedDelivery, StoredEvent, unknown_answer};
-use super::{Store, StoreError, from_json, from_value};
+use super::{Store, StoreError, from_json, from_value, subscriptions};
 
 /// Events of one bulletin that are kept, about; what somebody still waits for is kept in any case.
 const KEPT: u32 = 1_000;
-/// Subscriptions whose deliveries of an event are shown, at most: those that were made first.
-const SUBSCRIPTIONS: usize = 10_000;
 /// Subscriptions that are asked about in one call.
 const CHUNK: usize = 200;
 /// How often an event is numbered again because another one came first.
@@ -69,7 +67,7 @@ impl Store {
         let id = EventId::new(PayoutId::of_bulletin(party, mode, self.shared.shards), sequence);
         let Some(event) = self.stored_event(id).await? else { return Ok(None) };
         let mut deliveries = Vec::new();
-        for subscriptions in self.subscription_ids(party, mode, SUBSCRIPTIONS).await?.chunks(CHUNK) {
+        for subscriptions in self.subscription_ids(party, mode, subscriptions::MAX).await?.chunks(CHUNK) {
             let mut command = redis::cmd("HMGET");
             command.arg(self.shared.names.payout(id.payout()));
             for subscription in subscriptions {

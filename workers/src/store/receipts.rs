@@ -78,14 +78,19 @@ impl Store {
         }
         // The one before tells what the first one follows.
         let mut command = redis::cmd("HMGET");
-        command.arg(&key);
+        command.arg(&key).arg("from");
         for place in begin..=end {
             command.arg(place);
         }
-        let links: Vec<Option<String>> = from_value(self.query(command).await?)?;
-        let mut previous = if begin == chain.anchor.0 { Some(chain.anchor.1.clone()) } else { None };
+        let read: Vec<Option<String>> = from_value(self.query(command).await?)?;
+        let mut links = read.into_iter();
+        // Some may have been trimmed since the ends were read: then the chain begins later.
+        chain.anchor = anchor_of(links.next().flatten().as_deref());
+        let mut previous = None;
         for (place, link) in (begin..).zip(links) {
-            // Trimmed since the ends were read.
+            if place == chain.anchor.0 {
+                previous = Some(chain.anchor.1.clone());
+            }
             let Some(link) = link else { continue };
             let corrupt = || StoreError::Corrupt(format!("place {place} of the chain of {party}"));
             let [_, hash, of] = link.splitn(3, ' ').collect::<Vec<_>>()[..] else { return Err(corrupt()) };
@@ -128,14 +133,18 @@ impl Store {
     }
 
     async fn ends(&self, key: &str) -> Result<(u64, (u64, String)), StoreError> {
-        let (length, anchor): (Option<u64>, Option<String>) =
+        let (length, from): (Option<u64>, Option<String>) =
             from_value(self.query(redis::cmd("HMGET").arg(key).arg("n").arg("from").to_owned()).await?)?;
-        let anchor = anchor.as_deref().and_then(|anchor| anchor.split_once(' '));
-        let anchor = anchor.and_then(|(place, hash)| Some((place.parse().ok()?, hash.to_owned()))).unwrap_or_default();
-        Ok((length.unwrap_or(0), anchor))
+        Ok((length.unwrap_or(0), anchor_of(from.as_deref())))
     }
 
     fn chain_key(&self, party: &PartyId, mode: Mode) -> String {
         self.shared.names.party(self.shared.shards.of(party, mode), "chain", party, mode)
     }
+}
+
+/// The place and the hash of the last link that is not kept, as the scripts write them; 0 and nothing where all are kept.
+fn anchor_of(from: Option<&str>) -> (u64, String) {
+    let parts = from.and_then(|from| from.split_once(' '));
+    parts.and_then(|(place, hash)| Some((place.parse().ok()?, hash.to_owned()))).unwrap_or_default()
 }
