@@ -46,6 +46,8 @@ pub struct Options {
 /// A part that can be measured alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
+    /// `delivered_per_s` and `drain_per_s`.
+    Delivered,
     /// `fanout_1000_s`.
     FanOut,
     /// `blackhole_p99_ratio`.

@@ -137,8 +137,18 @@ impl Bench<'_> {
 
     async fn alone(&mut self, part: Part) -> anyhow::Result<()> {
         self.local.subscriber.count_only(true);
-        let server = self.server("all").await?;
+        let mut server = self.server("all").await?;
         match part {
+            Part::Delivered => {
+                self.subscribe(TOLD, "payout.requested").await?;
+                load::for_a_while(self.for_later(QUIET)?, self.effort.warm_up).await?;
+                self.posts().await?;
+                self.delivered().await?;
+                self.posts().await?;
+                server.stop().await?;
+                server = self.drained().await?;
+                self.posts().await?;
+            }
             Part::FanOut => {
                 self.posts().await?;
                 self.fanned_out().await?;
