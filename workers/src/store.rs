@@ -38,6 +38,7 @@ pub mod replays;
 pub mod retention;
 pub mod schedules;
 pub mod subscriptions;
+mod together;
 pub mod turns;
 pub mod vault;
 pub mod vitals;
@@ -91,9 +92,7 @@ struct Shared {
     wakes: Wakes,
     takers: handover::Takers,
     /// Of each shard.
-    steps: Vec<Arc<commit::Steps>>,
-    /// Of each shard.
-    tries: Vec<Arc<subscriptions::Tries>>,
+    calls: Vec<Arc<together::Calls>>,
     longest_lease_ms: AtomicU64,
     subscriptions_max: AtomicUsize,
 }
@@ -215,6 +214,13 @@ const RECORD_BYTES: usize = 1_024;
 impl Script {
     fn new(body: &'static str) -> Self {
         Self { body, hash: redis::Script::new(body).get_hash().to_owned() }
+    }
+
+    /// The beginning of a call, with room for so many parts and bytes.
+    fn call(&self, keys: &[&str], (parts, bytes): (usize, usize)) -> redis::Cmd {
+        let mut command = redis::Cmd::with_capacity(parts, bytes);
+        command.arg("EVALSHA").arg(&self.hash).arg(keys.len()).arg(keys);
+        command
     }
 }
 
@@ -363,8 +369,7 @@ impl Store {
                 healthy: AtomicBool::new(true),
                 wakes: Wakes::default(),
                 takers: handover::Takers::default(),
-                steps: shards.all().map(|_| Arc::default()).collect(),
-                tries: shards.all().map(|_| Arc::default()).collect(),
+                calls: shards.all().map(|_| Arc::default()).collect(),
                 longest_lease_ms: AtomicU64::new(0),
                 subscriptions_max: AtomicUsize::new(subscriptions::MAX),
             }),
@@ -479,20 +484,13 @@ impl Store {
 
     /// Runs a script. Repeats it, within the deadline, when the connection was lost, the server is loading, or it does not know the script yet.
     async fn run(&self, script: &Script, keys: &[&str], fill: impl FnOnce(&mut redis::Cmd)) -> Result<Value, StoreError> {
-        self.run_with(script, keys, (COMMAND_PARTS, COMMAND_BYTES), fill).await
+        let mut command = script.call(keys, (COMMAND_PARTS, COMMAND_BYTES));
+        fill(&mut command);
+        self.call(command, script).await
     }
 
-    /// As [`Store::run`], with room for so many parts and bytes.
-    async fn run_with(
-        &self,
-        script: &Script,
-        keys: &[&str],
-        (parts, bytes): (usize, usize),
-        fill: impl FnOnce(&mut redis::Cmd),
-    ) -> Result<Value, StoreError> {
-        let mut command = redis::Cmd::with_capacity(parts, bytes);
-        command.arg("EVALSHA").arg(&script.hash).arg(keys.len()).arg(keys);
-        fill(&mut command);
+    /// A call that is written out.
+    async fn call(&self, command: redis::Cmd, script: &Script) -> Result<Value, StoreError> {
         self.send(command, Some(script.body)).await
     }
 
@@ -505,8 +503,7 @@ impl Store {
         let mut last = None;
         let mut wait = Duration::from_millis(10);
         loop {
-            let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
-            let mut connection = self.shared.connections[turn % self.shared.connections.len()].clone();
+            let mut connection = self.connection();
             match tokio::time::timeout_at(ends, connection.send_packed_command(&command)).await {
                 Err(_) => return Err(self.unavailable(last)),
                 Ok(Ok(Value::ServerError(error))) => last = Some(RedisError::from(error)),
@@ -532,6 +529,12 @@ impl Store {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_millis(200));
         }
+    }
+
+    /// The connection whose turn it is.
+    fn connection(&self) -> ConnectionManager {
+        let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
+        self.shared.connections[turn % self.shared.connections.len()].clone()
     }
 
     fn unavailable(&self, cause: Option<RedisError>) -> StoreError {

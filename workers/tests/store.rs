@@ -426,6 +426,49 @@ async fn steps_are_committed_together_and_each_for_itself() {
     assert_eq!(reserved, 50_000);
 }
 
+/// Steps and tries that come at the same time are one transaction, so the disk is flushed once for both. What goes wrong with one of the two scripts there
+/// concerns only what was asked of it, and is put right.
+#[tokio::test]
+async fn steps_and_tries_go_together() {
+    let Installation { store, server, .. } = &installation().await;
+    let id = subscription(store, EventTypes::All).await;
+    for n in 0..6 {
+        open(store, &format!("k{n}")).await;
+    }
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let relay = RelayLanes::new(lane(store), 4, 64);
+    let mut transactions = 0;
+    for (round, forgotten) in [false, true].into_iter().enumerate() {
+        let leased = relay.lease(3).await.unwrap().items;
+        let first = order(store, &format!("first of {round}"));
+        let steps = ["a", "b", "c"].map(|key| order(store, &format!("{key}{round}")));
+        let beneficiary = beneficiary();
+        if forgotten {
+            // The first step loads one of the scripts again, and the transaction misses the other.
+            let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut raw).await.unwrap();
+        }
+        let tries = futures_util::future::join_all(leased.iter().map(async |(work, ticket)| {
+            let (delivery, decision) = acknowledged(store, work);
+            store.relayed(ticket, &delivery, decision, None).await
+        }));
+        let opened = futures_util::future::join_all(steps.iter().map(|step| store.open_payout(step, &beneficiary, "print")));
+        let (alone, opened, recorded) = futures_util::join!(store.open_payout(&first, &beneficiary, "print"), opened, tries);
+        assert!(matches!(alone, Ok(Opened::New)) && opened.iter().all(|opened| matches!(opened, Ok(Opened::New))), "{opened:?}");
+        let done = |recorded: &_| matches!(recorded, Ok(workers::store::subscriptions::Relayed::Done { .. }));
+        assert!(recorded.len() == 3 && recorded.iter().all(done), "{recorded:?}");
+        let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut raw).await.unwrap();
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_exec:")).unwrap_or("=0,");
+        let now: u32 = line.split(['=', ',']).nth(1).unwrap().parse().unwrap();
+        assert_eq!(now - std::mem::replace(&mut transactions, now), 1, "{line}");
+    }
+    let reserved: i64 = redis::cmd("HGET").arg("t:{s00}:acct:acme:test:GBP").arg("reserved").query_async(&mut raw).await.unwrap();
+    assert_eq!(reserved, 14 * 10_000, "each of them once");
+    let count = async |raw: &mut redis::aio::MultiplexedConnection, key: &str| -> usize {
+        redis::cmd("ZCARD").arg(format!("t:{{s00}}:{key}:{id}")).query_async(raw).await.unwrap()
+    };
+    assert_eq!((count(&mut raw, "fly").await, count(&mut raw, "wait").await), (0, 8));
+}
+
 /// The record of a try may come after its subscription is gone. It leaves nothing behind.
 #[tokio::test]
 async fn a_late_record_leaves_nothing_of_a_subscription_that_is_gone() {

@@ -1,7 +1,4 @@
 //! A step on its way to the store: what the script is told of it, and what it hands over.
-//!
-//! Steps that come while a commit is under way go together with the next one, each for itself: they share the round trip, the flush of the disk, and what
-//! the script reads only once.
 
 use domain::event::Event;
 use domain::id::Shard;
@@ -9,11 +6,11 @@ use domain::payout::{Payout, Step};
 use domain::work::Next;
 use redis::{Arg, Cmd, Value};
 
-use super::gather::Gather;
 use super::handover::Room;
 use super::lanes::{RelayTicket, RelayWork, Token};
 use super::payouts::{Permit, StoredEvent, answer_of, random_token, unknown_answer};
 use super::schedules::Advance;
+use super::together::{Asked, one_for_each};
 use super::{COMMAND_BYTES, COMMAND_PARTS, Store, StoreError, circuits, from_value, to_json};
 use crate::gate::Question;
 
@@ -39,9 +36,6 @@ pub(super) struct Written {
     values: Cmd,
 }
 
-/// Steps that are committed together.
-pub(super) type Steps = Gather<Written, Result<Value, StoreError>>;
-
 impl Store {
     /// Asks the script to commit a step, and fills the room that there is for deliveries with what it hands over. Gives the script's answer.
     pub(super) async fn commit_step(&self, step: &Step, permit: Option<Permit>, beside: Beside<'_>, request: &[u8]) -> Result<Value, StoreError> {
@@ -49,15 +43,9 @@ impl Store {
         let taker = if step.events.is_empty() { None } else { self.taker(shard) };
         let room = taker.as_ref().and_then(|taker| taker.room());
         let written = self.written(step, permit, beside, request, room.as_ref().map_or(0, Room::size));
-        let steps = self.shared.steps.get(usize::from(shard.index())).ok_or_else(|| unknown_answer("a shard"))?;
-        let store = self.clone();
-        let send = move |steps| {
-            let store = store.clone();
-            async move { store.commit_together(shard, steps).await }
-        };
         // Those that are under way may take their whole deadline, and then it has one of its own.
-        let answer = tokio::time::timeout(2 * self.shared.deadline, steps.ask(written, send)).await.ok().flatten();
-        let answer = answer.unwrap_or_else(|| Err(self.unavailable(None)))?;
+        let answer = tokio::time::timeout(2 * self.shared.deadline, self.ask(shard, Asked::Step(written))).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.unavailable(None)))?;
         if let (Some(room), Value::Array(parts)) = (room, &answer)
             && let [_, _, _, _, token, handed @ ..] = parts.as_slice()
             && !handed.is_empty()
@@ -116,20 +104,16 @@ impl Store {
         Written { keys, values }
     }
 
-    /// Commits steps in one call of the script. One that failed there among others is asked for once more by itself, so that its error concerns nobody else
-    /// and is told as what it is.
-    async fn commit_together(&self, shard: Shard, steps: Vec<Written>) -> Vec<Result<Value, StoreError>> {
-        let mut answers = match self.call_commit(shard, &steps).await {
-            Ok(Value::Array(answers)) if answers.len() == steps.len() => answers.into_iter().map(Ok).collect(),
-            Ok(_) => vec![Err(unknown_answer("another number of answers")); steps.len()],
-            Err(error) => vec![Err(error); steps.len()],
-        };
+    /// The answers of the script for each of the steps. One that failed there among others is asked for once more by itself, so that its error concerns nobody
+    /// else and is told as what it is.
+    pub(super) async fn committed(&self, shard: Shard, steps: &[Written], answer: Result<Value, StoreError>) -> Vec<Result<Value, StoreError>> {
+        let mut answers = one_for_each(steps.len(), answer);
         let mut concerns_all = None;
-        for (answer, step) in answers.iter_mut().zip(&steps) {
+        for (answer, step) in answers.iter_mut().zip(steps) {
             if answer.as_ref().is_ok_and(|answer| answer_of(answer).is_ok_and(|word| word == "failed")) {
                 *answer = match &concerns_all {
                     Some(error) => Err(StoreError::clone(error)),
-                    None => match self.call_commit(shard, std::slice::from_ref(step)).await {
+                    None => match self.call(self.commit_call(shard, std::slice::from_ref(step)), &self.shared.scripts.commit).await {
                         Ok(Value::Array(alone)) => alone.into_iter().next().ok_or_else(|| unknown_answer("nothing")),
                         Ok(_) => Err(unknown_answer("no list")),
                         Err(error) => Err(error),
@@ -143,26 +127,25 @@ impl Store {
         answers
     }
 
-    async fn call_commit(&self, shard: Shard, steps: &[Written]) -> Result<Value, StoreError> {
+    /// The call of the script for these steps.
+    pub(super) fn commit_call(&self, shard: Shard, steps: &[Written]) -> Cmd {
         let names = &self.shared.names;
         let of_all = ["clock", "lanes", "open", "due:execute"].map(|name| names.of(shard, name));
         let keys: Vec<&str> = of_all.iter().chain(steps.iter().flat_map(|step| &step.keys)).map(String::as_str).collect();
         let taker = self.taker(shard);
-        let room = (COMMAND_PARTS * steps.len(), COMMAND_BYTES * steps.len());
-        self.run_with(&self.shared.scripts.commit, &keys, room, |command| {
-            command.arg(names.shard(shard)).arg(taker.as_ref().map_or(0, |taker| taker.lease_ms));
-            command.arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
-            for step in steps {
-                let values = step.values.args_iter();
-                command.arg(values.len());
-                for value in values {
-                    if let Arg::Simple(value) = value {
-                        command.arg(value);
-                    }
+        let mut command = self.shared.scripts.commit.call(&keys, (COMMAND_PARTS * steps.len(), COMMAND_BYTES * steps.len()));
+        command.arg(names.shard(shard)).arg(taker.as_ref().map_or(0, |taker| taker.lease_ms));
+        command.arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
+        for step in steps {
+            let values = step.values.args_iter();
+            command.arg(values.len());
+            for value in values {
+                if let Arg::Simple(value) = value {
+                    command.arg(value);
                 }
             }
-        })
-        .await
+        }
+        command
     }
 }
 

@@ -9,10 +9,10 @@ use domain::subscription::{Secrets, Status, Subscription};
 use jiff::Timestamp;
 
 use super::bulletins::{Notice, Numbered};
-use super::gather::Gather;
 use super::lanes::{RelayTicket, leased_delivery, member};
 use super::payouts::{answer_of, unknown_answer};
-use super::{Store, StoreError, from_json, from_value, to_json};
+use super::together::Asked;
+use super::{COMMAND_PARTS, RECORD_BYTES, Store, StoreError, from_json, from_value, to_json};
 use redis::Value;
 
 /// Subscriptions of one party and mode, at most, unless [`Store::subscriptions_at_most`] says otherwise.
@@ -101,9 +101,6 @@ pub(super) struct Try {
     trouble: String,
     takes: bool,
 }
-
-/// Tries that are recorded together.
-pub(super) type Tries = Gather<Try, Result<Value, StoreError>>;
 
 /// A delivery that was given up.
 #[derive(Clone, Copy, Debug)]
@@ -348,14 +345,7 @@ impl Store {
             None => {}
         }
         let one = Try { ticket: ticket.clone(), delivery: to_json(delivery), outcome, trouble: told, takes: room.is_some() };
-        let tries = self.shared.tries.get(usize::from(shard.index())).ok_or_else(|| unknown_answer("a shard"))?;
-        let store = self.clone();
-        let send = move |tries| {
-            let store = store.clone();
-            async move { store.record(shard, tries).await }
-        };
-        // They share the call and its deadline; one that is under way is waited for.
-        let answer = tries.ask(one, send).await.unwrap_or(Err(StoreError::Unavailable(None)))?;
+        let answer = self.ask(shard, Asked::Try(one)).await?;
         match answer_of(&answer)? {
             "committed" => {
                 let Value::Array(parts) = answer else { return Err(unknown_answer("committed")) };
@@ -377,26 +367,20 @@ impl Store {
         }
     }
 
-    async fn record(&self, shard: Shard, tries: Vec<Try>) -> Vec<Result<Value, StoreError>> {
+    /// The call of the script for these tries.
+    pub(super) fn record_call(&self, shard: Shard, tries: &[Try]) -> redis::Cmd {
         let names = &self.shared.names;
         let keys = [names.of(shard, "lanes"), names.of(shard, "abandoned"), names.of(shard, "clock")];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let taker = self.taker(shard);
-        let answer = self
-            .run(&self.shared.scripts.relayed, &keys, |command| {
-                command.arg(names.shard(shard)).arg(taker.as_ref().map_or(0, |taker| taker.lease_ms));
-                command.arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
-                for Try { ticket, delivery, outcome, trouble, takes } in &tries {
-                    command.arg(ticket.subscription.to_string()).arg(member(ticket.event)).arg(ticket.token.0);
-                    command.arg(delivery).arg(outcome).arg(trouble).arg(u8::from(*takes));
-                }
-            })
-            .await;
-        match answer {
-            Ok(Value::Array(answers)) if answers.len() == tries.len() => answers.into_iter().map(Ok).collect(),
-            Ok(_) => tries.iter().map(|_| Err(unknown_answer("another number of answers"))).collect(),
-            Err(error) => tries.iter().map(|_| Err(error.clone())).collect(),
+        let mut command = self.shared.scripts.relayed.call(&keys, (COMMAND_PARTS + 7 * tries.len(), RECORD_BYTES * tries.len()));
+        command.arg(names.shard(shard)).arg(taker.as_ref().map_or(0, |taker| taker.lease_ms));
+        command.arg(taker.as_ref().map_or(0, |taker| taker.per_subscription));
+        for Try { ticket, delivery, outcome, trouble, takes } in tries {
+            command.arg(ticket.subscription.to_string()).arg(member(ticket.event)).arg(ticket.token.0);
+            command.arg(delivery).arg(outcome).arg(trouble).arg(u8::from(*takes));
         }
+        command
     }
 
     /// Makes the delivery of an event to a subscription due now: sooner, if it waits for its time, or once more, if it has ended as `seen`, or there was none.
