@@ -168,7 +168,8 @@ fn process(file: Option<&Path>, role: Role) -> anyhow::Result<ExitCode> {
 
 /// Runs something that goes on until a signal ends it.
 fn attended<F: Future<Output = anyhow::Result<()>>>(command: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode> {
-    let runtime = runtime::Builder::new_multi_thread().enable_all().thread_name("payrelay").build().context("starting the runtime")?;
+    let runtime = runtime::Builder::new_multi_thread().enable_all().worker_threads(threads()).thread_name("payrelay").build();
+    let runtime = runtime.context("starting the runtime")?;
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = [(SignalKind::terminate(), 143), (SignalKind::interrupt(), 130)];
@@ -179,6 +180,13 @@ fn attended<F: Future<Output = anyhow::Result<()>>>(command: impl FnOnce(Cancell
     });
     runtime.shutdown_timeout(RUNTIME_END);
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// Threads that run everything that does not block: one less than the processors, because signatures are checked on threads of their own, and because on a
+/// small machine the store, which has but one, has to get its processor at once. `TOKIO_WORKER_THREADS` wins.
+fn threads() -> usize {
+    let told = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|told| told.parse().ok());
+    told.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get) - 1).max(1)
 }
 
 /// The first signal asks, the second one does not.
