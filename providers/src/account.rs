@@ -182,8 +182,9 @@ impl Account {
         match self {
             Self::Truelayer(account) => Ok(account.0.statement(from, to, lines_max).await?),
             Self::WorldpayAccount(account) => Ok(account.0.statement(from, to, lines_max).await?),
+            Self::TruelayerV3(account) => Ok(account.0.statement(from, to, lines_max).await?),
             Self::Mollie(account) => Ok(account.0.statement(from, to, lines_max).await?),
-            Self::TruelayerV3(_) | Self::WorldpayCard(_) => Err(NoStatement::NotListed),
+            Self::WorldpayCard(_) => Err(NoStatement::NotListed),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Unlike in v1 ([`crate::truelayer`]) the provider makes the payout's id and tells it in the answer to the create. If that answer is lost there is no
 //! look-up by anything of ours: **the same bytes under the same `Idempotency-Key` are sent again, are recognised, and are answered with the id**. So
 //! [`Client::look`] without the provider's id says [`NO_REFERENCE`]. Our key also travels in the metadata, so that a notice names it. Tokens, signatures and the
-//! proof of webhooks are those of v1; the provider's webhooks are read in [`inbox`], the types on the wire are in [`wire`], and [`sandbox`] is the
+//! proof of webhooks are those of v1; the provider's webhooks are read in [`inbox`], its lists in `statement.rs`, the types on the wire are in [`wire`], and [`sandbox`] is the
 //! server that speaks the same wire. The table of answers:
 //!
 //! | what came back to a create | answer |
@@ -19,6 +19,7 @@
 
 pub mod inbox;
 pub mod sandbox;
+mod statement;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -83,7 +84,7 @@ pub fn profile(provider: Provider) -> Profile {
         destinations: &["iban", "sort_code_account_number"],
         notices: NoticeProof::Signature,
         told_by_reference: true,
-        lists_payouts: false,
+        lists_payouts: true,
         unavailable_means_unprocessed: false,
         side_effects: &[],
         cut_offs: &[],

@@ -29,7 +29,7 @@ const SHOWN_MAX: usize = 200;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// truelayer, worldpay-account, mollie. The others do not list payouts.
+    /// truelayer, truelayer-v3, worldpay-account, mollie. Payouts to cards by Worldpay are not listed.
     #[arg(long, value_parser = accounts::provider)]
     provider: Provider,
     /// `test` or `live`.

@@ -7,7 +7,7 @@
 //! | route | what it is |
 //! |---|---|
 //! | `POST /connect/token`, `GET /.well-known/jwks` | tokens, and the keys of its webhooks |
-//! | `POST /v3/payouts`, `GET /v3/payouts/{id}`, `GET /v3/merchant-accounts` | the API |
+//! | `POST /v3/payouts`, `GET /v3/payouts/{id}`, `GET /v3/merchant-accounts`, `…/{id}/transactions` | the API |
 //! | `/sandbox/ledger`, `/sandbox/payouts/{key}`, `…/advance`, `/sandbox/moods` | as in every sandbox; `key` is the `Idempotency-Key` |
 //! | `POST /sandbox/tokens/revoke` | every token is refused from now on |
 //! | `POST /sandbox/merchant-accounts/{id}/deposits` | `{"amount_in_minor": 5000}`: money comes in, and a webhook tells of it |
@@ -18,6 +18,7 @@ mod create;
 mod deposit;
 mod payout;
 mod settings;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ use self::deposit::Deposits;
 pub use self::payout::Stage;
 use self::payout::{Told, event, movement};
 pub use self::settings::{Account, Settings};
+pub use self::transactions::ListFault;
+use self::transactions::transactions;
 use super::wire::{MerchantAccount, MerchantAccounts, Payout, Problem};
 use crate::clock;
 use crate::http::Client;
@@ -170,6 +173,7 @@ impl Sandbox {
             .route("/v3/payouts", post(create_payout))
             .route("/v3/payouts/{id}", get(get_payout))
             .route("/v3/merchant-accounts", get(merchant_accounts))
+            .route("/v3/merchant-accounts/{id}/transactions", get(transactions))
             .route("/.well-known/jwks", get(jwks))
             .merge(admin::routes())
             .route("/sandbox/tokens/revoke", post(revoke))
@@ -223,7 +227,7 @@ impl Sandbox {
 
     /// What was in an account at first, and what came in.
     fn funds(&self, account: &Account) -> i128 {
-        i128::from(account.balance_in_minor) + self.shared.deposits.of(account)
+        i128::from(account.balance_in_minor) + self.shared.deposits.sum(account)
     }
 }
 

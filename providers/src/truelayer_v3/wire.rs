@@ -104,6 +104,61 @@ pub struct Payout {
     pub failure_reason: Option<String>,
 }
 
+/// The answer to `GET /v3/merchant-accounts/{id}/transactions` (H).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transactions {
+    pub items: Vec<Transaction>,
+    /// Absent where nobody asked for pages; then nothing says that this is all (H).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pagination: Option<Pagination>,
+}
+
+/// Where a list goes on (H).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pagination {
+    /// Absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// What moved money into or out of a merchant account (H). Of `merchant_account_payment`, `external_payment`, `refund` and types that we do not know nothing is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Transaction {
+    Payout(Box<PayoutTransaction>),
+    #[serde(other)]
+    Other,
+}
+
+/// A payout as the account's list shows it (H).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayoutTransaction {
+    /// The payout's own id: those of payouts and of their transactions are the same (H).
+    pub id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payout_id: Option<String>,
+    pub amount_in_minor: i64,
+    pub currency: String,
+    /// `pending`, `executed`; older libraries know `settled` (H).
+    pub status: String,
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Moment>,
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub executed_at: Option<Moment>,
+    /// The id of the payment that brought the money back (H).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_code: Option<String>,
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// As in [`Payout`].
+    #[serde(default)]
+    pub beneficiary: serde_json::Value,
+}
+
 /// An account of ours at the provider (H). The account's numbers and its holder are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MerchantAccount {
@@ -243,7 +298,7 @@ macro_rules! shows_only {
     )+};
 }
 
-shows_only!(CreatePayout: currency, Payout: id, Problem: title, Event: event_type);
+shows_only!(CreatePayout: currency, Payout: id, PayoutTransaction: id, Problem: title, Event: event_type);
 
 #[cfg(test)]
 mod tests {
@@ -278,6 +333,24 @@ mod tests {
             survives::<Event>(&format!("notice-payout-{event}"));
         }
         survives::<ExternalPayment>("notice-external-payment-received");
+    }
+
+    /// The documented types of transactions: only payouts are read, and of them everything.
+    #[test]
+    fn transactions_are_read_as_far_as_they_are_payouts() {
+        let path = format!("{}/fixtures/truelayer_v3/transactions.json", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).expect(&path);
+        let read: Transactions = serde_json::from_str(&text).expect("transactions");
+        let expected: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(read.pagination.and_then(|pagination| pagination.next_cursor).as_deref(), expected["pagination"]["next_cursor"].as_str());
+        for (item, expected) in read.items.iter().zip(expected["items"].as_array().expect("items")) {
+            match item {
+                Transaction::Payout(_) => assert_eq!(&serde_json::to_value(item).expect("serialises"), expected),
+                Transaction::Other => assert_ne!(expected["type"], "payout"),
+            }
+        }
+        assert_eq!(read.items.iter().filter(|item| matches!(item, Transaction::Payout(_))).count(), 3);
+        assert!(!format!("{:?}", read.items).contains("Quill"));
     }
 
     /// The bytes of the create request are what is signed, stored and sent again: their order and spacing are fixed.

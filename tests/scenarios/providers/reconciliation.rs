@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use payrelay::config::Config;
 use payrelay::local::order;
 use providers::sandbox::all::All;
+use providers::truelayer_v3::sandbox::ListFault;
 use providers::{Order, Providers};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use workers::reconcile::Kind;
 
-use super::House;
+use super::{House, iban, quick, unhurried};
 
 /// How the program ends, what it prints and what it says.
 async fn reconcile(config: &Path, provider: &str, day: &str, more: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
@@ -53,16 +54,16 @@ async fn paid(house: &House, provider: Provider) -> (ProviderKey, String) {
 }
 
 /// Makes a payout at the provider past the installation.
-async fn behind_our_back(providers: &Providers, key: ProviderKey, minor: i64, reference: &str) {
+async fn behind_our_back(providers: &Providers, provider: Provider, key: ProviderKey, minor: i64, reference: &str) {
     let beneficiary: Beneficiary = serde_json::from_value(json!({
         "name": "Ada Quill", "reference": reference, "destination": { "type": "iban", "iban": "GB33BUKB20201555555555" },
     }))
     .unwrap();
     let money = Money::new(minor, Currency::parse("GBP").unwrap()).unwrap();
     let order = Order { key, money, beneficiary: &beneficiary, context_code: "withdrawal" };
-    let prepared = providers.prepare(Provider::Truelayer, Mode::Test, &order).unwrap();
+    let prepared = providers.prepare(provider, Mode::Test, &order).unwrap();
     let minute = Duration::from_secs(60);
-    let answer = providers.submit(Provider::Truelayer, Mode::Test, &prepared, Timestamp::MAX, minute).await;
+    let answer = providers.submit(provider, Mode::Test, &prepared, Timestamp::MAX, minute).await;
     assert!(matches!(answer, Answer::Says(_)), "{answer:?}");
 }
 
@@ -70,7 +71,7 @@ async fn behind_our_back(providers: &Providers, key: ProviderKey, minor: i64, re
 async fn a_day_matches_where_the_provider_lists_payouts() {
     let house = House::open().await;
     let config = &house.local.config_file;
-    for provider in [Provider::Truelayer, Provider::WorldpayAccount, Provider::Mollie] {
+    for provider in [Provider::Truelayer, Provider::TruelayerV3, Provider::WorldpayAccount, Provider::Mollie] {
         let (_, day) = paid(&house, provider).await;
         paid(&house, provider).await;
         let (code, found, err) = told(config, provider.name(), &day).await;
@@ -87,36 +88,45 @@ async fn a_day_matches_where_the_provider_lists_payouts() {
         }
     }
     let kept = house.local.store.reconciled().await.unwrap();
-    assert_eq!(kept.len(), 6, "a result for each provider and day, however often it was compared: {kept:?}");
+    assert_eq!(kept.len(), 8, "a result for each provider and day, however often it was compared: {kept:?}");
     assert!(kept.iter().all(|day| day.breaks.is_empty()), "{kept:?}");
     let shown = async |path: &str| house.local.unsigned.call(http::Method::GET, path, None).await.unwrap();
     let all = shown("/v1/reconciliations").await.body;
-    assert_eq!(all["results"].as_array().unwrap().len(), 6, "{all:#}");
+    assert_eq!(all["results"].as_array().unwrap().len(), 8, "{all:#}");
     let latest = all["results"][0]["day"].as_str().unwrap();
     assert!(all["results"].as_array().unwrap().iter().all(|of| of["day"].as_str().unwrap() <= latest), "newest first: {all:#}");
     let of_day = shown(&format!("/v1/reconciliations/{latest}")).await.body;
     assert_eq!((&of_day["results"][0]["matched"], &of_day["results"][0]["breaks"]), (&json!(2), &json!({})), "{of_day:#}");
-    assert_eq!((&of_day["results"][0]["status"], &all["results"][5]["status"]), (&json!("unfinished"), &json!("whole")), "{all:#}");
+    assert_eq!((&of_day["results"][0]["status"], &all["results"][7]["status"]), (&json!("unfinished"), &json!("whole")), "{all:#}");
     assert!(of_day["results"].as_array().unwrap().iter().all(|of| of["day"] == latest), "{of_day:#}");
     assert_eq!(shown("/v1/reconciliations/2020-01-01").await.body["results"], json!([]));
     assert_eq!(shown("/v1/reconciliations/yesterday").await.status, http::StatusCode::NOT_FOUND);
 
-    for provider in ["worldpay-card", "truelayer-v3"] {
-        let (code, out, err) = reconcile(config, provider, "2026-01-02", &[], &[]).await;
-        assert_eq!((code, out.as_str(), err.contains("does not list payouts")), (4, "", true), "{provider}: {err}");
-    }
+    let (code, out, err) = reconcile(config, "worldpay-card", "2026-01-02", &[], &[]).await;
+    assert_eq!((code, out.as_str(), err.contains("does not list payouts")), (4, "", true), "{err}");
     house.local.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn breaks_are_printed_logged_and_kept() {
+    breaks(Provider::Truelayer).await;
+}
+
+/// The payouts are known there by ids that the provider has made, and to other sandboxes by the key in their metadata.
+#[tokio::test]
+async fn breaks_are_found_in_lists_of_transactions() {
+    breaks(Provider::TruelayerV3).await;
+}
+
+async fn breaks(provider: Provider) {
+    let name = provider.name();
     let house = House::open().await;
-    let (first, day) = paid(&house, Provider::Truelayer).await;
-    let (second, _) = paid(&house, Provider::Truelayer).await;
-    let (third, _) = paid(&house, Provider::Truelayer).await;
+    let (first, day) = paid(&house, provider).await;
+    let (second, _) = paid(&house, provider).await;
+    let (third, _) = paid(&house, provider).await;
     let stranger = ProviderKey::from_uuid(Uuid::new_v4());
-    behind_our_back(&house.local.providers, stranger, 777, "Withdrawal 204").await;
-    let (code, found, err) = told(&house.local.config_file, "truelayer", &day).await;
+    behind_our_back(&house.local.providers, provider, stranger, 777, "Withdrawal 204").await;
+    let (code, found, err) = told(&house.local.config_file, name, &day).await;
     assert_eq!((code, outcomes(&found)), (3, vec![("matched", 3), ("missing_here", 1)]), "{found:#}");
     assert_eq!((&found["breaks"][0]["key"], &found["breaks"][0]["theirs"]["minor"]), (&json!(stranger), &json!(777)), "{found:#}");
     assert!(err.contains("missing_here") && err.contains(&stranger.to_string()), "{err}");
@@ -131,16 +141,16 @@ async fn breaks_are_printed_logged_and_kept() {
     let other = All::new(house.local.config.sandbox.clone().unwrap(), &url).unwrap();
     let serving = tokio::spawn(other.serve(listener, stop.clone()));
     let there = Providers::new(&Config::read(Some(("other", &text)), []).unwrap().providers).unwrap();
-    behind_our_back(&there, first, 12_346, "Withdrawal 204").await;
-    behind_our_back(&there, second, 12_345, "MOOD stuck").await;
-    let (code, found, err) = told(&file, "truelayer", &day).await;
+    behind_our_back(&there, provider, first, 12_346, "Withdrawal 204").await;
+    behind_our_back(&there, provider, second, 12_345, "MOOD stuck").await;
+    let (code, found, err) = told(&file, name, &day).await;
     let expected = vec![("missing_there", 1), ("different_amount", 1), ("different_status", 1)];
     assert_eq!((code, outcomes(&found)), (3, expected), "{found:#} {err}");
     let of = |kind: &str| found["breaks"].as_array().unwrap().iter().find(|found| found["kind"] == kind).unwrap().clone();
     assert_eq!((&of("missing_there")["key"], &of("different_status")["key"]), (&json!(third), &json!(second)));
     assert_eq!((&of("different_amount")["ours"]["minor"], &of("different_amount")["theirs"]["minor"]), (&json!(12_345), &json!(12_346)));
 
-    let (code, out, err) = reconcile(&file, "truelayer", &day, &[], &[]).await;
+    let (code, out, err) = reconcile(&file, name, &day, &[], &[]).await;
     assert_eq!(code, 3);
     for text in ["different_amount", "GBP 123.45", "GBP 123.46", "missing_there"] {
         assert!(out.contains(text), "{text} is missing in\n{out}");
@@ -153,5 +163,53 @@ async fn breaks_are_printed_logged_and_kept() {
     assert_eq!(kept.breaks, [(Kind::MissingThere, 1), (Kind::DifferentAmount, 1), (Kind::DifferentStatus, 1)]);
     stop.cancel();
     serving.await.unwrap().unwrap();
+    house.local.stop().await.unwrap();
+}
+
+/// What else an account's list holds is passed over, what came back is listed as such, and a list that cannot be read to its end is no list.
+#[tokio::test]
+async fn lists_of_transactions_that_misbehave() {
+    let house = House::with(&unhurried(), "", |settings| {
+        quick(settings);
+        (settings.truelayer_v3.page_size, settings.truelayer_v3.list_faults) = (2, vec![ListFault::EmptyPage, ListFault::Strangers]);
+    })
+    .await;
+    let config = &house.local.config_file;
+    let (key, day) = paid(&house, Provider::TruelayerV3).await;
+    paid(&house, Provider::TruelayerV3).await;
+    let returned = house.pay("truelayer-v3", "MOOD return", "GBP", iban()).await;
+    house.becomes(returned, &["returned"]).await;
+    let (code, found, err) = told(config, "truelayer-v3", &day).await;
+    assert_eq!((code, outcomes(&found)), (0, vec![("matched", 3)]), "{found:#} {err}");
+
+    let text = std::fs::read_to_string(config).unwrap();
+    for (fault, whole) in [(ListFault::Error, None), (ListFault::SameCursor, Some(false)), (ListFault::Unpaginated, Some(false))] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut settings = house.local.config.sandbox.clone().unwrap();
+        (settings.truelayer_v3.page_size, settings.truelayer_v3.list_faults) = (1, vec![fault]);
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(All::new(settings, &url).unwrap().serve(listener, stop.clone()));
+        let text = text.replace(&house.local.sandbox_url, &url);
+        let file = config.with_extension("other.toml");
+        std::fs::write(&file, &text).unwrap();
+        let there = Providers::new(&Config::read(Some(("other", &text)), []).unwrap().providers).unwrap();
+        behind_our_back(&there, Provider::TruelayerV3, ProviderKey::from_uuid(Uuid::new_v4()), 5, "Withdrawal 205").await;
+        behind_our_back(&there, Provider::TruelayerV3, key, 12_346, "Withdrawal 204").await;
+        let (code, out, err) = reconcile(&file, "truelayer-v3", &day, &["--json"], &[]).await;
+        assert_eq!(code, 4, "{fault:?}: {out} {err}");
+        match whole {
+            None => assert!(out.is_empty() && err.contains("status_500"), "{out} {err}"),
+            Some(whole) => {
+                let found: Value = serde_json::from_str(&out).unwrap();
+                assert_eq!((&found["whole"], found["breaks"].as_array().unwrap().is_empty()), (&json!(whole), false), "{fault:?} {found:#}");
+                assert!(outcomes(&found).iter().all(|(outcome, _)| *outcome != "missing_there"), "{fault:?} {found:#}");
+            }
+        }
+        stop.cancel();
+        serving.await.unwrap().unwrap();
+    }
+    let kept = house.local.store.reconciled().await.unwrap();
+    assert_eq!((kept.len(), kept[0].breaks.len()), (1, 0), "what is not whole is not kept: {kept:?}");
     house.local.stop().await.unwrap();
 }

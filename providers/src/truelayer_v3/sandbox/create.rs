@@ -82,12 +82,12 @@ async fn answered(sandbox: &Sandbox, key: Uuid, response: Response) -> Response 
     sandbox.shared.settings.behaviour.answered(response, |answer| sandbox.shared.book.answered(key, answer)).await
 }
 
-fn invalid(errors: &[(&str, &str)]) -> Response {
+pub(super) fn invalid(errors: &[(&str, &str)]) -> Response {
     problem_with(StatusCode::BAD_REQUEST, "Invalid Parameters", "One or more parameters are not valid.", errors)
 }
 
 /// A 5xx without a body, as the provider's edge would give it.
-fn broken() -> Response {
+pub(super) fn broken() -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
 

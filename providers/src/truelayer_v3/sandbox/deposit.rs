@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::StatusCode;
+use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -17,19 +18,40 @@ use crate::http::Client;
 use crate::sandbox::admin;
 use crate::truelayer::sandbox::notices::NoticeSignature;
 
-/// What came into each account, in minor units. Not in the journal: a sandbox that starts again has its opening balances.
+/// What came into each account, oldest first. Not in the journal: a sandbox that starts again has its opening balances.
 #[derive(Default)]
-pub(super) struct Deposits(Mutex<BTreeMap<String, i128>>);
+pub(super) struct Deposits(Mutex<BTreeMap<String, Vec<Received>>>);
+
+/// Money that came in.
+#[derive(Clone)]
+pub(super) struct Received {
+    pub(super) transaction_id: Uuid,
+    pub(super) amount_in_minor: i64,
+    pub(super) at: Timestamp,
+}
+
+/// Deposits that an account keeps, at most; above that they are answered with 503.
+const KEPT_MAX: usize = 10_000;
 
 impl Deposits {
-    pub(super) fn of(&self, account: &Account) -> i128 {
-        self.0.lock().ok().and_then(|all| all.get(&account.id).copied()).unwrap_or_default()
+    pub(super) fn of(&self, account: &Account) -> Vec<Received> {
+        self.0.lock().ok().and_then(|all| all.get(&account.id).cloned()).unwrap_or_default()
     }
 
-    fn add(&self, account: &Account, minor: i64) {
-        if let Ok(mut all) = self.0.lock() {
-            *all.entry(account.id.clone()).or_default() += i128::from(minor);
+    pub(super) fn sum(&self, account: &Account) -> i128 {
+        let sum = |received: &Vec<Received>| received.iter().map(|received| i128::from(received.amount_in_minor)).sum();
+        self.0.lock().ok().and_then(|all| all.get(&account.id).map(sum)).unwrap_or_default()
+    }
+
+    /// Whether there was room.
+    fn add(&self, account: &Account, received: Received) -> bool {
+        let Ok(mut all) = self.0.lock() else { return false };
+        let kept = all.entry(account.id.clone()).or_default();
+        if kept.len() < KEPT_MAX {
+            kept.push(received);
+            return true;
         }
+        false
     }
 }
 
@@ -61,20 +83,20 @@ pub(super) async fn deposit(State(sandbox): State<Sandbox>, Path(id): Path<Strin
         return StatusCode::NOT_FOUND.into_response();
     };
     match admin::read::<Deposit>(&body) {
-        Ok(deposit) => {
-            sandbox.receive(&account, &deposit);
-            StatusCode::NO_CONTENT.into_response()
-        }
+        Ok(deposit) if sandbox.receive(&account, &deposit) => StatusCode::NO_CONTENT.into_response(),
+        Ok(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Err(response) => *response,
     }
 }
 
 impl Sandbox {
-    fn receive(&self, account: &Account, deposit: &Deposit) {
-        if !deposit.forged {
-            self.shared.deposits.add(account, deposit.amount_in_minor);
-        }
+    /// Whether there was room for it.
+    fn receive(&self, account: &Account, deposit: &Deposit) -> bool {
         let transaction_id = deposit.transaction_id.unwrap_or_else(crate::sandbox::random_uuid);
+        let at = clock::now();
+        if !deposit.forged && !self.shared.deposits.add(account, Received { transaction_id, amount_in_minor: deposit.amount_in_minor, at }) {
+            return false;
+        }
         for _ in 0..deposit.events {
             let event = ExternalPayment {
                 event_type: "external_payment_received".to_owned(),
@@ -84,9 +106,9 @@ impl Sandbox {
                 merchant_account_id: account.id.clone(),
                 currency: account.currency.clone(),
                 amount_in_minor: deposit.amount_in_minor,
-                settled_at: Some(Moment(clock::now())),
+                settled_at: Some(Moment(at)),
             };
-            let Ok(body) = serde_json::to_vec(&event).map(Bytes::from) else { return };
+            let Ok(body) = serde_json::to_vec(&event).map(Bytes::from) else { return true };
             for _ in 0..deposit.copies {
                 let (sandbox, body, forged) = (self.clone(), body.clone(), deposit.forged);
                 // Each by itself: they arrive in any order.
@@ -97,5 +119,6 @@ impl Sandbox {
                 });
             }
         }
+        true
     }
 }

@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::transactions::ListFault;
 use crate::sandbox::behaviour::Behaviour;
 use crate::truelayer::sandbox::ClientKey;
 
@@ -44,6 +45,12 @@ pub struct Settings {
     /// Whether a look shows a return; if not, only the notice tells of it. Documents differ (H).
     #[serde(default = "defaults::yes")]
     pub returns_shown: bool,
+    /// Transactions on a page of a list (H).
+    #[serde(default = "defaults::page_size")]
+    pub page_size: usize,
+    /// How lists of transactions are wrong.
+    #[serde(default)]
+    pub list_faults: Vec<ListFault>,
     /// Whether notices carry the metadata of the create, and with it the client's own key.
     #[serde(default = "defaults::yes")]
     pub tells_metadata: bool,
@@ -65,6 +72,9 @@ mod defaults {
     }
     pub(super) const fn yes() -> bool {
         true
+    }
+    pub(super) const fn page_size() -> usize {
+        1_000
     }
     pub(super) const fn token_life_s() -> u64 {
         3600
@@ -95,6 +105,8 @@ impl Settings {
             authorize_after_ms: defaults::stage_ms(),
             execute_after_ms: defaults::stage_ms(),
             returns_shown: true,
+            page_size: defaults::page_size(),
+            list_faults: Vec::new(),
             tells_metadata: true,
             token_life_s: defaults::token_life_s(),
             remembered_ms: defaults::remembered_ms(),

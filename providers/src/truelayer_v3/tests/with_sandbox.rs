@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use domain::fact::About;
 
 use super::super::inbox::{Inbox, Notice, NoticeError};
-use super::super::sandbox::{self, Account, Sandbox, Stage};
+use super::super::sandbox::{self, Account, ListFault, Sandbox, Stage};
 use super::*;
 use crate::jws::Unverified;
 use crate::sandbox::audit::Direction;
@@ -434,4 +434,78 @@ async fn admin_routes() {
     world.sandbox.set_random(Some(Distribution { fault_percent: 100, seed: 7, moods: vec![Mood::Refuse] }));
     assert!(matches!(world.pay(3, 500, "Invoice").await, Answer::Refused { .. }));
     assert_eq!(get("/nowhere").await["title"], "Not Found");
+}
+
+/// A period is read over as many pages as it has, whatever else the list holds; and what is not read is said to be missing.
+#[tokio::test]
+async fn statements() {
+    let hour = SignedDuration::from_hours(1);
+    // Faults, and whether the list is whole in spite of them.
+    for (faults, whole) in [
+        (vec![], true),
+        (vec![ListFault::EmptyPage, ListFault::Strangers], true),
+        (vec![ListFault::SameCursor], false),
+        (vec![ListFault::Unpaginated], false),
+    ] {
+        let world = World::start(|settings| (settings.page_size, settings.list_faults) = (2, faults.clone())).await;
+        for number in 1..=4 {
+            assert!(matches!(world.pay(number, 500 + i64::from(number), "x").await, Answer::Says(_)));
+            world.status_is(number, "executed").await;
+        }
+        assert!(matches!(world.pay(5, 505, "MOOD return").await, Answer::Says(_)));
+        world.status_is(5, "failed").await;
+        assert!(matches!(world.pay(6, 506, "MOOD fail").await, Answer::Says(_)));
+        world.status_is(6, "failed").await;
+        assert!(matches!(world.pay(7, 507, "MOOD stuck").await, Answer::Says(_)));
+        world.status_is(7, "authorized").await;
+        let (from, to) = (clock::now() - hour, clock::now() + hour);
+        let statement = world.client.statement(from, to, 10).await.expect("a statement");
+        assert_eq!(statement.whole, whole, "{faults:?}");
+        if !whole {
+            continue;
+        }
+        let mut told: Vec<_> = statement.lines.iter().map(|line| (line.report.amount, line.report.provider_status.as_str())).collect();
+        told.sort_by_key(|(amount, _)| amount.map(Money::minor));
+        let expected = [(501, "executed"), (502, "executed"), (503, "executed"), (504, "executed"), (505, "returned"), (507, "pending")];
+        assert_eq!(told, expected.map(|(minor, word)| (Some(gbp(minor)), word)), "{faults:?}");
+        for line in &statement.lines {
+            assert!(line.at.is_some() && line.reference().is_some() && (1..=7).any(|number| line.key == Some(key(number))), "{line:?}");
+        }
+        let cut = world.client.statement(from, to, 3).await.expect("a statement");
+        assert_eq!((cut.lines.len(), cut.whole), (3, false), "by lines");
+        let later = world.client.statement(to, to + hour, 5).await.expect("a statement");
+        assert_eq!((later.lines.len(), later.whole), (0, true));
+        let long = world.client.statement(from - hour * 24 * 40, to, 10).await.expect("a period that one question cannot be about");
+        assert_eq!((long.lines.len(), long.whole), (6, true));
+        let narrow = Settings { response_limit_bytes: 1_300, ..super::settings(&world.url) };
+        let halves = Client::new(narrow, Mode::Test, NAME).expect("a client").statement(from, to, 10).await;
+        if faults.is_empty() {
+            assert_eq!(halves, Ok(statement), "a page that is too large is asked for in halves");
+        }
+    }
+    let world = World::start(|settings| settings.list_faults = vec![ListFault::OtherAmounts]).await;
+    assert!(matches!(world.pay(1, 501, "x").await, Answer::Says(_)));
+    let listed = world.client.statement(clock::now() - hour, clock::now() + hour, 10).await.expect("a statement");
+    assert_eq!(listed.lines[0].report.amount, Some(gbp(502)));
+    let world = World::start(|settings| (settings.page_size, settings.list_faults) = (1, vec![ListFault::Error])).await;
+    for number in 1..=2 {
+        assert!(matches!(world.pay(number, 501, "x").await, Answer::Says(_)));
+        world.status_is(number, "executed").await;
+    }
+    let (from, to) = (clock::now() - hour, clock::now() + hour);
+    assert_eq!(world.client.statement(from, to, 10).await, Err(ReadError::new("status_500")), "half a list is none");
+}
+
+/// What was made in the period and moved after it belongs to it; what moved in it and was made before does not.
+#[tokio::test]
+async fn statements_are_about_when_payouts_were_made() {
+    let world = World::start(|settings| settings.execute_after_ms = 1_000).await;
+    assert!(matches!(world.pay(1, 501, "x").await, Answer::Says(_)));
+    let made = clock::now();
+    world.status_is(1, "executed").await;
+    assert!(clock::now() > made + SignedDuration::from_millis(500));
+    let before = world.client.statement(made - SignedDuration::from_hours(1), made, 10).await.expect("a statement");
+    assert_eq!((before.lines.len(), before.whole), (1, true));
+    let after = world.client.statement(made, made + SignedDuration::from_hours(1), 10).await.expect("a statement");
+    assert_eq!((after.lines.len(), after.whole), (0, true));
 }
