@@ -180,7 +180,7 @@ pub async fn run(
         let (settings, store, ends) = (config.retention.clone(), parts.store.clone(), stop.clone());
         let archive = settings.archive.as_deref().map(Archive::open).transpose().context("opening the archive (`retention.archive`)")?;
         running.spawn(async move {
-            retention::run(&store, &id, &settings, archive.as_ref(), interval, ends).await;
+            retention::run(&store, &id, &settings, archive.as_ref(), ends).await;
             Ok(())
         });
         let ends = stop.clone();

@@ -98,6 +98,7 @@ impl Config {
         found.unless(of.archive.is_none() || of.payouts_days > 0, "retention.archive", || {
             "needs `retention.payouts_days`: without it nothing is ever trimmed, and so nothing archived".to_owned()
         });
+        found.between("retention.interval_ms", of.interval_ms, 1_000, 86_400_000);
         found.between("retention.page", of.page as u64, 1, 100);
         found.between("retention.pause_ms", of.pause_ms, 0, 60_000);
     }

@@ -505,6 +505,7 @@ const OWN: &[&str] = &[
     "relay.subscriptions_cached",
     "egress",
     "retention.archive",
+    "retention.interval_ms",
     "retention.page",
     "retention.pause_ms",
     "telemetry",

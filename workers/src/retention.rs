@@ -33,6 +33,8 @@ pub struct Settings {
     pub replays_days: u32,
     /// Links of receipts. Whoever has a receipt can go on proving what it says.
     pub receipts_days: u32,
+    /// Between two turns, ms.
+    pub interval_ms: u64,
     /// Records of one page, at most.
     pub page: usize,
     /// Between two pages, ms.
@@ -173,15 +175,15 @@ async fn disagreement(store: &Store, me: &str) {
     }
 }
 
-/// Takes a turn every `interval` until `stop`.
-pub async fn run(store: &Store, me: &str, settings: &Settings, archive: Option<&Archive>, interval: Duration, stop: CancellationToken) {
+/// Takes a turn every `interval_ms` until `stop`.
+pub async fn run(store: &Store, me: &str, settings: &Settings, archive: Option<&Archive>, stop: CancellationToken) {
     loop {
         if stop.run_until_cancelled(turn(store, me, settings, archive)).await.is_none() {
             return;
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(interval) => {}
+            () = tokio::time::sleep(Duration::from_millis(settings.interval_ms)) => {}
         }
     }
 }

@@ -19,7 +19,18 @@ const DAY: u64 = 86_400;
 
 fn kept() -> retention::Settings {
     let (abandoned_days, orphans_days, feed_days, replays_days, receipts_days) = (0, 0, 0, 0, 0);
-    retention::Settings { archive: None, payouts_days: 7, abandoned_days, orphans_days, feed_days, replays_days, receipts_days, page: 3, pause_ms: 0 }
+    retention::Settings {
+        archive: None,
+        payouts_days: 7,
+        abandoned_days,
+        orphans_days,
+        feed_days,
+        replays_days,
+        receipts_days,
+        interval_ms: 1_000,
+        page: 3,
+        pause_ms: 0,
+    }
 }
 
 /// Where memory is measured. That does not depend on the disk, so nothing waits for it.
