@@ -92,7 +92,8 @@ struct StatusReason {
 }
 
 impl Status {
-    /// One that was handed to a provider is never again `requested`, wherever it waits; and what is canceled after that has failed.
+    /// One that was handed to a provider is never again `requested`, wherever it waits. Whatever is canceled is so before it reached a bank: what a provider takes back after that,
+    /// it tells as failed.
     #[must_use]
     pub fn of(payout: &Payout) -> Self {
         let dispatched = payout.reached.contains_key(&StateName::Initiated);
@@ -100,8 +101,8 @@ impl Status {
             State::Requested | State::AwaitingApproval { .. } | State::Scheduled { .. } if !dispatched => Self::Requested,
             State::Submitted => Self::ProcessingAtBank,
             State::Settled => Self::Completed,
-            State::Canceled { .. } if !dispatched => Self::Canceled,
-            State::Canceled { .. } | State::Returned { .. } | State::Failed { .. } | State::Rejected { .. } => Self::Failed,
+            State::Canceled { .. } => Self::Canceled,
+            State::Returned { .. } | State::Failed { .. } | State::Rejected { .. } => Self::Failed,
             State::InReview { .. } if payout.reached.contains_key(&StateName::Submitted) => Self::ProcessingAtBank,
             State::Requested
             | State::AwaitingApproval { .. }

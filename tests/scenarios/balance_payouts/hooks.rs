@@ -108,6 +108,27 @@ async fn a_hook_that_cannot_be_is_refused_in_their_shape() {
     assert_eq!(shop.acme.get("/v2/events/event_1").await.status, 404);
 }
 
+/// What is taken back at its provider is told by the type that says what `GET` shows, whether a receiver asked for that one alone or for all.
+#[tokio::test]
+async fn what_is_canceled_at_its_provider_is_told_as_it_is_shown() {
+    let shop = shop().await;
+    let (all, only) = (Receiver::start().await, Receiver::start().await);
+    made(&shop.acme, &wish(&all.url, &json!("*"))).await;
+    made(&shop.acme, &wish(&only.url, &json!("payout.canceled"))).await;
+    let payout = shop.asked(Some("10.00")).await;
+    shop.next_day().await;
+    shop.installation.execute().await;
+    shop.reported(&payout, Status::Authorised).await;
+    shop.reported(&payout, Status::Canceled { reason: Reason::new("canceled_there") }).await;
+    shop.installation.deliver().await;
+    let shown = shop.read(&payout).await;
+    let [initiated, canceled] = &all.take()[..] else { panic!("two messages") };
+    assert_eq!((&initiated.json()["type"], &canceled.json()["type"]), (&json!("payout.initiated"), &json!("payout.canceled")));
+    assert_eq!((&shown["status"], &canceled.json()["_embedded"]["entity"]), (&json!("canceled"), &shown));
+    let [told] = &only.take()[..] else { panic!("one message") };
+    assert_eq!(told.json()["id"], canceled.json()["id"]);
+}
+
 /// Five types, the payout inside, one signature over the body; and a return is a failure.
 #[tokio::test]
 async fn a_receiver_is_told_in_their_shape() {
