@@ -26,7 +26,7 @@ use super::hal::{self, answer, refuse_testmode};
 use super::intake::Duty;
 use super::json::{self, Fields, Value};
 use super::payouts::named_party;
-use super::problem::{Errors, Problem};
+use super::problem::{Errors, Kind, Problem};
 use super::query::Parameters;
 use super::view::set;
 use super::webhook_fields::{NAME_MAX, allowed_url, check_certificate_shown, text};
@@ -291,7 +291,7 @@ async fn one(
     Ok(answer(StatusCode::OK, &View::new(&subscription, None)))
 }
 
-/// `DELETE /v2/webhooks/{id}`, as `/v1` does. Nothing is kept of it, so a second time there is none.
+/// `DELETE /v2/webhooks/{id}`, as `/v1` does; a second time it was deleted already.
 async fn remove(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, party) = ingress.bare(request).await?;
     let (subscription, _) = ingress.hook(&caller, party.clone(), &id).await?;
@@ -331,11 +331,26 @@ async fn event(
 
 impl Ingress {
     /// A subscription of this kind within the caller's reach.
+    ///
+    /// # Errors
+    /// [`Kind::SubscriptionDeleted`] for one that was; [`Kind::NotFound`]; trouble with the store.
     async fn hook(&self, caller: &Caller, named: Option<PartyId>, id: &str) -> Result<(Subscription, Secrets), Problem> {
         let missing = || Problem::not_found("webhook");
         let id = read_hook_id(id).ok_or_else(missing)?;
-        let found = self.subscription(caller, named, &id.to_string()).await?;
-        if found.0.payload == Payload::Snapshot { Ok(found) } else { Err(missing()) }
+        match self.subscription(caller, named.clone(), &id.to_string()).await {
+            Ok(found) if found.0.payload == Payload::Snapshot => return Ok(found),
+            Ok(_) => return Err(missing()),
+            Err(problem) if problem.kind != Kind::NotFound => return Err(problem),
+            Err(_) => {}
+        }
+        let store = &self.recorder.store;
+        let was = if store.shards().contains(id.shard()) { store.deleted_subscription(id).await? } else { None };
+        match was {
+            Some((party, mode)) if caller.reaches(&party, mode) && named.is_none_or(|named| named == party) => {
+                Err(Problem::new(Kind::SubscriptionDeleted, "This subscription was already deleted."))
+            }
+            _ => Err(missing()),
+        }
     }
 
     /// A request whose body, if it has one, says nothing.

@@ -40,6 +40,7 @@ pub enum Kind {
     KeyArchived,
     NotPossibleNow,
     SubscriptionsFull,
+    SubscriptionDeleted,
     VersionStale,
     AccountBusy,
     AccountFull,
@@ -75,7 +76,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 58] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::MisdirectedRequest,
@@ -102,6 +103,7 @@ impl Kind {
         Self::KeyArchived,
         Self::NotPossibleNow,
         Self::SubscriptionsFull,
+        Self::SubscriptionDeleted,
         Self::VersionStale,
         Self::AccountBusy,
         Self::AccountFull,
@@ -165,6 +167,7 @@ impl Kind {
             Self::KeyArchived => ("key-archived", StatusCode::CONFLICT, "The transaction_id was used long ago"),
             Self::NotPossibleNow => ("not-possible-now", StatusCode::CONFLICT, "Not possible in the payout's present state"),
             Self::SubscriptionsFull => ("subscriptions-full", StatusCode::CONFLICT, "The party has as many subscriptions as it can have"),
+            Self::SubscriptionDeleted => ("subscription-deleted", StatusCode::UNPROCESSABLE_ENTITY, "The subscription was deleted"),
             Self::VersionStale => ("version-stale", StatusCode::CONFLICT, "It was changed in the meantime"),
             Self::AccountBusy => ("account-busy", StatusCode::CONFLICT, "The account has payouts under way"),
             Self::AccountFull => ("account-full", StatusCode::CONFLICT, "The account cannot hold so much"),
@@ -236,6 +239,7 @@ impl Kind {
             | Self::KeyArchived
             | Self::NotPossibleNow
             | Self::SubscriptionsFull
+            | Self::SubscriptionDeleted
             | Self::VersionStale
             | Self::AccountBusy
             | Self::AccountFull

@@ -86,7 +86,18 @@ async fn a_hook_is_made_read_changed_and_removed() {
     assert_eq!((first, next), (vec![newer], json!(format!("{HOOKS}?limit=1&from={id}"))));
 
     assert_eq!(acme.delete(&path).await.status, 204);
-    assert_eq!(acme.delete(&path).await.status, 404);
+    // As Mollie says it; others have never heard of it.
+    for again in [
+        acme.delete(&path).await,
+        acme.get(&path).await,
+        acme.patch(&path, &json!({ "name": "x" })).await,
+        acme.post_bytes(&format!("{path}/ping"), "", &[]).await,
+    ] {
+        assert_eq!((again.status, &again.json["detail"]), (422, &json!("This subscription was already deleted.")), "{again:?}");
+    }
+    assert_eq!(cafe.delete(&path).await.status, 404);
+    assert_eq!(acme.delete(&format!("{HOOKS}/hook_{}", "0".repeat(28))).await.status, 404);
+    assert_eq!(acme.delete(&other).await.status, 404);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use domain::delivery::{Decision, Delivery};
 use domain::id::{EventId, Mode, PartyId, Shard, SubscriptionId};
-use domain::subscription::{Secrets, Status, Subscription};
+use domain::subscription::{Payload, Secrets, Status, Subscription};
 use jiff::Timestamp;
 
 use super::bulletins::{Notice, Numbered};
@@ -19,6 +19,9 @@ use redis::Value;
 pub(super) const MAX: usize = 10_000;
 /// Subscriptions of one party and mode that commits match, at most: what one commit can serve by itself. The others stand behind the fan-out.
 const MATCHED_MAX: usize = 16;
+
+/// For how long it is known that a subscription was removed: 30 days, in seconds.
+const DELETED_KEPT_S: u32 = 30 * 86_400;
 
 /// What is written of a subscription.
 #[derive(Clone, Copy)]
@@ -143,14 +146,32 @@ impl Store {
         self.write_subscription(subscription, sealed.as_deref().unwrap_or_default(), Write::Afresh, Some(notice)).await
     }
 
-    /// Removes a subscription. Its open deliveries are abandoned when their turn comes.
+    /// Removes a subscription. Its open deliveries are abandoned when their turn comes. Whether one with snapshots was there is known for 30 days.
     ///
     /// # Errors
     /// As every call. A repeat answers [`Subscribed::Missing`].
     pub async fn unsubscribe(&self, subscription: &Subscription) -> Result<Subscribed, StoreError> {
+        if subscription.payload == Payload::Snapshot {
+            // Before it goes, so that no crash in between loses it: nobody asks while it is there.
+            let owner = to_json(&(&subscription.party, subscription.mode));
+            self.query(redis::cmd("SET").arg(self.deleted_key(subscription.id)).arg(owner).arg("EX").arg(DELETED_KEPT_S).to_owned()).await?;
+        }
         let mut next = subscription.clone();
         next.version = next.version.saturating_add(1);
         self.write_subscription(&next, &[], Write::Delete, None).await
+    }
+
+    /// Whose subscription with snapshots that was, if it was removed in the last 30 days. Says nothing of one that is there.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn deleted_subscription(&self, id: SubscriptionId) -> Result<Option<(PartyId, Mode)>, StoreError> {
+        let owner: Option<Vec<u8>> = from_value(self.query(redis::cmd("GET").arg(self.deleted_key(id)).to_owned()).await?)?;
+        owner.map(|owner| from_json("deleted subscription", &owner)).transpose()
+    }
+
+    fn deleted_key(&self, id: SubscriptionId) -> String {
+        self.shared.names.of(id.shard(), &format!("deleted:{id}"))
     }
 
     async fn write_subscription(
