@@ -209,7 +209,7 @@ impl Ingress {
         let mut accounts = store.accounts(party, mode).await?;
         let below = accounts.iter().any(|standing| standing.account.is_below_threshold(&standing.balances));
         let Some(place) = accounts.iter().position(|standing| standing.account.id == asked.balance) else {
-            return Err(Problem::field("/balanceId", "invalid", "must be the id of a balance of the party"));
+            return Err(Problem::field("/balanceId", "invalid", format_args!("must be the id of a balance of the party `{party}`")));
         };
         let standing = accounts.swap_remove(place);
         let account = &standing.account;
