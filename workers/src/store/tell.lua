@@ -56,13 +56,19 @@ local function tell(of, now)
     end
     if event > first then
       redis.call('HSET', key, 'first', event)
-      -- Of subscriptions that are gone by now too.
-      for _, field in ipairs(redis.call('HKEYS', key)) do
-        local of_event = string.match(field, '^d:[^:]+:(%d+)$')
-        if of_event and tonumber(of_event) < event then redis.call('HDEL', key, field) end
+      for gone = first, event - 1 do
+        for i = 1, #subscriptions, 2 do redis.call('HDEL', key, 'd:' .. subscriptions[i] .. ':' .. gone) end
       end
     end
   end
+  -- Of deliveries whose event has gone something may be left: those to subscriptions that are gone too, and what was recorded late. With each event some fields are looked at, and
+  -- the next one goes on behind them, so that all are in the end.
+  local place, fields = unpack(redis.call('HSCAN', key, redis.call('HGET', key, 'swept') or '0', 'MATCH', 'd:*', 'COUNT', 200))
+  for i = 1, #fields, 2 do
+    local of_event = string.match(fields[i], '^d:[^:]+:(%d+)$')
+    if of_event and redis.call('HEXISTS', key, 'e:' .. of_event) == 0 then redis.call('HDEL', key, fields[i]) end
+  end
+  if place == '0' then redis.call('HDEL', key, 'swept') else redis.call('HSET', key, 'swept', place) end
   redis.call('PUBLISH', of.prefix .. 'wake', 'relay')
 end
 

@@ -255,6 +255,17 @@ async fn a_bulletin_comes_to_all_who_ask_for_it() {
     let late = at.receiver.take();
     assert_eq!(late.iter().map(|message| &*message.path).collect::<Vec<_>>(), [path(201)]);
     assert_eq!(late[0].json()["type"], "webhook.disabled");
+
+    // What was delivered to those who are gone by now goes with its event.
+    assert!(kept(&format!("d:{}:1", numbered(101))).await && kept(&format!("d:{}:1", numbered(102))).await);
+    let mut number = 1_003;
+    while kept(&format!("d:{}:1", numbered(101))).await || kept(&format!("d:{}:1", numbered(102))).await {
+        assert!(number < 1_100, "nobody comes by it");
+        tell(News::Enabled { of: hook.clone() }, number).await;
+        at.crank().await;
+        number += 1;
+    }
+    assert!(!kept("e:1").await && kept(&delivery(999)).await);
 }
 
 /// The most that a party may have: listed by pages in the order in which they came, none of them in what a commit reads, and each told.
