@@ -103,13 +103,13 @@ async fn abandoned(store: &Store, Abandoned { limit, json }: &Abandoned) -> anyh
 async fn retry(store: &Store, subscription: SubscriptionId, event: EventId) -> anyhow::Result<()> {
     let id = DeliveryId::new(event, subscription);
     let (owner, _) = store.subscription(subscription).await?.context("there is no such subscription")?;
-    let timeline = store.timeline(event.payout()).await?.context("there is no such payout")?;
-    ensure!((&timeline.payout.party, timeline.payout.mode) == (&owner.party, owner.mode), "the event is of another party than the subscription");
-    let seen = timeline.delivery(id).and_then(|listed| listed.delivery.as_ref());
-    match store.redeliver(subscription, event, seen).await? {
+    let (payout, told, _) = store.event_for(id).await?.context("there is no such event")?;
+    ensure!((&payout.party, payout.mode) == (&owner.party, owner.mode), "the event is of another party than the subscription");
+    match store.redeliver((&owner.party, owner.mode), subscription, event, told.delivery.as_ref()).await? {
         Redelivered::Due => print("it is due now"),
         Redelivered::UnderWay => bail!("it is being delivered"),
         Redelivered::Queued => bail!("it waits for an earlier event of its payout; retry that one"),
+        Redelivered::Coming => bail!("it will come to this subscription in its turn, with those before it; try again after that"),
         Redelivered::Stale => bail!("it has changed at this moment; try again"),
         Redelivered::Missing => bail!("there is no such event"),
     }

@@ -11,11 +11,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::credential::Scope;
 use domain::delivery::Progress;
-use domain::id::{DeliveryId, Mode, PartyId, PayoutId, SubscriptionId};
+use domain::id::{DeliveryId, EventId, Mode, PartyId, PayoutId, SubscriptionId};
 use domain::subscription::{EventTypes, Pattern};
 use jiff::Timestamp;
 use serde::Serialize;
-use workers::store::deliveries::{MERGED_MAX, Place, Told, Wanted};
+use workers::store::deliveries::{MERGED_MAX, Place, Told, Wanted, Within};
 use workers::store::lists::Position;
 
 use super::caller::Caller;
@@ -37,8 +37,11 @@ pub(super) fn routes() -> Router<Arc<Ingress>> {
 struct View<'a> {
     #[serde(flatten)]
     delivery: DeliveryView<'a>,
-    payout_id: PayoutId,
-    transaction_id: &'a str,
+    /// Absent where the event is no payout's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payout_id: Option<PayoutId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction_id: Option<&'a str>,
     event_type: &'a str,
     event_at: Moment,
 }
@@ -46,9 +49,9 @@ struct View<'a> {
 impl<'a> View<'a> {
     fn new(told: &'a Told) -> Self {
         Self {
-            delivery: DeliveryView::new(told.id(), told.delivery.as_ref()),
-            payout_id: told.event.id.payout(),
-            transaction_id: &told.transaction_id,
+            delivery: DeliveryView::of(told),
+            payout_id: told.transaction_id.as_ref().map(|_| told.event.id.payout()),
+            transaction_id: told.transaction_id.as_deref(),
             event_type: &told.event.kind,
             event_at: Moment(told.event.at),
         }
@@ -66,6 +69,7 @@ struct Listing {
     subscription: Option<SubscriptionId>,
     /// By its own id or by the caller's key.
     payout: Option<String>,
+    event: Option<EventId>,
     progress: Option<Progress>,
     types: EventTypes,
     from: Timestamp,
@@ -82,13 +86,17 @@ impl Listing {
         let party = parameters.parsed("party_id", "invalid", errs, PartyId::parse);
         let subscription = parameters.parsed("subscription_id", "invalid", errs, str::parse);
         let payout = parameters.one("payout", errs);
+        let event = parameters.parsed("event_id", "invalid", errs, str::parse::<EventId>);
+        if payout.is_some() && event.is_some() {
+            errs.parameter("payout", "not_allowed", "must not be named with `event_id`, which says whose it is");
+        }
         let progress = parameters.parsed("status", "unknown_status", errs, |name| Progress::named(name).ok_or("is not a status of a delivery"));
         let types = types(&mut parameters, errs);
         let (from, to) = span(&mut parameters, errs);
         let limit = limit(&mut parameters, errs);
         let after = cursor(&mut parameters, errs);
         parameters.finish(errors)?;
-        Ok(Self { party, subscription, payout, progress, types, from, to, limit, after })
+        Ok(Self { party, subscription, payout, event, progress, types, from, to, limit, after })
     }
 }
 
@@ -120,7 +128,10 @@ fn span(parameters: &mut Parameters, errors: &mut Errors) -> (Timestamp, Timesta
 pub(crate) fn write_cursor(place: Place) -> String {
     URL_SAFE_NO_PAD.encode(match place {
         Place::Payout(Position { at_ms, id }, None) => format!("1:p:{at_ms}:{id}"),
-        Place::Payout(Position { at_ms, id }, Some((sequence, subscription))) => format!("1:p:{at_ms}:{id}:{sequence}:{subscription}"),
+        Place::Payout(Position { at_ms, id }, Some(Within::Delivery(sequence, subscription))) => {
+            format!("1:p:{at_ms}:{id}:{sequence}:{subscription}")
+        }
+        Place::Payout(Position { at_ms, id }, Some(Within::Walk(sequence, place))) => format!("1:w:{at_ms}:{id}:{sequence}:{place}"),
         Place::Entry { at_ms, id, within: None } => format!("1:e:{at_ms}:{id}"),
         Place::Entry { at_ms, id, within: Some(within) } => format!("1:e:{at_ms}:{id}:{within}"),
     })
@@ -135,12 +146,11 @@ pub(crate) fn read_cursor(text: &str) -> Option<Place> {
     let mut parts = text.strip_prefix("1:")?.split(':');
     let (list, at_ms, id) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
     let within: Option<u32> = parts.next().map(str::parse).transpose().ok()?;
-    let subscription: Option<SubscriptionId> = parts.next().map(str::parse).transpose().ok()?;
-    match (list, within, subscription, parts.next()) {
-        ("p", None, None, None) => Some(Place::Payout(Position { at_ms, id: id.parse().ok()? }, None)),
-        ("p", Some(sequence), Some(subscription), None) => {
-            Some(Place::Payout(Position { at_ms, id: id.parse().ok()? }, Some((sequence, subscription))))
-        }
+    let payout = |within| Some(Place::Payout(Position { at_ms, id: id.parse().ok()? }, within));
+    match (list, within, parts.next(), parts.next()) {
+        ("p", None, None, None) => payout(None),
+        ("p", Some(sequence), Some(subscription), None) => payout(Some(Within::Delivery(sequence, subscription.parse().ok()?))),
+        ("w", Some(sequence), Some(place), None) => payout(Some(Within::Walk(sequence, place.parse().ok()?))),
         ("e", within, None, None) => Some(Place::Entry { at_ms, id: id.parse().ok()?, within }),
         _ => None,
     }
@@ -148,12 +158,17 @@ pub(crate) fn read_cursor(text: &str) -> Option<Place> {
 
 async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
     let caller = ingress.admit(&headers, Scope::WebhooksRead).await?;
-    let Listing { party, subscription, payout, progress, types, from, to, limit, after } = Listing::read(query.as_deref())?;
+    let Listing { party, subscription, payout, event, progress, types, from, to, limit, after } = Listing::read(query.as_deref())?;
     let party = ingress.party(&caller, party)?;
     let store = &ingress.recorder.store;
-    let payout = match payout {
-        Some(key) => Some(ingress.payout_of(&caller, &party, &key).await?),
-        None => None,
+    let payout = match (payout, event) {
+        (Some(key), _) => Some(ingress.payout_of(&caller, &party, &key).await?),
+        (None, Some(event)) if event.payout() == PayoutId::of_bulletin(&party, caller.mode(), store.shards()) => Some(event.payout()),
+        (None, Some(event)) => {
+            let found = ingress.payout_of(&caller, &party, &event.payout().to_string()).await;
+            Some(found.map_err(|problem| if problem.status() == StatusCode::NOT_FOUND { Problem::not_found("event") } else { problem })?)
+        }
+        (None, None) => None,
     };
     // What is of another shard is nobody's here.
     let subscription = match subscription {
@@ -168,7 +183,8 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
         check_few(store.count_subscriptions(&party, caller.mode()).await?)?;
     }
     let looks_back = ingress.recorder.looks_back;
-    let wanted = Wanted { party, mode: caller.mode(), subscription, payout, progress, types, from, to, looks_back };
+    let sequence = event.map(EventId::sequence);
+    let wanted = Wanted { party, mode: caller.mode(), subscription, payout, sequence, progress, types, from, to, looks_back };
     ingress.page_of_deliveries(&wanted, after, limit).await
 }
 
@@ -202,6 +218,7 @@ async fn abandoned(
         mode: subscription.mode,
         subscription: Some(subscription.id),
         payout: None,
+        sequence: None,
         progress: Some(Progress::Abandoned),
         types: EventTypes::All,
         from: Timestamp::UNIX_EPOCH,
@@ -265,7 +282,7 @@ impl Ingress {
 
 #[cfg(test)]
 mod tests {
-    use domain::id::{EventId, Shard, Shards};
+    use domain::id::{Shard, Shards};
 
     use super::*;
 
@@ -278,13 +295,14 @@ mod tests {
         let id = DeliveryId::new(EventId::new(payout, 3), subscription);
         for place in [
             Place::Payout(position, None),
-            Place::Payout(position, Some((3, subscription))),
+            Place::Payout(position, Some(Within::Delivery(3, subscription))),
+            Place::Payout(position, Some(Within::Walk(3, u64::MAX))),
             Place::Entry { at_ms: 5, id, within: None },
             Place::Entry { at_ms: 5, id, within: Some(u32::MAX) },
         ] {
             assert_eq!(read_cursor(&write_cursor(place)), Some(place));
         }
-        for text in ["x", "1:p:1", "2:p:1:po_00", "1:e:1:dl_00", "1:p:1:po_00:1"] {
+        for text in ["x", "1:p:1", "2:p:1:po_00", "1:e:1:dl_00", "1:p:1:po_00:1", "1:w:1:po_00:1"] {
             assert_eq!(read_cursor(&URL_SAFE_NO_PAD.encode(text)), None, "{text}");
         }
     }

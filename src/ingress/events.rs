@@ -8,19 +8,21 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use domain::credential::Scope;
-use domain::id::{EventId, PartyId, PayoutId, SubscriptionId};
+use domain::id::{DeliveryId, EventId, PartyId, PayoutId, SubscriptionId};
 use domain::subscription::Status;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use workers::store::StoreError;
-use workers::store::payouts::{ListedDelivery, StoredEvent, Timeline};
+use workers::store::deliveries::{Told, Wanted};
+use workers::store::payouts::{StoredEvent, Timeline};
 use workers::store::subscriptions::Redelivered;
 
 use super::caller::Caller;
+use super::deliveries::write_cursor;
 use super::intake::Duty;
 use super::payouts::party_in;
 use super::problem::{Errors, Kind, Problem};
-use super::timeline::{DELIVERIES_MAX, DeliveryView, is_none};
+use super::timeline::{DELIVERIES_MAX, DeliveryView};
 use super::view::{Moment, result};
 use super::{DECISIONS_MAX, Ingress, json, order};
 
@@ -39,11 +41,11 @@ struct View<'a> {
     at: Moment,
     /// What is signed and sent to subscriptions that want it thin, byte for byte.
     payload: &'a RawValue,
-    /// The first ones; all of them are listed by `/v1/deliveries?payout=…`.
+    /// The first ones.
     deliveries: Vec<DeliveryView<'a>>,
-    /// How many there are beside those.
-    #[serde(skip_serializing_if = "is_none")]
-    deliveries_omitted: usize,
+    /// Where `/v1/deliveries?event_id=…` goes on with the others, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries_next_cursor: Option<String>,
 }
 
 /// An event of a payout within the caller's reach, or of the party's bulletin.
@@ -60,22 +62,22 @@ async fn one(
     if let Ok(party) = ingress.party(&caller, named.clone())
         && id.payout() == PayoutId::of_bulletin(&party, caller.mode(), store.shards())
     {
-        let found = store.bulletin_event(&party, caller.mode(), id.sequence()).await?;
-        let (event, deliveries) = found.ok_or_else(|| Problem::not_found("event"))?;
-        return View::answer(&event, None, &deliveries);
+        let event = store.bulletin_event(&party, caller.mode(), id.sequence()).await?.ok_or_else(|| Problem::not_found("event"))?;
+        let wanted = Wanted::of(&party, caller.mode(), id.payout(), Some(id.sequence()));
+        let (told, next) = store.deliveries(&wanted, None, DELIVERIES_MAX).await?;
+        return View::answer(&event, None, &told, next.map(write_cursor));
     }
     let timeline = ingress.event(&caller, id).await?;
     let event = timeline.events.iter().find(|event| event.id == id && named.as_ref().is_none_or(|party| *party == timeline.payout.party));
     let event = event.ok_or_else(|| Problem::not_found("event"))?;
-    View::answer(event, Some(id.payout()), &timeline.deliveries)
+    let (told, next) = ingress.deliveries_shown(&timeline, Some(id.sequence())).await?;
+    View::answer(event, Some(id.payout()), &told, next)
 }
 
 impl View<'_> {
-    /// `deliveries`: those of this event, among others.
-    fn answer(event: &StoredEvent, payout_id: Option<PayoutId>, deliveries: &[ListedDelivery]) -> Result<Response, Problem> {
+    fn answer(event: &StoredEvent, payout_id: Option<PayoutId>, told: &[Told], deliveries_next_cursor: Option<String>) -> Result<Response, Problem> {
         let id = event.id;
         let payload = serde_json::from_str(&event.body).map_err(|_| StoreError::Corrupt(format!("the body of {id}")))?;
-        let of_event: Vec<_> = deliveries.iter().filter(|listed| listed.sequence == id.sequence()).collect();
         let view = View {
             id,
             payout_id,
@@ -83,8 +85,8 @@ impl View<'_> {
             r#type: &event.kind,
             at: Moment(event.at),
             payload,
-            deliveries: of_event.iter().take(DELIVERIES_MAX).map(|listed| DeliveryView::of(id.payout(), listed)).collect(),
-            deliveries_omitted: of_event.len().saturating_sub(DELIVERIES_MAX),
+            deliveries: told.iter().map(DeliveryView::of).collect(),
+            deliveries_next_cursor,
         };
         Ok(result(StatusCode::OK, &view))
     }
@@ -116,33 +118,39 @@ impl Ingress {
     /// it. What is sent once more says so in `payrelay-replay`.
     ///
     /// # Errors
-    /// [`Kind::NotPossibleNow`] while it is being delivered, waits for an earlier event, or the subscription is disabled. Trouble with the store; a repeat is safe.
+    /// [`Kind::NotPossibleNow`] while it is being delivered, waits for an earlier event, is still to come by the party's fan-out, or the subscription is disabled. Trouble with the store; a repeat is safe.
     pub(crate) async fn deliver_again(&self, caller: &Caller, party: Option<PartyId>, id: &str, event: EventId) -> Result<SubscriptionId, Problem> {
         for _ in 0..DECISIONS_MAX {
             let (subscription, _) = self.subscription(caller, party.clone(), id).await?;
             if let Status::Disabled { .. } = subscription.status {
                 return Err(Problem::new(Kind::NotPossibleNow, "The subscription is `disabled`; resume it first."));
             }
-            let timeline = self.event(caller, event).await?;
-            if timeline.payout.party != subscription.party || timeline.payout.mode != subscription.mode {
-                return Err(Problem::not_found("event"));
+            let store = &self.recorder.store;
+            let missing = || Problem::not_found("event");
+            if event.shard() != subscription.id.shard() {
+                return Err(missing());
             }
-            let listed = timeline.deliveries.iter().find(|listed| listed.subscription == subscription.id && listed.sequence == event.sequence());
-            let seen = listed.and_then(|listed| listed.delivery.as_ref());
-            match self.recorder.store.redeliver(subscription.id, event, seen).await? {
+            let found = store.event_for(DeliveryId::new(event, subscription.id)).await?;
+            let found = found.filter(|(payout, ..)| (&payout.party, payout.mode) == (&subscription.party, subscription.mode));
+            let (_, told, _) = found.ok_or_else(missing)?;
+            match store.redeliver((&subscription.party, subscription.mode), subscription.id, event, told.delivery.as_ref()).await? {
                 Redelivered::Due => return Ok(subscription.id),
                 Redelivered::UnderWay => return Err(Problem::new(Kind::NotPossibleNow, "It is being delivered.")),
                 Redelivered::Queued => {
                     return Err(Problem::new(Kind::NotPossibleNow, "It waits for an earlier event of its payout; retry that one."));
                 }
+                Redelivered::Coming => {
+                    let text = "The event is on its way to the party's subscriptions and has not come to this one. It comes in its turn; retry it after that.";
+                    return Err(Problem::new(Kind::NotPossibleNow, text));
+                }
                 Redelivered::Stale => {}
-                Redelivered::Missing => return Err(Problem::not_found("event")),
+                Redelivered::Missing => return Err(missing()),
             }
         }
         Err(StoreError::Unavailable(None).into())
     }
 
-    /// All of the payout of an event, if the caller may see it.
+    /// The payout of an event with all its events, if the caller may see it.
     pub(crate) async fn event(&self, caller: &Caller, id: EventId) -> Result<Timeline, Problem> {
         let missing = || Problem::not_found("event");
         let store = &self.recorder.store;

@@ -9,24 +9,21 @@ use domain::credential::Scope;
 use domain::delivery::{self, Delivery, Progress};
 use domain::fact::{Provider, ProviderReference};
 use domain::id::{DeliveryId, EventId, Mode, PartyId, PayoutId, ProviderKey, SubscriptionId};
-use domain::payout::Observation;
 use domain::payout::attempt::{Attempt, Evidence, Send};
 use domain::payout::state::StateName;
+use domain::payout::{Observation, Payout};
 use serde::Serialize;
-use workers::store::payouts::{ListedDelivery, StoredEvent, Timeline};
+use workers::store::deliveries::{Told, Wanted};
+use workers::store::payouts::{StoredEvent, Timeline};
 
 use super::Ingress;
+use super::deliveries::write_cursor;
 use super::payouts::party_in;
 use super::problem::Problem;
 use super::view::{Moment, result};
 
 /// Deliveries of one answer, at most, where it is not a list of them.
-pub(super) const DELIVERIES_MAX: usize = 250;
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
-pub(super) const fn is_none(omitted: &usize) -> bool {
-    *omitted == 0
-}
+pub(crate) const DELIVERIES_MAX: usize = 250;
 
 #[derive(Serialize)]
 struct TimelineView<'a> {
@@ -40,11 +37,11 @@ struct TimelineView<'a> {
     facts: &'a [Observation],
     attempts: Vec<AttemptView<'a>>,
     events: Vec<EventView<'a>>,
-    /// The first ones; all of them are listed by `/v1/deliveries?payout=…`.
+    /// By event and subscription; of many those of the latest events.
     deliveries: Vec<DeliveryView<'a>>,
-    /// How many there are beside those.
-    #[serde(skip_serializing_if = "is_none")]
-    deliveries_omitted: usize,
+    /// Where `/v1/deliveries?payout=…` goes on with the others, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries_next_cursor: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -102,11 +99,24 @@ pub(super) async fn timeline(
     let caller = ingress.admit(&headers, Scope::PayoutsRead).await?;
     let payout = ingress.find(&caller, party_in(query.as_deref())?, &key).await?;
     let timeline = ingress.recorder.store.timeline(payout.id).await?.ok_or_else(|| Problem::not_found("payout"))?;
-    Ok(result(StatusCode::OK, &TimelineView::new(&timeline)))
+    let (told, next) = ingress.deliveries_shown(&timeline, None).await?;
+    Ok(result(StatusCode::OK, &TimelineView::new(&timeline, &told, next)))
+}
+
+impl Ingress {
+    /// The deliveries of a payout, or of one event of it, that an answer shows beside other things: by event and subscription, of many those of the latest events. And the cursor with
+    /// which a list of them goes on, if there are more.
+    pub(super) async fn deliveries_shown(&self, timeline: &Timeline, sequence: Option<u32>) -> Result<(Vec<Told>, Option<String>), Problem> {
+        let Payout { id, party, mode, .. } = &timeline.payout;
+        let wanted = Wanted::of(party, *mode, *id, sequence);
+        let (mut told, next) = self.recorder.store.deliveries_of(timeline, &wanted, None, DELIVERIES_MAX).await?;
+        told.sort_by_key(|told| (told.event.id.sequence(), told.subscription));
+        Ok((told, next.map(write_cursor)))
+    }
 }
 
 impl<'a> TimelineView<'a> {
-    fn new(timeline: &'a Timeline) -> Self {
+    fn new(timeline: &'a Timeline, told: &'a [Told], deliveries_next_cursor: Option<String>) -> Self {
         let payout = &timeline.payout;
         Self {
             transaction_id: &payout.transaction_id,
@@ -118,8 +128,8 @@ impl<'a> TimelineView<'a> {
             facts: &timeline.observations,
             attempts: payout.attempts.iter().map(AttemptView::new).collect(),
             events: timeline.events.iter().map(EventView::new).collect(),
-            deliveries: timeline.deliveries.iter().take(DELIVERIES_MAX).map(|listed| DeliveryView::of(payout.id, listed)).collect(),
-            deliveries_omitted: timeline.deliveries.len().saturating_sub(DELIVERIES_MAX),
+            deliveries: told.iter().map(DeliveryView::of).collect(),
+            deliveries_next_cursor,
         }
     }
 }
@@ -147,8 +157,8 @@ impl<'a> EventView<'a> {
 }
 
 impl<'a> DeliveryView<'a> {
-    pub(super) fn of(payout: PayoutId, listed: &'a ListedDelivery) -> Self {
-        Self::new(DeliveryId::new(EventId::new(payout, listed.sequence), listed.subscription), listed.delivery.as_ref())
+    pub(super) fn of(told: &'a Told) -> Self {
+        Self::new(told.id(), told.delivery.as_ref())
     }
 
     /// `delivery`: its record, which it has once it was tried.

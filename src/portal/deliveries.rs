@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use domain::delivery::{Attempt, Attempted, Delivery, Heard, Progress, Status};
 use domain::id::{EventId, SubscriptionId};
+use domain::payout::Payout;
 use jiff::{SignedDuration, Timestamp};
-use workers::store::deliveries::Told;
+use workers::store::deliveries::{Told, Wanted};
 use workers::store::lists::Range;
-use workers::store::payouts::{ListedDelivery, StoredEvent, Timeline};
+use workers::store::payouts::{StoredEvent, Timeline};
 
 use super::door::Visitor;
 use super::page::{Pill, When};
@@ -18,6 +19,8 @@ use crate::ingress::problem::Problem;
 pub(super) const PAYOUTS: usize = 40;
 /// Deliveries of one payout that a page shows, at most.
 const SHOWN: usize = 100;
+/// Of these payouts, so many that have very many deliveries.
+const LARGE: usize = 4;
 
 /// A delivery of one event.
 pub(super) struct Row {
@@ -68,7 +71,7 @@ impl Row {
     }
 
     pub(super) fn of(told: &Told) -> Self {
-        Self::new(&told.transaction_id, &told.event, told.subscription, told.delivery.as_ref())
+        Self::new(told.transaction_id.as_deref().unwrap_or_default(), &told.event, told.subscription, told.delivery.as_ref())
     }
 
     pub(super) fn pill(&self) -> Pill {
@@ -112,20 +115,27 @@ pub(super) fn how(result: &Attempted) -> (bool, String) {
     }
 }
 
-/// The latest payouts of a party, with their events and deliveries.
+/// The latest payouts of a party, with their events and deliveries; those of payouts with many are not among them, but for some subscriptions.
 pub(super) struct Recent {
     timelines: Vec<Timeline>,
 }
 
 impl Recent {
-    pub(super) async fn of(ingress: &Ingress, visitor: &Visitor) -> Result<Self, Problem> {
+    /// `shown`: the subscriptions whose deliveries are read of the latest payouts that have many.
+    pub(super) async fn of(ingress: &Ingress, visitor: &Visitor, shown: &[SubscriptionId]) -> Result<Self, Problem> {
         let store = &ingress.recorder().store;
         let to = store.clock().now().saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX);
         let grant = &visitor.grant;
         let range = Range { party: &grant.party, mode: grant.mode, from: Timestamp::UNIX_EPOCH, to, after: None, limit: PAYOUTS };
         let page = store.list(&range, |_| true).await?;
         let found = futures_util::future::try_join_all(page.items.iter().map(|(place, _)| store.timeline(place.id))).await?;
-        Ok(Self { timelines: found.into_iter().flatten().collect() })
+        let mut timelines: Vec<Timeline> = found.into_iter().flatten().collect();
+        for timeline in timelines.iter_mut().filter(|timeline| timeline.many).take(LARGE) {
+            let Timeline { events, deliveries, .. } = timeline;
+            let listed = futures_util::future::try_join_all(events.iter().map(|event| store.listed(event.id, shown))).await?;
+            deliveries.extend(listed.into_iter().flatten().flatten());
+        }
+        Ok(Self { timelines })
     }
 
     pub(super) fn timelines(&self) -> &[Timeline] {
@@ -145,11 +155,11 @@ impl Recent {
     }
 }
 
-/// The deliveries of a payout, the first ones where there are many.
-pub(super) fn rows(timeline: &Timeline) -> Vec<Row> {
-    let row = |listed: &ListedDelivery| {
-        let event = timeline.events.iter().find(|event| event.id.sequence() == listed.sequence)?;
-        Some(Row::new(&timeline.payout.transaction_id, event, listed.subscription, listed.delivery.as_ref()))
-    };
-    timeline.deliveries.iter().filter_map(row).take(SHOWN).collect()
+/// The deliveries of one event, the first ones where there are many, and whether that is so.
+pub(super) async fn rows(ingress: &Ingress, timeline: &Timeline, event: EventId) -> Result<(Vec<Row>, bool), Problem> {
+    let Payout { id, party, mode, .. } = &timeline.payout;
+    let wanted = Wanted::of(party, *mode, *id, Some(event.sequence()));
+    let (mut told, next) = ingress.recorder().store.deliveries_of(timeline, &wanted, None, SHOWN).await?;
+    told.sort_by_key(|told| told.subscription);
+    Ok((told.iter().map(Row::of).collect(), next.is_some()))
 }

@@ -36,6 +36,8 @@ struct Line {
     sequence: u32,
     /// The state that most wants to be looked at, of its deliveries.
     worst: Option<Pill>,
+    /// Whether they are so many that they are looked at on its own page.
+    many: bool,
 }
 
 #[derive(Template)]
@@ -50,19 +52,20 @@ struct One<'a> {
     transaction: &'a str,
     payload: String,
     rows: Vec<Row>,
+    /// Whether there are deliveries beside those.
+    more: bool,
 }
 
 /// Events of the latest payouts, latest first.
 pub(super) async fn list(State(ingress): State<Arc<Ingress>>, headers: HeaderMap) -> Result<Response, Problem> {
     let visitor = ingress.visitor(&headers).await?;
-    let recent = Recent::of(&ingress, &visitor).await?;
+    let recent = Recent::of(&ingress, &visitor, &[]).await?;
     let mut events: Vec<Line> = Vec::new();
     for timeline in recent.timelines() {
-        let rows = rows(timeline);
         events.extend(timeline.events.iter().map(|event| {
-            let of_event = rows.iter().filter(|row| row.event == event.id);
-            let worst = of_event.map(|row| row.progress).min_by_key(urgency);
             let (transaction, sequence) = (timeline.payout.transaction_id.clone(), event.id.sequence());
+            let of_event = timeline.deliveries.iter().filter(|listed| listed.sequence == sequence);
+            let worst = of_event.map(|listed| Progress::of(listed.delivery.as_ref())).min_by_key(urgency);
             Line {
                 id: event.id,
                 kind: event.kind.clone(),
@@ -70,6 +73,7 @@ pub(super) async fn list(State(ingress): State<Arc<Ingress>>, headers: HeaderMap
                 transaction,
                 sequence,
                 worst: worst.map(|progress| Pill(progress.name())),
+                many: timeline.many,
             }
         }));
     }
@@ -105,6 +109,7 @@ async fn page_of(ingress: &Ingress, visitor: &Visitor, id: &str, status: StatusC
     let id: EventId = id.parse().map_err(|_| missing())?;
     let timeline = ingress.event(&visitor.caller, id).await?;
     let event = timeline.events.iter().find(|event| event.id == id).ok_or_else(missing)?;
+    let (rows, more) = rows(ingress, &timeline, id).await?;
     let page = One {
         frame: Frame::new(visitor, "events", event.kind.clone()).with(notice),
         path: format!("/portal/events/{id}"),
@@ -113,7 +118,8 @@ async fn page_of(ingress: &Ingress, visitor: &Visitor, id: &str, status: StatusC
         at: When(event.at),
         transaction: &timeline.payout.transaction_id,
         payload: indented(&event.body),
-        rows: rows(&timeline).into_iter().filter(|row| row.event == id).collect(),
+        rows,
+        more,
     };
     shown(status, &page)
 }

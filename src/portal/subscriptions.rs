@@ -7,7 +7,7 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use domain::delivery::Progress;
-use domain::id::ReplayId;
+use domain::id::{ReplayId, SubscriptionId};
 use domain::portal::Access;
 use domain::signature::Secret;
 use domain::subscription::{EventTypes, Ordering, Payload, Secrets, Subscription};
@@ -198,7 +198,8 @@ pub(super) async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): R
     let most = ingress.settings().webhooks.subscriptions_max;
     let full = ingress.recorder().store.count_subscriptions(&visitor.grant.party, visitor.grant.mode).await? >= most;
     let more = next.map(|next| format!("/portal/subscriptions?cursor={}", webhooks::write_cursor(next)));
-    let recent = Recent::of(&ingress, &visitor).await?;
+    let ids: Vec<SubscriptionId> = found.iter().map(|(subscription, ..)| subscription.id).collect();
+    let recent = Recent::of(&ingress, &visitor, &ids).await?;
     let shown_ones = found.iter().map(|(subscription, secrets, standing)| Shown::new(&ingress, subscription, secrets, standing, &recent));
     let page = List { frame: Frame::new(&visitor, "subscriptions", "Subscriptions"), all: shown_ones.collect(), full, more };
     shown(StatusCode::OK, &page)
@@ -230,12 +231,13 @@ async fn page_of(
 ) -> Result<Response, Problem> {
     let (subscription, secrets) = ingress.subscription(&visitor.caller, None, id).await?;
     let standing = ingress.recorder().store.standing(subscription.id).await?;
-    let recent = Recent::of(ingress, visitor).await?;
+    let recent = Recent::of(ingress, visitor, &[subscription.id]).await?;
     let wanted = Wanted {
         party: subscription.party.clone(),
         mode: subscription.mode,
         subscription: Some(subscription.id),
         payout: None,
+        sequence: None,
         progress: look.progress,
         types: EventTypes::All,
         from: Timestamp::UNIX_EPOCH,

@@ -177,9 +177,17 @@ async fn what_is_told_can_be_pulled_and_read() {
     assert_eq!((&read["type"], &read["payload"], read.get("payout_id")), (&json!("webhook.changed"), &event["payload"], None));
     let [delivery] = &read["deliveries"].as_array().unwrap()[..] else { panic!("{read}") };
     assert_eq!((&delivery["subscription_id"], &delivery["status"]), (&json!(path.rsplit('/').next().unwrap()), &json!("delivered")));
+    let listed = format!("/v1/deliveries?event_id={}", read["id"].as_str().unwrap());
+    let list = site.shop.get(&listed).await.json;
+    let [again] = &list["results"].as_array().unwrap()[..] else { panic!("{list}") };
+    assert_eq!((&again["id"], &again["event_type"], again.get("payout_id")), (&delivery["id"], &json!("webhook.changed"), None));
     let platform = site.installation.caller_with(|_| {}).await;
     assert_eq!(platform.get(&format!("{one}?party_id=shop")).await.status, 200);
     let cafe = site.installation.caller("cafe").await;
+    assert_eq!(
+        (cafe.get(&listed).await.problem(), site.shop.get(&format!("{listed}&payout=x")).await.errors()),
+        ("not-found", vec![("payout", "not_allowed")])
+    );
     assert_eq!((cafe.get(&one).await.problem(), platform.get(&format!("{one}?party_id=cafe")).await.problem()), ("not-found", "not-found"));
     let (event, _) = one.rsplit_once('_').unwrap();
     assert_eq!(site.shop.get(&format!("{event}_9")).await.problem(), "not-found");

@@ -270,7 +270,7 @@ async fn again(store: &Store, spec: &Spec, subscription: &Subscription, timeline
     if picks.is_empty() {
         return Ok(0);
     }
-    store.deliver_again(spec.subscription, timeline.payout.id, subscription.ordering == Ordering::Strict, &picks).await
+    store.deliver_again((&spec.party, spec.mode), spec.subscription, timeline.payout.id, subscription.ordering == Ordering::Strict, &picks).await
 }
 
 /// Somebody else's write is that of a cancellation, or of this very turn: both have said how it goes on.

@@ -5,13 +5,11 @@ use domain::bulletin::News;
 use domain::id::{EventId, Mode, PartyId, PayoutId};
 use domain::subscription::{Secrets, Subscription};
 
-use super::payouts::{ListedDelivery, StoredEvent, unknown_answer};
-use super::{Store, StoreError, from_json, from_value, subscriptions};
+use super::payouts::{StoredEvent, unknown_answer};
+use super::{Store, StoreError, from_value};
 
 /// Events of one bulletin that are kept, about; what somebody still waits for is kept in any case.
 const KEPT: u32 = 1_000;
-/// Subscriptions that are asked about in one call.
-const CHUNK: usize = 200;
 /// How often an event is numbered again because another one came first.
 const TRIES: usize = 32;
 
@@ -59,33 +57,12 @@ impl Store {
         Err(StoreError::Unavailable(None))
     }
 
-    /// An event of a party's bulletin with its deliveries to the subscriptions that the party has, if it is kept.
+    /// An event of a party's bulletin, if it is kept.
     ///
     /// # Errors
     /// As every call.
-    pub async fn bulletin_event(&self, party: &PartyId, mode: Mode, sequence: u32) -> Result<Option<(StoredEvent, Vec<ListedDelivery>)>, StoreError> {
-        let id = EventId::new(PayoutId::of_bulletin(party, mode, self.shared.shards), sequence);
-        let Some(event) = self.stored_event(id).await? else { return Ok(None) };
-        let mut deliveries = Vec::new();
-        for subscriptions in self.subscription_ids(party, mode, subscriptions::MAX).await?.chunks(CHUNK) {
-            let mut command = redis::cmd("HMGET");
-            command.arg(self.shared.names.payout(id.payout()));
-            for subscription in subscriptions {
-                command.arg(format!("d:{subscription}:{sequence}")).arg(format!("q:{subscription}"));
-            }
-            let fields: Vec<Option<Vec<u8>>> = from_value(self.query(command).await?)?;
-            for (subscription, fields) in subscriptions.iter().zip(fields.chunks(2)) {
-                let [record, queue] = fields else { continue };
-                let is_queued =
-                    queue.as_ref().is_some_and(|queue| String::from_utf8_lossy(queue).split(',').any(|queued| queued == sequence.to_string()));
-                if record.is_some() || is_queued {
-                    let delivery = record.as_ref().map(|record| from_json("delivery", record)).transpose()?;
-                    deliveries.push(ListedDelivery { subscription: *subscription, sequence, delivery });
-                }
-            }
-        }
-        deliveries.sort_by_key(|listed| listed.subscription);
-        Ok(Some((event, deliveries)))
+    pub async fn bulletin_event(&self, party: &PartyId, mode: Mode, sequence: u32) -> Result<Option<StoredEvent>, StoreError> {
+        self.stored_event(EventId::new(PayoutId::of_bulletin(party, mode, self.shared.shards), sequence)).await
     }
 
     /// An event as the next one of its bulletin; whether it still is, the script says that writes it.

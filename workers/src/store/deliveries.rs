@@ -1,18 +1,22 @@
 //! The history of deliveries, read from what is written anyway: the records of payouts by the time at which they were asked for, the lanes of
-//! subscriptions, and the lists of what was given up. A delivery that goes well is in no index of its own.
+//! subscriptions, and the lists of what was given up. A delivery that goes well is in no index of its own. One delivery is read by its own fields, and those of a payout that has
+//! very many by pages, along the list of its party's subscriptions.
 
 use std::cmp::Ordering;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use domain::delivery::{Delivery, Progress};
 use domain::event::EventType;
 use domain::id::{DeliveryId, EventId, Mode, PartyId, PayoutId, SubscriptionId};
+use domain::payout::Payout;
 use domain::subscription::EventTypes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::lanes::member;
 use super::lists::{CHUNK, Page, Position, Range};
-use super::payouts::{StoredEvent, Timeline};
-use super::{Store, StoreError, from_value};
+use super::payouts::{ListedDelivery, StoredEvent, Timeline, payout, queue};
+use super::{Store, StoreError, from_json, from_value};
 
 /// Subscriptions of a party whose lanes a page is put together from, at most: it reads a part of each. Of more, one has to be named.
 pub const MERGED_MAX: usize = 100;
@@ -20,8 +24,11 @@ pub const MERGED_MAX: usize = 100;
 /// Payouts that are read at a time where each may have thousands of deliveries.
 const LARGE_AT_A_TIME: usize = 4;
 
-/// Entries of lanes, or of what was given up, that one page looks at, at most, when a filter drops most of them.
+/// Entries of lanes, of what was given up, or deliveries of payouts with many, that one page looks at, at most, when a filter drops most of them.
 const LOOKED_AT_MAX: usize = 1_000;
+
+/// Deliveries of a payout with many that are read at a time.
+const WALKED_AT_A_TIME: usize = 200;
 
 /// Which deliveries are listed.
 #[derive(Clone, Debug)]
@@ -30,6 +37,8 @@ pub struct Wanted {
     pub mode: Mode,
     pub subscription: Option<SubscriptionId>,
     pub payout: Option<PayoutId>,
+    /// Of one event of that payout.
+    pub sequence: Option<u32>,
     pub progress: Option<Progress>,
     pub types: EventTypes,
     /// By the time of the event; inclusive.
@@ -43,7 +52,8 @@ pub struct Wanted {
 /// One event for one subscription, as it stands.
 #[derive(Clone, Debug)]
 pub struct Told {
-    pub transaction_id: String,
+    /// Of the event's payout; `None` where the event is no payout's.
+    pub transaction_id: Option<String>,
     pub event: StoredEvent,
     pub subscription: SubscriptionId,
     /// `None` until it was tried.
@@ -53,10 +63,35 @@ pub struct Told {
 /// A place in a list of deliveries: behind this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Among the payouts, newest first, and within this payout behind that delivery; without one, behind the payout.
-    Payout(Position, Option<(u32, SubscriptionId)>),
+    /// Among the payouts, newest first, and behind that within this one; without it, behind the payout.
+    Payout(Position, Option<Within>),
     /// In a lane, or in what was given up: the entry's time and delivery; and behind which event of those that wait with it.
     Entry { at_ms: i64, id: DeliveryId, within: Option<u32> },
+}
+
+/// A place among the deliveries of one payout, newest event first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// Where all of them are read: of this event, behind the delivery to this subscription.
+    Delivery(u32, SubscriptionId),
+    /// Where they are many: of this event, behind the subscription with this place in the party's list, or before all of them (0).
+    Walk(u32, u64),
+}
+
+/// Some of the deliveries of one payout, each with its place.
+#[derive(Default)]
+struct Rows {
+    rows: Vec<(Told, Within)>,
+    /// Where to go on, because so many were looked at. Without it, these are all, or one more than were asked for.
+    more: Option<Within>,
+}
+
+/// What a walk goes through: the events of a payout, or one of a bulletin, and the subscriptions of the party.
+struct Walked<'a> {
+    party: &'a PartyId,
+    mode: Mode,
+    transaction_id: Option<&'a str>,
+    events: &'a [StoredEvent],
 }
 
 /// An entry of a lane, or of what was given up. Ordered as the server orders those of one key.
@@ -80,11 +115,28 @@ impl PartialOrd for Entry {
 }
 
 impl Wanted {
-    /// Whether the time and the type of an event are wanted.
+    /// All deliveries of one payout, or of a bulletin.
+    #[must_use]
+    pub fn of(party: &PartyId, mode: Mode, payout: PayoutId, sequence: Option<u32>) -> Self {
+        Self {
+            party: party.clone(),
+            mode,
+            subscription: None,
+            payout: Some(payout),
+            sequence,
+            progress: None,
+            types: EventTypes::All,
+            from: Timestamp::UNIX_EPOCH,
+            to: Timestamp::MAX,
+            looks_back: SignedDuration::ZERO,
+        }
+    }
+
+    /// Whether the time, the type and the number of an event are wanted.
     #[must_use]
     pub fn wants(&self, event: &StoredEvent) -> bool {
         let kind = EventType::named(&event.kind).is_none_or(|kind| self.types.wants(kind));
-        kind && event.at >= self.from && event.at < self.to
+        kind && event.at >= self.from && event.at < self.to && self.sequence.is_none_or(|wanted| wanted == event.id.sequence())
     }
 
     fn keeps(&self, told: &Told) -> bool {
@@ -106,7 +158,7 @@ impl Told {
         }
         let event = timeline.events.iter().find(|event| event.id.sequence() == sequence)?;
         let delivery = timeline.delivery(DeliveryId::new(event.id, subscription)).and_then(|listed| listed.delivery.clone());
-        Some(Self { transaction_id: timeline.payout.transaction_id.clone(), event: event.clone(), subscription, delivery })
+        Some(Self { transaction_id: Some(timeline.payout.transaction_id.clone()), event: event.clone(), subscription, delivery })
     }
 }
 
@@ -116,13 +168,35 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn delivery(&self, id: DeliveryId) -> Result<Option<(PartyId, Mode, Told)>, StoreError> {
-        let Some(timeline) = self.timeline(id.event().payout()).await? else { return Ok(None) };
-        let Some(told) = Told::of(&timeline, id.subscription(), id.event().sequence()) else { return Ok(None) };
-        let is_listed =
-            |listed: &super::payouts::ListedDelivery| (listed.subscription, listed.sequence) == (told.subscription, id.event().sequence());
+        let Some((payout, told, is_listed)) = self.event_for(id).await? else { return Ok(None) };
         // Those of a subscription without order leave no trace in the payout before they were tried.
-        let exists = timeline.deliveries.iter().any(is_listed) || self.is_in_lane(id).await?;
-        Ok(exists.then_some((timeline.payout.party, timeline.payout.mode, told)))
+        let exists = is_listed || self.is_in_lane(id).await?;
+        Ok(exists.then_some((payout.party, payout.mode, told)))
+    }
+
+    /// An event of a payout for one subscription, and whether the payout has a delivery of that; if there is such an event.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn event_for(&self, id: DeliveryId) -> Result<Option<(Payout, Told, bool)>, StoreError> {
+        let (event, subscription) = (id.event(), id.subscription());
+        if subscription.is_fan_out() {
+            return Ok(None);
+        }
+        let sequence = event.sequence();
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.shared.names.payout(event.payout())).arg(&["rec", "meta"]).arg(format!("e:{sequence}"));
+        command.arg(format!("d:{subscription}:{sequence}")).arg(format!("q:{subscription}"));
+        let fields: Vec<Option<Vec<u8>>> = from_value(self.query(command).await?)?;
+        let [Some(record), metadata, Some(stored), tried, queued] = &fields[..] else { return Ok(None) };
+        let metadata = metadata.as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+        let stored = StoredEvent::read(event, stored, &metadata)?;
+        let payout = payout(record, metadata)?;
+        let listed = listed(subscription, sequence, tried.as_deref(), queued.as_deref())?;
+        let is_listed = listed.is_some();
+        let delivery = listed.and_then(|listed| listed.delivery);
+        let told = Told { transaction_id: Some(payout.transaction_id.clone()), event: stored, subscription, delivery };
+        Ok(Some((payout, told, is_listed)))
     }
 
     async fn is_in_lane(&self, id: DeliveryId) -> Result<bool, StoreError> {
@@ -149,34 +223,163 @@ impl Store {
     }
 
     async fn deliveries_of_payout(&self, wanted: &Wanted, after: Option<Place>, limit: usize) -> Result<(Vec<Told>, Option<Place>), StoreError> {
-        let Some(timeline) = (match wanted.payout {
-            Some(id) => self.timeline(id).await?,
-            None => None,
-        }) else {
-            return Ok((Vec::new(), None));
-        };
-        let position = Position { at_ms: timeline.payout.requested_at().as_millisecond(), id: timeline.payout.id };
+        let Some(id) = wanted.payout else { return Ok((Vec::new(), None)) };
         let within = if let Some(Place::Payout(_, within)) = after { within } else { None };
-        Ok(cut(vec![(position, told(&timeline, wanted, within, limit))], None, limit))
+        if let Some(sequence) = wanted.sequence
+            && id == PayoutId::of_bulletin(&wanted.party, wanted.mode, self.shared.shards)
+        {
+            let Some(event) = self.stored_event(EventId::new(id, sequence)).await? else { return Ok((Vec::new(), None)) };
+            let walked = Walked { party: &wanted.party, mode: wanted.mode, transaction_id: None, events: &[event] };
+            let rows = self.walk(&walked, wanted, within, limit, &AtomicUsize::new(LOOKED_AT_MAX)).await?;
+            return Ok(cut(vec![(Position { at_ms: 0, id }, rows)], None, limit));
+        }
+        let found = match wanted.subscription {
+            Some(one) => self.timeline_of(id, one).await?,
+            None => self.timeline(id).await?,
+        };
+        match found.filter(|timeline| timeline.payout.party == wanted.party && timeline.payout.mode == wanted.mode) {
+            Some(timeline) => self.deliveries_of(&timeline, wanted, within, limit).await,
+            None => Ok((Vec::new(), None)),
+        }
+    }
+
+    /// A page of the deliveries of one payout that are wanted, newest event first, and where the next one begins. Of one that has many, they are those to the subscriptions that
+    /// the party has, oldest first; one to a subscription that is gone is found by its name.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn deliveries_of(
+        &self,
+        timeline: &Timeline,
+        wanted: &Wanted,
+        within: Option<Within>,
+        limit: usize,
+    ) -> Result<(Vec<Told>, Option<Place>), StoreError> {
+        let position = Position { at_ms: timeline.payout.requested_at().as_millisecond(), id: timeline.payout.id };
+        let rows = self.rows(timeline, wanted, within, limit, &AtomicUsize::new(LOOKED_AT_MAX)).await?;
+        Ok(cut(vec![(position, rows)], None, limit))
     }
 
     async fn deliveries_by_payout(&self, wanted: &Wanted, after: Option<Place>, limit: usize) -> Result<(Vec<Told>, Option<Place>), StoreError> {
         let (position, within) = if let Some(Place::Payout(position, within)) = after { (Some(position), within) } else { (None, None) };
+        let budget = AtomicUsize::new(LOOKED_AT_MAX);
         let mut items = Vec::new();
         if let (Some(position), Some(_)) = (position, within)
-            && let Some(timeline) = self.readable_timeline(position.id).await?
+            && let Some(timeline) = self.readable_timeline(position.id, wanted.subscription).await?
             && (timeline.payout.party == wanted.party && timeline.payout.mode == wanted.mode)
         {
-            items.push((position, told(&timeline, wanted, within, limit)));
+            items.push((position, self.rows(&timeline, wanted, within, limit, &budget).await?));
         }
         let from = wanted.from.saturating_sub(wanted.looks_back).unwrap_or(Timestamp::MIN);
         let is_large = self.count_subscriptions(&wanted.party, wanted.mode).await? > MERGED_MAX;
         let (at_a_time, payouts) = if is_large { (LARGE_AT_A_TIME, limit.min(LARGE_AT_A_TIME)) } else { (CHUNK, limit) };
         let range = Range { party: &wanted.party, mode: wanted.mode, from, to: wanted.to, after: position, limit: payouts };
-        let load = |id| async move { Ok(self.readable_timeline(id).await?.map(|timeline| told(&timeline, wanted, None, limit))) };
-        let Page { items: more, next } = self.page_by(at_a_time, "list", &range, load, |told: &Vec<Told>| !told.is_empty()).await?;
+        let budget = &budget;
+        let load = |id| async move {
+            let Some(timeline) = self.readable_timeline(id, wanted.subscription).await? else { return Ok(None) };
+            self.rows(&timeline, wanted, None, limit, budget).await.map(Some)
+        };
+        let has_some = |rows: &Rows| !rows.rows.is_empty() || rows.more.is_some();
+        let Page { items: more, next } = self.page_by(at_a_time, "list", &range, load, has_some).await?;
         items.extend(more);
         Ok(cut(items, next, limit))
+    }
+
+    /// The deliveries of a payout that are wanted, behind `within`: one more than `limit`, at most, so that it is seen that there are more. `budget`: deliveries that may still be
+    /// looked at where they are many.
+    async fn rows(
+        &self,
+        timeline: &Timeline,
+        wanted: &Wanted,
+        within: Option<Within>,
+        limit: usize,
+        budget: &AtomicUsize,
+    ) -> Result<Rows, StoreError> {
+        let is_walk = matches!(within, Some(Within::Walk(..))) && wanted.subscription.is_none();
+        if !timeline.many && !is_walk {
+            let is_behind = |listed: &&ListedDelivery| match within {
+                None => true,
+                Some(Within::Delivery(sequence, subscription)) => (listed.sequence, listed.subscription) < (sequence, subscription),
+                Some(Within::Walk(sequence, _)) => listed.sequence < sequence,
+            };
+            let behind = timeline.deliveries.iter().rev().filter(is_behind);
+            let of_one = behind.filter(|listed| wanted.subscription.is_none_or(|wanted| wanted == listed.subscription));
+            let all = of_one.filter_map(|listed| Told::of(timeline, listed.subscription, listed.sequence)).filter(|told| wanted.keeps(told));
+            let mut found = Rows::default();
+            for told in all.take(limit.saturating_add(1)) {
+                let place = Within::Delivery(told.event.id.sequence(), told.subscription);
+                found.rows.push((told, place));
+            }
+            return Ok(found);
+        }
+        let Timeline { payout, events, .. } = timeline;
+        let walked = Walked { party: &payout.party, mode: payout.mode, transaction_id: Some(&payout.transaction_id), events };
+        self.walk(&walked, wanted, within, limit, budget).await
+    }
+
+    /// The same, along the list of the party's subscriptions.
+    async fn walk(&self, of: &Walked<'_>, wanted: &Wanted, within: Option<Within>, limit: usize, budget: &AtomicUsize) -> Result<Rows, StoreError> {
+        let begin = match within {
+            None => None,
+            Some(Within::Walk(sequence, place)) => Some((sequence, place)),
+            // It was read whole when the page before was made. Who is gone by now has no place: then the event begins anew.
+            Some(Within::Delivery(sequence, subscription)) => Some((sequence, self.place_of(of.party, of.mode, subscription).await?.unwrap_or(0))),
+        };
+        let mut found = Rows::default();
+        for event in of.events.iter().rev().filter(|event| wanted.wants(event)) {
+            let sequence = event.id.sequence();
+            let mut behind = match begin {
+                Some((first, _)) if sequence > first => continue,
+                Some((first, place)) if sequence == first => place,
+                _ => 0,
+            };
+            loop {
+                let left = budget.load(Relaxed).min(WALKED_AT_A_TIME);
+                if left == 0 {
+                    found.more = Some(Within::Walk(sequence, behind));
+                    return Ok(found);
+                }
+                let subscribers = self.subscribers(of.party, of.mode, behind, left).await?;
+                budget.fetch_sub(subscribers.len().min(left), Relaxed);
+                let ids: Vec<SubscriptionId> = subscribers.iter().map(|(id, _)| *id).collect();
+                for (listed, (_, place)) in self.listed(event.id, &ids).await?.into_iter().zip(&subscribers) {
+                    let Some(ListedDelivery { subscription, delivery, .. }) = listed else { continue };
+                    let told = Told { transaction_id: of.transaction_id.map(str::to_owned), event: event.clone(), subscription, delivery };
+                    if wanted.keeps(&told) {
+                        found.rows.push((told, Within::Walk(sequence, *place)));
+                    }
+                }
+                if found.rows.len() > limit {
+                    return Ok(found);
+                }
+                let Some((_, last)) = subscribers.last().filter(|_| subscribers.len() == left) else { break };
+                behind = *last;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The deliveries of one event to these subscriptions, for each of them.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn listed(&self, event: EventId, subscriptions: &[SubscriptionId]) -> Result<Vec<Option<ListedDelivery>>, StoreError> {
+        if subscriptions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sequence = event.sequence();
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.shared.names.payout(event.payout()));
+        for subscription in subscriptions {
+            command.arg(format!("d:{subscription}:{sequence}")).arg(format!("q:{subscription}"));
+        }
+        let fields: Vec<Option<Vec<u8>>> = from_value(self.query(command).await?)?;
+        let each = subscriptions.iter().zip(fields.chunks(2));
+        each.map(|(subscription, fields)| match fields {
+            [tried, queued] => listed(*subscription, sequence, tried.as_deref(), queued.as_deref()),
+            _ => Ok(None),
+        })
+        .collect()
     }
 
     async fn deliveries_by_entry(
@@ -236,7 +439,7 @@ impl Store {
         if within == Some(u32::MAX) {
             return Ok(Vec::new());
         }
-        let Some(timeline) = self.readable_timeline(id.event().payout()).await? else { return Ok(Vec::new()) };
+        let Some(timeline) = self.readable_timeline(id.event().payout(), Some(id.subscription())).await? else { return Ok(Vec::new()) };
         if timeline.payout.party != wanted.party || timeline.payout.mode != wanted.mode {
             return Ok(Vec::new());
         }
@@ -283,9 +486,13 @@ impl Store {
         Ok(found)
     }
 
-    /// As [`Store::timeline`], among others: what cannot be read is reported, left for a person, and counts as none.
-    pub(super) async fn readable_timeline(&self, id: PayoutId) -> Result<Option<Timeline>, StoreError> {
-        match self.timeline(id).await {
+    /// As [`Store::timeline`], or [`Store::timeline_of`] a subscription, among others: what cannot be read is reported, left for a person, and counts as none.
+    pub(super) async fn readable_timeline(&self, id: PayoutId, of: Option<SubscriptionId>) -> Result<Option<Timeline>, StoreError> {
+        let read = match of {
+            Some(subscription) => self.timeline_of(id, subscription).await,
+            None => self.timeline(id).await,
+        };
+        match read {
             Err(error @ (StoreError::Corrupt(_) | StoreError::Vault(_))) => {
                 tracing::error!(payout.id = %id, %error, "a payout cannot be read and is left for a person");
                 Ok(None)
@@ -301,24 +508,26 @@ pub(super) fn event_of(member: &str) -> Option<EventId> {
     Some(EventId::new(payout.parse().ok()?, sequence.parse().ok()?))
 }
 
-/// The deliveries of a payout that are wanted, newest event first, behind `within`: one more than `limit`, at most, so that it is seen that there are more.
-fn told(timeline: &Timeline, wanted: &Wanted, within: Option<(u32, SubscriptionId)>, limit: usize) -> Vec<Told> {
-    let behind = timeline.deliveries.iter().rev().filter(|listed| within.is_none_or(|within| (listed.sequence, listed.subscription) < within));
-    let of_one = behind.filter(|listed| wanted.subscription.is_none_or(|wanted| wanted == listed.subscription));
-    let all = of_one.filter_map(|listed| Told::of(timeline, listed.subscription, listed.sequence));
-    all.filter(|told| wanted.keeps(told)).take(limit.saturating_add(1)).collect()
+/// The delivery of an event to a subscription, by its fields: its record, which it has once it was tried, and what the subscription waits for.
+fn listed(subscription: SubscriptionId, sequence: u32, tried: Option<&[u8]>, queued: Option<&[u8]>) -> Result<Option<ListedDelivery>, StoreError> {
+    let delivery = tried.map(|tried| from_json("delivery", tried)).transpose()?;
+    let is_queued = delivery.is_none() && queued.map(queue).transpose()?.is_some_and(|queue| queue.contains(&sequence));
+    Ok((delivery.is_some() || is_queued).then_some(ListedDelivery { subscription, sequence, delivery }))
 }
 
 /// The first `limit` of these, and where the rest begins.
-fn cut(items: Vec<(Position, Vec<Told>)>, next: Option<Position>, limit: usize) -> (Vec<Told>, Option<Place>) {
+fn cut(items: Vec<(Position, Rows)>, next: Option<Position>, limit: usize) -> (Vec<Told>, Option<Place>) {
     let (mut kept, mut last) = (Vec::new(), None);
-    for (position, told) in items {
-        for told in told {
+    for (position, Rows { rows, more }) in items {
+        for (told, within) in rows {
             if kept.len() == limit {
                 return (kept, last);
             }
-            last = Some(Place::Payout(position, Some((told.event.id.sequence(), told.subscription))));
+            last = Some(Place::Payout(position, Some(within)));
             kept.push(told);
+        }
+        if let Some(more) = more {
+            return (kept, Some(Place::Payout(position, Some(more))));
         }
     }
     (kept, next.map(|position| Place::Payout(position, None)))

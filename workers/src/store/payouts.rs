@@ -176,7 +176,12 @@ pub struct Timeline {
     pub deliveries: Vec<ListedDelivery>,
     /// Of each subscription that waits for events of this payout, their sequences in the order in which it will get them. The first one is in its lane.
     pub queues: Vec<(SubscriptionId, Vec<u32>)>,
+    /// Whether it has so many deliveries that they are read by pages ([`Store::deliveries_of`]): then neither they nor the queues are here.
+    pub many: bool,
 }
+
+/// Fields of a payout that are read at once. One whose party has no more subscriptions than commits match has fewer.
+const FIELDS_AT_ONCE: usize = 512;
 
 /// An event as it is kept: what the relay needs besides the body stands in a line of its own before it.
 #[derive(Clone, Debug)]
@@ -390,49 +395,32 @@ impl Store {
         from_value(self.query(redis::cmd("HGET").arg(self.shared.names.payout(id)).arg(field).to_owned()).await?)
     }
 
-    /// Everything that is known about a payout, if there is one.
+    /// Everything that is known about a payout, if there is one; of one with many deliveries, all but these ([`Timeline::many`]).
     ///
     /// # Errors
     /// As every call.
     pub async fn timeline(&self, id: PayoutId) -> Result<Option<Timeline>, StoreError> {
-        let fields: Vec<(String, Vec<u8>)> = from_value(self.query(redis::cmd("HGETALL").arg(self.shared.names.payout(id)).to_owned()).await?)?;
-        let metadata =
-            fields.iter().find_map(|(name, value)| (name == "meta").then(|| String::from_utf8_lossy(value).into_owned())).unwrap_or_default();
-        let mut found = None;
-        let (mut observations, mut events, mut deliveries, mut queues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (name, value) in &fields {
-            match name.split_once(':') {
-                None if name == "rec" => found = Some(payout(value, metadata.clone())?),
-                Some(("o", _)) => observations.push(from_json::<Observation>("observation", value)?),
-                Some(("e", sequence)) => events.push(StoredEvent::read(EventId::new(id, number(sequence)?), value, &metadata)?),
-                Some(("d", rest)) => {
-                    let (subscription, sequence) = rest.split_once(':').ok_or_else(|| unknown_answer(name))?;
-                    let subscription = subscription.parse().map_err(|_| unknown_answer(name))?;
-                    deliveries.push(ListedDelivery { subscription, sequence: number(sequence)?, delivery: Some(from_json("delivery", value)?) });
-                }
-                _ => {}
-            }
+        let mut command = redis::cmd("HSCAN");
+        command.arg(self.shared.names.payout(id)).arg(0).arg("COUNT").arg(FIELDS_AT_ONCE);
+        let (more, fields): (String, Vec<(String, Vec<u8>)>) = from_value(self.query(command).await?)?;
+        if more == "0" {
+            return timeline(id, &fields, false);
         }
-        let tried: HashSet<_> = deliveries.iter().map(|listed| (listed.subscription, listed.sequence)).collect();
-        for (name, value) in &fields {
-            let Some(("q", subscription)) = name.split_once(':') else { continue };
-            let subscription: SubscriptionId = subscription.parse().map_err(|_| unknown_answer(name))?;
-            // Nobody's yet: whose it is to be is seen when it has its turn.
-            if subscription.is_fan_out() {
-                continue;
-            }
-            let queue = String::from_utf8_lossy(value).split(',').map(number).collect::<Result<Vec<_>, _>>()?;
-            for sequence in queue.iter().copied() {
-                if !tried.contains(&(subscription, sequence)) {
-                    deliveries.push(ListedDelivery { subscription, sequence, delivery: None });
-                }
-            }
-            queues.push((subscription, queue));
-        }
-        observations.sort_by_key(|observation| observation.version);
-        events.sort_by_key(|event| event.id.sequence());
-        deliveries.sort_by_key(|listed| (listed.sequence, listed.subscription));
-        Ok(found.map(|payout| Timeline { payout, observations, events, deliveries, queues }))
+        let fields = self.fields(id, None).await?;
+        timeline(id, &fields, true)
+    }
+
+    /// A payout, its events, and of its deliveries those to one subscription; less the observations. If there is such a payout.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn timeline_of(&self, id: PayoutId, subscription: SubscriptionId) -> Result<Option<Timeline>, StoreError> {
+        timeline(id, &self.fields(id, Some(subscription)).await?, false)
+    }
+
+    async fn fields(&self, id: PayoutId, of: Option<SubscriptionId>) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let (key, of) = (self.shared.names.payout(id), of.map(|of| of.to_string()).unwrap_or_default());
+        from_value(self.run(&self.shared.scripts.timeline, &[&key], |command| _ = command.arg(of)).await?)
     }
 
     /// The payouts of a range that `keep` keeps, newest first. One whose record cannot be read is left out, and an error in the log.
@@ -518,6 +506,51 @@ pub(super) fn payout(record: &[u8], metadata: String) -> Result<Payout, StoreErr
     let payout: Payout = from_json("payout", record)?;
     let metadata = Metadata::from_json(metadata).map_err(|_| StoreError::Corrupt(format!("metadata of {}", payout.id)))?;
     Ok(Payout { metadata, ..payout })
+}
+
+/// Puts together what was read of a payout, if its record is there.
+fn timeline(id: PayoutId, fields: &[(String, Vec<u8>)], many: bool) -> Result<Option<Timeline>, StoreError> {
+    let metadata = fields.iter().find_map(|(name, value)| (name == "meta").then(|| String::from_utf8_lossy(value).into_owned())).unwrap_or_default();
+    let mut found = None;
+    let (mut observations, mut events, mut deliveries, mut queues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (name, value) in fields {
+        match name.split_once(':') {
+            None if name == "rec" => found = Some(payout(value, metadata.clone())?),
+            Some(("o", _)) => observations.push(from_json::<Observation>("observation", value)?),
+            Some(("e", sequence)) => events.push(StoredEvent::read(EventId::new(id, number(sequence)?), value, &metadata)?),
+            Some(("d", rest)) => {
+                let (subscription, sequence) = rest.split_once(':').ok_or_else(|| unknown_answer(name))?;
+                let subscription = subscription.parse().map_err(|_| unknown_answer(name))?;
+                deliveries.push(ListedDelivery { subscription, sequence: number(sequence)?, delivery: Some(from_json("delivery", value)?) });
+            }
+            _ => {}
+        }
+    }
+    let tried: HashSet<_> = deliveries.iter().map(|listed| (listed.subscription, listed.sequence)).collect();
+    for (name, value) in fields {
+        let Some(("q", subscription)) = name.split_once(':') else { continue };
+        let subscription: SubscriptionId = subscription.parse().map_err(|_| unknown_answer(name))?;
+        // Nobody's yet: whose it is to be is seen when it has its turn.
+        if subscription.is_fan_out() {
+            continue;
+        }
+        let queue = queue(value)?;
+        for sequence in queue.iter().copied() {
+            if !tried.contains(&(subscription, sequence)) {
+                deliveries.push(ListedDelivery { subscription, sequence, delivery: None });
+            }
+        }
+        queues.push((subscription, queue));
+    }
+    observations.sort_by_key(|observation| observation.version);
+    events.sort_by_key(|event| event.id.sequence());
+    deliveries.sort_by_key(|listed| (listed.sequence, listed.subscription));
+    Ok(found.map(|payout| Timeline { payout, observations, events, deliveries, queues, many }))
+}
+
+/// The sequences that a subscription has not finished, in order.
+pub(super) fn queue(field: &[u8]) -> Result<Vec<u32>, StoreError> {
+    String::from_utf8_lossy(field).split(',').map(number).collect()
 }
 
 fn beneficiary_owner(id: PayoutId) -> String {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::delivery::Delivery;
-use domain::id::{DeliveryId, EventId, PayoutId, ReplayId, Shard, SubscriptionId};
+use domain::id::{DeliveryId, EventId, Mode, PartyId, PayoutId, ReplayId, Shard, SubscriptionId};
 use redis::Value;
 
 use super::deliveries::event_of;
@@ -197,21 +197,29 @@ impl Store {
         Ok(found)
     }
 
-    /// All of a payout that a replay looks at. One that cannot be read is reported, and counts as none.
+    /// What a replay looks at of a payout: its events, and its deliveries to the subscription. One that cannot be read is reported, and counts as none.
     ///
     /// # Errors
     /// As every call.
     pub async fn replay_of(&self, spec: &Spec, id: PayoutId) -> Result<Option<Timeline>, StoreError> {
-        let found = self.readable_timeline(id).await?;
+        let found = self.readable_timeline(id, Some(spec.subscription)).await?;
         Ok(found.filter(|timeline| timeline.payout.party == spec.party && timeline.payout.mode == spec.mode))
     }
 
-    /// Makes deliveries of one payout due once more, in their order. Says of how many that is so; what is under way or has changed is passed over.
+    /// Makes deliveries of one payout due once more, in their order. Says of how many that is so; what is under way, has changed, or is still to come by the fan-out of the
+    /// party (`party` and `mode` are the subscription's) is passed over.
     ///
     /// # Errors
     /// As every call. A repeat makes nothing twice.
-    pub async fn deliver_again(&self, subscription: SubscriptionId, payout: PayoutId, ordered: bool, again: &[Again]) -> Result<u64, StoreError> {
-        let keys = self.redelivery_keys(payout, subscription);
+    pub async fn deliver_again(
+        &self,
+        (party, mode): (&PartyId, Mode),
+        subscription: SubscriptionId,
+        payout: PayoutId,
+        ordered: bool,
+        again: &[Again],
+    ) -> Result<u64, StoreError> {
+        let keys = self.redelivery_keys((party, mode), payout, subscription);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let answer: Value = self
             .run(&self.shared.scripts.replay_payout, &keys, |command| {
@@ -254,8 +262,9 @@ impl Store {
     }
 
     /// What the scripts that deliver once more look at.
-    pub(super) fn redelivery_keys(&self, payout: PayoutId, subscription: SubscriptionId) -> [String; 8] {
+    pub(super) fn redelivery_keys(&self, (party, mode): (&PartyId, Mode), payout: PayoutId, subscription: SubscriptionId) -> [String; 9] {
         let names = &self.shared.names;
+        let fan_out = SubscriptionId::of_fan_out(party, mode, self.shared.shards);
         let shard = payout.shard();
         let prefix = names.shard(shard);
         [
@@ -267,6 +276,7 @@ impl Store {
             names.subscription(subscription),
             names.of(shard, "abandoned"),
             format!("{prefix}abandoned:{subscription}"),
+            format!("{prefix}more:{fan_out}"),
         ]
     }
 }

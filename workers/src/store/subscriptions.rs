@@ -90,6 +90,8 @@ pub enum Redelivered {
     UnderWay,
     /// It has not begun: an earlier event of its payout comes first.
     Queued,
+    /// The fan-out of the party has not come by this subscription yet: it comes in its turn, if it is wanted.
+    Coming,
     /// It is not as it was seen any more: read, decide again.
     Stale,
     /// There is no such event, or no such subscription.
@@ -306,15 +308,62 @@ impl Store {
         after: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<(Subscription, Secrets)>, Option<u64>), StoreError> {
-        let mut command = redis::cmd("ZRANGEBYSCORE");
-        command.arg(self.subscription_list(party, mode)).arg(format!("({}", after.unwrap_or(0))).arg("+inf").arg("WITHSCORES");
-        let mut places: Vec<(String, u64)> = from_value(self.query(command.arg("LIMIT").arg(0).arg(limit.saturating_add(1)).to_owned()).await?)?;
+        self.page_of_subscriptions(self.subscribers(party, mode, after.unwrap_or(0), limit.saturating_add(1)).await?, limit).await
+    }
+
+    /// The same, newest first, before the place `before`.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn subscriptions_before(
+        &self,
+        party: &PartyId,
+        mode: Mode,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<(Subscription, Secrets)>, Option<u64>), StoreError> {
+        let first = before.map_or_else(|| "+inf".to_owned(), |before| format!("({before}"));
+        self.page_of_subscriptions(self.places("ZREVRANGEBYSCORE", party, mode, (&first, "-inf"), limit.saturating_add(1)).await?, limit).await
+    }
+
+    /// The first `limit` of these, and the place of the last one where there are more.
+    async fn page_of_subscriptions(
+        &self,
+        mut places: Vec<(SubscriptionId, u64)>,
+        limit: usize,
+    ) -> Result<(Vec<(Subscription, Secrets)>, Option<u64>), StoreError> {
         let is_last = places.len() <= limit;
         places.truncate(limit);
         let next = if is_last { None } else { places.last().map(|(_, place)| *place) };
-        let ids = places.iter().filter_map(|(id, _)| id.parse().ok());
-        let found = futures_util::future::try_join_all(ids.map(|id| self.subscription(id))).await?;
+        let found = futures_util::future::try_join_all(places.into_iter().map(|(id, _)| self.subscription(id))).await?;
         Ok((found.into_iter().flatten().collect(), next))
+    }
+
+    /// The subscriptions of a party behind a place in its list, oldest first, at most `limit`, each with its own place.
+    pub(super) async fn subscribers(&self, party: &PartyId, mode: Mode, behind: u64, limit: usize) -> Result<Vec<(SubscriptionId, u64)>, StoreError> {
+        self.places("ZRANGEBYSCORE", party, mode, (&format!("({behind}"), "+inf"), limit).await
+    }
+
+    async fn places(
+        &self,
+        command: &str,
+        party: &PartyId,
+        mode: Mode,
+        (first, last): (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<(SubscriptionId, u64)>, StoreError> {
+        let mut command = redis::cmd(command);
+        command.arg(self.subscription_list(party, mode)).arg(first).arg(last).arg("WITHSCORES").arg("LIMIT").arg(0).arg(limit);
+        let places: Vec<(String, u64)> = from_value(self.query(command).await?)?;
+        places.into_iter().map(|(id, place)| Ok((id.parse().map_err(|_| unknown_answer(&id))?, place))).collect()
+    }
+
+    /// The place of a subscription in its party's list, if it stands there.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn place_of(&self, party: &PartyId, mode: Mode, id: SubscriptionId) -> Result<Option<u64>, StoreError> {
+        from_value(self.query(redis::cmd("ZSCORE").arg(self.subscription_list(party, mode)).arg(id.to_string()).to_owned()).await?)
     }
 
     /// How many subscriptions a party has.
@@ -404,14 +453,21 @@ impl Store {
         command
     }
 
-    /// Makes the delivery of an event to a subscription due now: sooner, if it waits for its time, or once more, if it has ended as `seen`, or there was none.
+    /// Makes the delivery of an event to a subscription due now: sooner, if it waits for its time, or once more, if it has ended as `seen`, or there was none. `party`
+    /// and `mode` are the subscription's.
     ///
     /// # Errors
     /// As every call. A repeat makes nothing due that is already.
-    pub async fn redeliver(&self, subscription: SubscriptionId, event: EventId, seen: Option<&Delivery>) -> Result<Redelivered, StoreError> {
+    pub async fn redeliver(
+        &self,
+        (party, mode): (&PartyId, Mode),
+        subscription: SubscriptionId,
+        event: EventId,
+        seen: Option<&Delivery>,
+    ) -> Result<Redelivered, StoreError> {
         let names = &self.shared.names;
         let shard = event.shard();
-        let keys = self.redelivery_keys(event.payout(), subscription);
+        let keys = self.redelivery_keys((party, mode), event.payout(), subscription);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let now = self.clock().now();
         let delivery = seen.cloned().unwrap_or_else(|| Delivery::new(now)).replayed(now);
@@ -425,6 +481,7 @@ impl Store {
             "committed" => Ok(Redelivered::Due),
             "flying" => Ok(Redelivered::UnderWay),
             "queued" => Ok(Redelivered::Queued),
+            "coming" => Ok(Redelivered::Coming),
             "stale" => Ok(Redelivered::Stale),
             "missing" => Ok(Redelivered::Missing),
             other => Err(unknown_answer(other)),

@@ -1,10 +1,13 @@
 //! One event to more subscriptions than a commit matches: each gets what it wants, once and in order, whoever comes, goes, pauses or dies in the midst of it.
 
 use domain::bulletin::News;
+use domain::id::{DeliveryId, EventId};
 use domain::subscription::{Ordering as Order, Pattern};
 use futures_util::StreamExt as _;
+use redis::aio::MultiplexedConnection;
 use tokio_util::sync::CancellationToken;
 use workers::queue::Queue;
+use workers::store::deliveries::{Place, Wanted, Within};
 use workers::store::fan_out::FannedOut;
 use workers::store::subscriptions::Subscribed;
 
@@ -198,11 +201,11 @@ async fn what_was_asked_for_meanwhile_is_delivered_once() {
     at.subscribe_all(1..40).await;
     let payout = at.open("a").await;
     let ticket = at.fan_out().await;
-    let event = domain::id::EventId::new(payout.id, 1);
+    let event = EventId::new(payout.id, 1);
     // One has it before the fan-out comes by, one is still to have it.
-    at.store.redeliver(numbered(30), event, None).await.unwrap();
+    at.store.redeliver((&party(), Mode::Test), numbered(30), event, None).await.unwrap();
     at.crank().await;
-    at.store.redeliver(numbered(31), event, None).await.unwrap();
+    at.store.redeliver((&party(), Mode::Test), numbered(31), event, None).await.unwrap();
     while at.store.fan_out(&ticket).await.unwrap() == FannedOut::Page {}
     at.crank().await;
     let told = at.heard_of_one();
@@ -299,12 +302,55 @@ async fn ten_thousand_are_listed_by_pages_and_owed_an_event() {
     let payout = at.open("a").await;
     let ticket = at.fan_out().await;
     while at.store.fan_out(&ticket).await.unwrap() == FannedOut::Page {}
-    let timeline = at.store.timeline(payout.id).await.unwrap().unwrap();
-    assert_eq!((timeline.deliveries.len(), timeline.queues.len()), (10_000, 10_000));
-    let event = domain::id::EventId::new(payout.id, 1);
-    let last = timeline.delivery(domain::id::DeliveryId::new(event, numbered(10_000)));
-    assert!(last.is_some_and(|listed| listed.subscription == numbered(10_000)));
     assert_eq!(at.store.standing(numbered(10_000)).await.unwrap().waiting, 1);
+
+    // What is read of it is bounded, whatever there is.
+    let mut said = said_by(&mut connection).await;
+    let mut bytes = async || {
+        let before = std::mem::replace(&mut said, said_by(&mut connection).await);
+        said - before
+    };
+    let asking = bytes().await;
+    let last = DeliveryId::new(EventId::new(payout.id, 1), numbered(10_000));
+    let (_, _, told) = at.store.delivery(last).await.unwrap().unwrap();
+    assert_eq!((told.id(), told.delivery), (last, None));
+    let one = bytes().await - asking;
+    let timeline = at.store.timeline(payout.id).await.unwrap().unwrap();
+    assert!(timeline.many && timeline.deliveries.is_empty() && timeline.events.len() == 1 && timeline.observations.len() == 1);
+    let first = bytes().await - asking;
+    let wanted = Wanted::of(&party(), Mode::Test, payout.id, None);
+    let (page, next) = at.store.deliveries_of(&timeline, &wanted, None, 250).await.unwrap();
+    assert!(page.len() == 250 && next.is_some());
+    let shown = bytes().await - asking;
+    assert!(one < 4_096 && first < 65_536 && shown < 65_536, "{one}, {first} and {shown} bytes");
+
+    // And all of it can be read, page by page, each once.
+    let (mut seen, mut after, mut pages) = (std::collections::BTreeSet::new(), None, 0);
+    loop {
+        let (page, next) = at.store.deliveries(&wanted, after, 500).await.unwrap();
+        assert!(page.iter().all(|told| seen.insert(told.subscription)));
+        (after, pages) = (next, pages + 1);
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!((seen.len(), pages), (10_000, 20));
+    // A page that was made while it was small goes on behind the place of its last one; and one that looks for what is not there ends.
+    let (page, _) = at.store.deliveries_of(&timeline, &wanted, Some(Within::Delivery(1, numbered(10_000))), 10).await.unwrap();
+    assert!(page.is_empty());
+    let delivered = Wanted { progress: Some(domain::delivery::Progress::Delivered), ..wanted };
+    bytes().await;
+    let (page, next) = at.store.deliveries(&delivered, None, 10).await.unwrap();
+    assert!(page.is_empty() && matches!(next, Some(Place::Payout(_, Some(Within::Walk(1, _))))), "{next:?}");
+    let looked = bytes().await - asking;
+    assert!(looked < 262_144, "{looked} bytes");
+}
+
+/// What the server has sent to all of its clients, in bytes.
+async fn said_by(connection: &mut MultiplexedConnection) -> u64 {
+    let stats: String = redis::cmd("INFO").arg("stats").query_async(connection).await.unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    line.unwrap().trim().parse().unwrap()
 }
 
 /// Twenty of a hundred stop answering at once. The others are told as ever, also when every slot would be taken by what hangs; and a new one is.

@@ -14,6 +14,7 @@ fn wanted(progress: Option<Progress>) -> Wanted {
         mode: Mode::Test,
         subscription: None,
         payout: None,
+        sequence: None,
         progress,
         types: EventTypes::All,
         from: Timestamp::UNIX_EPOCH,

@@ -136,7 +136,7 @@ impl Story {
                 let listed = timeline.deliveries.into_iter().find(|listed| listed.sequence == u32::from(sequence));
                 // What was never tried is on its way; what is, may be asked for too.
                 let Some(seen) = listed.and_then(|listed| listed.delivery) else { return };
-                self.at.store.redeliver(self.at.subscription, event, Some(&seen)).await.unwrap();
+                self.at.store.redeliver((&party(), Mode::Test), self.at.subscription, event, Some(&seen)).await.unwrap();
             }
             Happening::WorkerDies => drop(self.at.lanes.lease(3).await.unwrap()),
             Happening::SentNotRecorded => {

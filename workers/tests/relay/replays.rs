@@ -107,11 +107,11 @@ async fn a_page_that_is_done_again_delivers_nothing_twice() {
     let id = at.begin(spec.clone()).await;
     let timeline = at.store.replay_of(&spec, a.id).await.unwrap().unwrap();
     let picks = spec.picks(&timeline, at.store.clock().now());
-    assert_eq!(at.store.deliver_again(at.subscription, a.id, true, &picks).await.unwrap(), 2);
-    assert_eq!(at.store.deliver_again(at.subscription, a.id, true, &picks).await.unwrap(), 0, "they wait");
+    assert_eq!(at.store.deliver_again((&party(), Mode::Test), at.subscription, a.id, true, &picks).await.unwrap(), 2);
+    assert_eq!(at.store.deliver_again((&party(), Mode::Test), at.subscription, a.id, true, &picks).await.unwrap(), 0, "they wait");
     at.later(1).await;
     at.crank().await;
-    assert_eq!(at.store.deliver_again(at.subscription, a.id, true, &picks).await.unwrap(), 0, "they were delivered since");
+    assert_eq!(at.store.deliver_again((&party(), Mode::Test), at.subscription, a.id, true, &picks).await.unwrap(), 0, "they were delivered since");
     at.replay_all().await;
     at.crank().await;
     let mut came = names(&at.receiver.take());

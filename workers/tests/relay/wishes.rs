@@ -394,7 +394,7 @@ async fn one_event_is_delivered_again() {
     let payout = at.open("a").await;
     let again = async |sequence: u32| {
         let seen = at.deliveries(&payout).await.get(sequence as usize - 1).cloned().flatten();
-        at.store.redeliver(at.subscription, EventId::new(payout.id, sequence), seen.as_ref()).await.unwrap()
+        at.store.redeliver((&party(), Mode::Test), at.subscription, EventId::new(payout.id, sequence), seen.as_ref()).await.unwrap()
     };
     at.receiver.mood(Mood::Status(500));
     at.crank().await;
@@ -421,9 +421,12 @@ async fn one_event_is_delivered_again() {
     assert_eq!(at.store.abandoned(10).await.unwrap().len(), 1);
     assert!(matches!(at.deliveries(&payout).await[1].as_ref().unwrap().status, DeliveryStatus::Abandoned { .. }));
     let unknown = EventId::new(payout.id, 9);
-    assert_eq!(at.store.redeliver(at.subscription, unknown, None).await.unwrap(), Redelivered::Missing);
+    assert_eq!(at.store.redeliver((&party(), Mode::Test), at.subscription, unknown, None).await.unwrap(), Redelivered::Missing);
     let stale = at.deliveries(&payout).await.remove(0);
-    assert_eq!(at.store.redeliver(at.subscription, EventId::new(payout.id, 2), stale.as_ref()).await.unwrap(), Redelivered::Stale);
+    assert_eq!(
+        at.store.redeliver((&party(), Mode::Test), at.subscription, EventId::new(payout.id, 2), stale.as_ref()).await.unwrap(),
+        Redelivered::Stale
+    );
 }
 
 /// What a subscriber said beside a refusal is kept for its owner, cut and without control characters.
@@ -475,7 +478,7 @@ async fn what_is_delivered_again_is_not_abandoned() {
     assert_eq!(at.store.abandoned(10).await.unwrap().len(), 1);
     at.receiver.mood(Mood::Status(200));
     let seen = at.deliveries(&payout).await.remove(0);
-    at.store.redeliver(at.subscription, EventId::new(payout.id, 1), seen.as_ref()).await.unwrap();
+    at.store.redeliver((&party(), Mode::Test), at.subscription, EventId::new(payout.id, 1), seen.as_ref()).await.unwrap();
     at.crank().await;
     assert_eq!(at.store.abandoned(10).await.unwrap().len(), 0);
 }
