@@ -33,8 +33,10 @@ use super::webhook_fields::{NAME_MAX, allowed_url, check_certificate_shown, text
 use super::webhooks::{check_certificate_stays, check_headers_stay, new_secret, no_store, random, told};
 use super::{DECISIONS_MAX, Ingress, order};
 
-/// Subscriptions that are read at a time to find those that a list is of.
-const READ_AT_A_TIME: usize = 200;
+/// Subscriptions that are read at a time to find those that a list is of, at least.
+const READ_AT_A_TIME: usize = 50;
+/// Those that a page looks at in each direction, at most, when a party has many that are not of the list. The page ends there, and its links go on.
+const LOOKED_AT_MAX: usize = 1_000;
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
     Router::new()
@@ -246,33 +248,29 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     let limit = hal::limit(&mut parameters, &mut errors);
     parameters.finish(errors)?;
     let party = ingress.party(&caller, named)?;
-    let mut found: Vec<Subscription> = Vec::new();
-    let mut behind = None;
-    loop {
-        let (page, next) = ingress.recorder.store.subscriptions(&party, caller.mode(), behind, READ_AT_A_TIME).await?;
-        let is_wanted =
-            |subscription: &Subscription| subscription.payload == Payload::Snapshot && kind.is_none_or(|kind| subscription.event_types.wants(kind));
-        found.extend(page.into_iter().map(|(subscription, _)| subscription).filter(is_wanted));
-        behind = next;
-        if behind.is_none() {
-            break;
-        }
-    }
-    if sort.as_deref() != Some("asc") {
-        found.reverse();
-    }
     let begin = match &from {
-        None => 0,
-        Some(from) => found.iter().position(|subscription| hook_id(subscription.id) == *from).ok_or_else(|| {
+        None => None,
+        Some(from) => Some(ingress.place_of_hook(&party, caller.mode(), from).await?.ok_or_else(|| {
             let mut errors = Errors::default();
             errors.parameter("from", "invalid", "must be the id of a webhook of this list");
             errors.into_problem()
-        })?,
+        })?),
     };
-    let at = |place: usize| found.get(place).map(|subscription| hook_id(subscription.id));
-    let previous = if begin == 0 { None } else { at(begin.saturating_sub(limit)) };
-    let next = at(begin.saturating_add(limit));
-    let webhooks: Vec<View<'_>> = found.iter().skip(begin).take(limit).map(|subscription| View::new(subscription, None)).collect();
+    let newest_first = sort.as_deref() != Some("asc");
+    let of = Hooks { party: &party, mode: caller.mode(), kind };
+    let (found, next) = ingress.hooks(&of, begin, newest_first, limit).await?;
+    let previous = match begin {
+        None => None,
+        Some(begin) => {
+            // Those beside it, the other way round.
+            let beside = if newest_first { begin.saturating_add(1) } else { begin.saturating_sub(1) };
+            let (before, more) = ingress.hooks(&of, Some(beside), !newest_first, limit).await?;
+            let farthest = before.last().map(|subscription| subscription.id);
+            if before.len() == limit { farthest } else { more.or(farthest) }
+        }
+    };
+    let (previous, next) = (previous.map(hook_id), next.map(hook_id));
+    let webhooks: Vec<View<'_>> = found.iter().map(|subscription| View::new(subscription, None)).collect();
     let mut same = vec![("limit", limit.to_string())];
     same.extend(sort.map(|sort| ("sort", sort)));
     same.extend(kind.map(|kind| ("eventTypes", kind.name().to_owned())));
@@ -329,7 +327,58 @@ async fn event(
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, snapshot::MEDIA_TYPE)], message).into_response())
 }
 
+/// Which subscriptions a list is of.
+struct Hooks<'a> {
+    party: &'a PartyId,
+    mode: Mode,
+    kind: Option<EventType>,
+}
+
 impl Ingress {
+    /// The first `count` of these from a place on, itself among them, and with which one the list goes on.
+    async fn hooks(
+        &self,
+        of: &Hooks<'_>,
+        begin: Option<u64>,
+        newest_first: bool,
+        count: usize,
+    ) -> Result<(Vec<Subscription>, Option<SubscriptionId>), Problem> {
+        let store = &self.recorder.store;
+        let is_wanted = |subscription: &Subscription| {
+            subscription.payload == Payload::Snapshot && of.kind.is_none_or(|kind| subscription.event_types.wants(kind))
+        };
+        let mut behind = begin.map(|begin| if newest_first { begin.saturating_add(1) } else { begin.saturating_sub(1) });
+        let (mut found, mut looked_at) = (Vec::new(), 0);
+        let chunk = count.saturating_add(1).max(READ_AT_A_TIME);
+        loop {
+            let (page, next) = if newest_first {
+                store.subscriptions_before(of.party, of.mode, behind, chunk).await?
+            } else {
+                store.subscriptions(of.party, of.mode, behind, chunk).await?
+            };
+            for (subscription, _) in page {
+                let wanted = is_wanted(&subscription);
+                if looked_at == LOOKED_AT_MAX || (wanted && found.len() == count) {
+                    return Ok((found, Some(subscription.id)));
+                }
+                looked_at += 1;
+                if wanted {
+                    found.push(subscription);
+                }
+            }
+            behind = next;
+            if behind.is_none() {
+                return Ok((found, None));
+            }
+        }
+    }
+
+    /// Where a list begins. Any subscription of the party can be named, for a page may end with one that is not of the list.
+    async fn place_of_hook(&self, party: &PartyId, mode: Mode, id: &str) -> Result<Option<u64>, Problem> {
+        let Some(id) = read_hook_id(id) else { return Ok(None) };
+        Ok(self.recorder.store.place_of(party, mode, id).await?)
+    }
+
     /// A subscription of this kind within the caller's reach.
     ///
     /// # Errors

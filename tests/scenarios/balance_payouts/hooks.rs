@@ -2,12 +2,15 @@
 
 use aws_lc_rs::hmac;
 use domain::fact::{Reason, Status};
+use domain::id::{Mode, PartyId, SubscriptionId};
+use domain::signature::Secret;
+use domain::subscription::{EventTypes, Secrets, Subscription};
 use serde_json::{Value, json};
 use workers::egress;
 
 use super::Shop;
 use crate::receiver::{Mood, Received, Receiver};
-use crate::support::{Caller, Plan, Reply};
+use crate::support::{Caller, Plan, Reply, random};
 
 const HOOKS: &str = "/v2/webhooks";
 const KINDS: [&str; 5] = ["payout.initiated", "payout.processing-at-bank", "payout.completed", "payout.canceled", "payout.failed"];
@@ -83,7 +86,10 @@ async fn a_hook_is_made_read_changed_and_removed() {
     assert_eq!(ids("?sort=asc").await.0, [id.clone(), newer.clone()]);
     assert_eq!(ids("?eventTypes=payout.canceled").await.0, std::slice::from_ref(&id));
     let (first, next) = ids("?limit=1").await;
-    assert_eq!((first, next), (vec![newer], json!(format!("{HOOKS}?limit=1&from={id}"))));
+    assert_eq!((first, next), (vec![newer.clone()], json!(format!("{HOOKS}?limit=1&from={id}"))));
+    let last = acme.get(&format!("{HOOKS}?limit=1&from={id}")).await.json;
+    assert_eq!((&last["_links"]["previous"]["href"], &last["_links"]["next"]), (&json!(format!("{HOOKS}?limit=1&from={newer}")), &Value::Null));
+    assert_eq!(refusal(&acme.get(&format!("{HOOKS}?from=hook_1")).await).2, Some("from"));
 
     assert_eq!(acme.delete(&path).await.status, 204);
     // As Mollie says it; others have never heard of it.
@@ -98,6 +104,44 @@ async fn a_hook_is_made_read_changed_and_removed() {
     assert_eq!(cafe.delete(&path).await.status, 404);
     assert_eq!(acme.delete(&format!("{HOOKS}/hook_{}", "0".repeat(28))).await.status, 404);
     assert_eq!(acme.delete(&other).await.status, 404);
+}
+
+/// A page looks at so many subscriptions only; links lead on to what is behind them, and back.
+#[tokio::test]
+async fn hooks_are_found_among_very_many_other_subscriptions() {
+    let shop = shop().await;
+    shop.installation.redis.say(&["CONFIG", "SET", "appendfsync", "no"]);
+    let acme = &shop.acme;
+    let hook = async |number: usize| {
+        let hook = made(acme, &wish(&format!("https://hooks.example.com/{number}"), &json!("*"))).await;
+        hook["id"].as_str().unwrap().to_owned()
+    };
+    let old = hook(1).await;
+    let (store, party) = (&shop.installation.store, PartyId::parse("acme").unwrap());
+    for _ in 0..1_050 {
+        let id = SubscriptionId::new(store.shards().of(&party, Mode::Test), random());
+        let url = "https://hooks.example.com/".to_owned();
+        let other = Subscription::new(id, party.clone(), Mode::Test, url, EventTypes::All, store.clock().now());
+        store.subscribe(&other, Some(&Secrets::new(Secret::from_bytes(&[7; 32]).unwrap()))).await.unwrap();
+    }
+    let new = hook(2).await;
+    for (sort, expected) in [("desc", [&new, &old]), ("asc", [&old, &new])] {
+        for (direction, expected) in [("next", expected), ("previous", [expected[1], expected[0]])] {
+            let mut href = match direction {
+                "next" => format!("{HOOKS}?sort={sort}"),
+                _ => format!("{HOOKS}?sort={sort}&from={}", expected[0]),
+            };
+            let (mut found, mut pages) = (Vec::new(), 0);
+            loop {
+                let page = acme.get(&href).await.json;
+                found.extend(page["_embedded"]["webhooks"].as_array().unwrap().iter().map(|hook| hook["id"].as_str().unwrap().to_owned()));
+                pages += 1;
+                let Some(next) = page["_links"][direction]["href"].as_str() else { break };
+                href = next.to_owned();
+            }
+            assert_eq!((found, pages > 1), (expected.map(String::clone).to_vec(), true), "{sort} {direction}");
+        }
+    }
 }
 
 #[tokio::test]
