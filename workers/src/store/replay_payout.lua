@@ -1,7 +1,7 @@
 -- Makes deliveries of one payout to one subscription once more, in their order: the first one goes to the lane, the others wait behind it, and all of them behind what
--- waits already. What is under way, waits, or is not as it was seen any more is passed over, so a repeat makes nothing twice.
+-- waits already. What is under way, waits, is still to come, or is not as it was seen any more is passed over, so a repeat makes nothing twice.
 --
--- KEYS  1 payout  2 what waits in the lane  3 what is under way  4 lanes  5 clock  6 subscription  7 abandoned  8 those of the subscription
+-- KEYS  1 payout  2 what waits in the lane  3 what is under way  4 lanes  5 clock  6 subscription  7 abandoned  8 those of the subscription  9 subscriptions behind the fan-out
 -- ARGV  1 payout id  2 subscription  3 channel of wake-ups  4 '1' if they need no order, then of each delivery (sequence, record that was seen or '', record to be)
 -- Returns how many there will be
 if redis.call('HEXISTS', KEYS[6], 'v') == 0 then return 0 end
@@ -14,7 +14,8 @@ for at = 5, #ARGV, 3 do
   local member, record = ARGV[1] .. '/' .. sequence, 'd:' .. ARGV[2] .. ':' .. sequence
   local waits = redis.call('ZSCORE', KEYS[2], member) or redis.call('ZSCORE', KEYS[3], member) or string.find(',' .. queue .. ',', ',' .. sequence .. ',', 1, true)
   local held = redis.call('HMGET', KEYS[1], 'e:' .. sequence, record)
-  if held[1] and not waits and (held[2] or '') == ARGV[at + 1] then
+  -- What the fan-out has not come by yet comes in its turn.
+  if held[1] and not waits and (held[2] or '') == ARGV[at + 1] and not is_coming(KEYS[1], KEYS[9], ARGV[2], sequence) then
     redis.call('HSET', KEYS[1], record, ARGV[at + 2])
     redis.call('ZREM', KEYS[7], ARGV[2] .. '/' .. member)
     redis.call('ZREM', KEYS[8], member)

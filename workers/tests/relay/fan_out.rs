@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use workers::queue::Queue;
 use workers::store::deliveries::{Place, Wanted, Within};
 use workers::store::fan_out::FannedOut;
-use workers::store::subscriptions::Subscribed;
+use workers::store::replays::Again;
+use workers::store::subscriptions::{Redelivered, Subscribed};
 
 use super::*;
 
@@ -194,22 +195,35 @@ async fn a_worker_that_dies_in_between_repeats_nothing() {
     }
 }
 
-/// A replay comes before the fan-out to what it has not come by yet: each event is delivered once.
+/// What the fan-out has not come by yet is not delivered before its turn, by nobody's wish: each event is delivered once, and in order.
 #[tokio::test]
-async fn what_was_asked_for_meanwhile_is_delivered_once() {
+async fn what_is_asked_for_meanwhile_comes_in_its_turn() {
     let at = installation().await;
+    at.hurry().await;
     at.subscribe_all(1..40).await;
     let payout = at.open("a").await;
+    at.cancel(&payout).await;
+    let event = |sequence| EventId::new(payout.id, sequence);
+    let again = async |number, sequence, seen: Option<&Delivery>| {
+        at.store.redeliver((&party(), Mode::Test), numbered(number), event(sequence), seen).await.unwrap()
+    };
+    let next = Delivery::new(at.store.clock().now()).replayed(at.store.clock().now());
+    let missing = [Again { sequence: 2, seen: None, next }];
+    let replayed = async |number| at.store.deliver_again((&party(), Mode::Test), numbered(number), payout.id, true, &missing).await.unwrap();
+    assert_eq!((again(30, 2, None).await, again(30, 1, None).await, replayed(30).await), (Redelivered::Coming, Redelivered::Coming, 0));
+    // The first event has come by, the second one has not.
     let ticket = at.fan_out().await;
-    let event = EventId::new(payout.id, 1);
-    // One has it before the fan-out comes by, one is still to have it.
-    at.store.redeliver((&party(), Mode::Test), numbered(30), event, None).await.unwrap();
-    at.crank().await;
-    at.store.redeliver((&party(), Mode::Test), numbered(31), event, None).await.unwrap();
     while at.store.fan_out(&ticket).await.unwrap() == FannedOut::Page {}
+    assert_eq!((again(30, 1, None).await, again(30, 2, None).await, replayed(30).await), (Redelivered::Due, Redelivered::Coming, 0));
+    // Whoever came later is not owed it, and can have it.
+    at.subscribe(50, |_| {}).await;
+    assert_eq!(again(50, 2, None).await, Redelivered::Due);
     at.crank().await;
-    let told = at.heard_of_one();
-    assert!(told.len() == 40 && told.values().all(|sequences| sequences == &[1]), "{told:?}");
+    let mut told = at.heard_of_one();
+    assert_eq!(told.remove(&path(50)), Some(vec![2]));
+    assert!(told.len() == 40 && told.values().all(|sequences| sequences == &[1, 2]), "{told:?}");
+    let (_, of, _) = at.store.event_for(DeliveryId::new(event(2), numbered(30))).await.unwrap().unwrap();
+    assert_eq!(again(30, 2, of.delivery.as_ref()).await, Redelivered::Due, "once more, for it has ended");
 }
 
 /// Bulletins come to those behind the first ones too, and the oldest goes once nobody waits for it.
