@@ -32,6 +32,7 @@ use crate::store::StoreError;
 use crate::store::accounts::Standing;
 use crate::store::lanes::{ExecuteWork, Ticket};
 use crate::store::payouts::{Fixed, Permit, Permitted};
+use crate::store::turns::Looking;
 use crate::trace;
 
 /// Answers about payouts of one group that are recorded at one time.
@@ -106,7 +107,10 @@ impl Payouts {
         match payout.state.name() {
             StateName::Requested | StateName::Scheduled => match self.fixed(payout, &work.beneficiary, lease.ticket()).await? {
                 Ok(payout) => {
-                    if work.is_suspect && !self.has_turn(&payout, &work.beneficiary, work.turn, lease.ticket()).await? {
+                    if work.is_suspect
+                        && let Some(wait) = self.turn(&payout, &work.beneficiary, Duration::MAX).await?.filter(|wait| !wait.is_zero())
+                    {
+                        self.recorder.store.put_off(Looking::Execute, payout.id, lease.ticket(), wait).await?;
                         return Ok(Done::Settled);
                     }
                     self.dispatch(payout, &work.beneficiary, work.aside_until, lease).await
@@ -133,22 +137,15 @@ impl Payouts {
         }
     }
 
-    /// Before a suspect payout is sent, every provider that could have it is asked for it. After a loss of writes all are suspect, and they take turns. One whose turn is later
-    /// is put off until then.
-    async fn has_turn(&self, payout: &Payout, beneficiary: &Beneficiary, turn: Option<Timestamp>, lease: &Ticket) -> Result<bool, StoreError> {
+    /// Before a suspect payout is sent, or sent again, every provider that could have it is asked for it. After a loss of writes all are suspect, and they take turns. Says how long
+    /// this one has to wait for its turn: not at all if that is now. `None`: longer than `longest`, and it was given none.
+    pub(crate) async fn turn(&self, payout: &Payout, beneficiary: &Beneficiary, longest: Duration) -> Result<Option<Duration>, StoreError> {
         let store = &self.recorder.store;
-        if let Some(turn) = turn
-            && store.use_turn(payout.id, turn).await?
-        {
-            return Ok(true);
+        if let Some(wait) = store.use_turn(payout.id).await? {
+            return Ok(Some(wait));
         }
         let looks = self.looks(payout, beneficiary);
-        let wait = store.turn_to_look(payout.mode, &looks, self.settings.suspect_looks_per_s, Duration::MAX).await?.unwrap_or_default();
-        if wait.is_zero() {
-            return Ok(true);
-        }
-        store.put_off(payout.id, lease, wait).await?;
-        Ok(false)
+        store.turn_to_look(payout.mode, &looks, self.settings.suspect_looks_per_s, longest).await
     }
 
     /// The lease of whoever sent it has ended: no answer was recorded, and none may ever be.

@@ -19,6 +19,7 @@ use crate::queue::{Job, Lease};
 use crate::store::StoreError;
 use crate::store::lanes::{PollWork, Ticket};
 use crate::store::payouts::{Permit, Permitted};
+use crate::store::turns::Looking;
 use crate::trace;
 
 /// Sends of one attempt that may have reached the provider, at most.
@@ -63,15 +64,17 @@ impl Payouts {
         let may_resend = self.may_resend(&payout, attempt, &profile);
         let asked = inquiry(attempt, &request);
         let look = self.recorder.providers.look(attempt.provider, payout.mode, &asked);
+        let turn = if is_suspect && may_resend { self.turn_of_poll(&payout).await? } else { None };
         // All at once, so that the time of one question is left for what follows it.
-        let (look, forgotten) = match (is_suspect, may_resend) {
-            (true, true) if self.may_ask_everybody(&payout).await? => {
+        let (look, forgotten) = match turn {
+            Some(Duration::ZERO) => {
                 let (look, forgotten) = tokio::join!(look, self.forgotten(&payout, attempt));
                 (look, forgotten?)
             }
             // It is asked about, and not sent again this time.
-            (true, true) => (look.await, Forgotten::Perhaps),
-            _ => (look.await, Forgotten::Nothing),
+            Some(_) => (look.await, Forgotten::Perhaps),
+            None if is_suspect && may_resend => (look.await, Forgotten::Perhaps),
+            None => (look.await, Forgotten::Nothing),
         };
         self.recorder.metrics.looked(attempt.provider, &look);
         // Without the provider's id there is nothing to ask for, but the same request, which is recognised, brings the id.
@@ -82,6 +85,11 @@ impl Payouts {
             Forgotten::Found(what) => return self.record(&payout, Fact::new(Source::Poll, what)).await,
             Forgotten::Nothing if is_unknown && may_resend => return self.resend(&payout, lease).await,
             Forgotten::Nothing | Forgotten::Perhaps => {}
+        }
+        // Nobody knows it here, so it comes back for its turn; what is known is recorded at once.
+        if let Some(wait) = turn.filter(|wait| is_unknown && !wait.is_zero()) {
+            self.recorder.store.put_off(Looking::Poll, payout.id, lease.ticket(), wait).await?;
+            return Ok(Done::Settled);
         }
         let attempt_no = attempt.number;
         let what = match look {
@@ -95,12 +103,12 @@ impl Payouts {
         self.record(&payout, Fact::new(Source::Poll, what)).await
     }
 
-    /// Whether this is a moment to ask every provider that could have the payout: at another one a poll does not wait, for the plan has more of them.
-    async fn may_ask_everybody(&self, payout: &Payout) -> Result<bool, StoreError> {
+    /// How long a poll that may send again waits for its turn to ask every provider that could have the payout. `None`: beyond the bound of its state, which is not put off.
+    async fn turn_of_poll(&self, payout: &Payout) -> Result<Option<Duration>, StoreError> {
         let store = &self.recorder.store;
-        let looks = self.looks(payout, &store.beneficiary(payout.id).await?);
-        let turn = store.turn_to_look(payout.mode, &looks, self.settings.suspect_looks_per_s, Duration::ZERO).await?;
-        Ok(turn.is_some())
+        let bound = later(payout.since, self.recorder.plan(payout).polling.bound);
+        let left = Duration::try_from(bound.duration_since(store.clock().now())).unwrap_or_default();
+        self.turn(payout, &store.beneficiary(payout.id).await?, left).await
     }
 
     /// The provider has it and is asked to cancel it. Whatever it says to that is where the payout is now; if it says nothing, it is asked again with

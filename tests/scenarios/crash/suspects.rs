@@ -7,14 +7,16 @@ use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
+use domain::id::Shard;
 use jiff::{SignedDuration, Timestamp};
-use payrelay::config::Config;
 use tokio::net::TcpListener;
 use workers::clock::Clock;
-use workers::execute;
+use workers::execute::{self, Payouts};
+use workers::poll;
 use workers::queue::{self, Turn};
+use workers::store::Store;
 use workers::store::freeze::Freeze;
-use workers::store::lanes::{ExecuteLane, Lane};
+use workers::store::lanes::{ExecuteLane, Lane, PollLane};
 
 use super::turns::{CRANKED, silent};
 use super::*;
@@ -57,6 +59,41 @@ async fn watched(base: &str, clock: Clock) -> (String, Looks, Arc<AtomicUsize>) 
     (url, looks, creates)
 }
 
+impl Site {
+    /// A worker that has one provider, which has nothing that it is asked about; when that was, and how often something was sent to it.
+    async fn alone_and_watched(&self) -> (Arc<Payouts>, Looks, Arc<AtomicUsize>) {
+        let base = self.local.config.providers.truelayer_test.as_ref().unwrap().base_url.clone();
+        let (url, looks, creates) = watched(&base, self.local.store.clock().clone()).await;
+        let mut config = self.local.config.clone();
+        let of = &mut config.providers;
+        (of.truelayer_v3_test, of.worldpay_account_test, of.worldpay_card_test, of.mollie_test) = (None, None, None, None);
+        of.truelayer_test.as_mut().unwrap().base_url = url;
+        (self.cranked(&config).await.payouts, looks, creates)
+    }
+
+    async fn waiting(&self) -> u64 {
+        self.vitals().await.lanes.iter().find(|lane| lane.lane == "execute").unwrap().entries
+    }
+}
+
+fn lanes(store: &Store, shard: Shard) -> (ExecuteLane, PollLane) {
+    let lane = || Lane { store: store.clone(), shard, lease: Duration::from_secs(30) };
+    (ExecuteLane(lane()), PollLane(lane()))
+}
+
+fn settings() -> queue::Settings {
+    let second = Duration::from_secs(1);
+    queue::Settings {
+        name: "suspects",
+        concurrency: 32,
+        batch: 32,
+        tick: second,
+        handler_deadline: 25 * second,
+        panic_backoff: second,
+        drain: second,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_suspects_are_looked_for_at_the_rate_and_each_is_sent_once() {
     let rate = LOOKS_PER_S.to_string();
@@ -67,32 +104,13 @@ async fn a_thousand_suspects_are_looked_for_at_the_rate_and_each_is_sent_once() 
     store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
     store.thaw(shard, Duration::from_hours(1)).await.unwrap();
 
-    let base = site.local.config.providers.truelayer_test.as_ref().unwrap().base_url.clone();
-    let (url, looks, creates) = watched(&base, store.clock().clone()).await;
-    let alone = |config: &mut Config| {
-        let of = &mut config.providers;
-        (of.truelayer_v3_test, of.worldpay_account_test, of.worldpay_card_test, of.mollie_test) = (None, None, None, None);
-        of.truelayer_test.as_mut().unwrap().base_url = url;
-    };
-    let mut config = site.local.config.clone();
-    alone(&mut config);
-    let worker = site.cranked(&config).await.payouts;
-    let lane = ExecuteLane(Lane { store: store.clone(), shard, lease: Duration::from_secs(30) });
-    let second = Duration::from_secs(1);
-    let settings = queue::Settings {
-        name: "suspects",
-        concurrency: 32,
-        batch: 32,
-        tick: second,
-        handler_deadline: 25 * second,
-        panic_backoff: second,
-        drain: second,
-    };
+    let (worker, looks, creates) = site.alone_and_watched().await;
+    let (execute_lane, _) = lanes(&store, shard);
+    let settings = settings();
     let began = store.clock().now();
-    let waiting = async || site.vitals().await.lanes.iter().find(|lane| lane.lane == "execute").unwrap().entries;
-    while waiting().await > 0 {
-        assert!(store.clock().now().duration_since(began) < LATEST, "{} wait", waiting().await);
-        while let Turn::Did(_) = queue::turn(&lane, &settings, &worker, execute::execute).await.unwrap() {}
+    while site.waiting().await > 0 {
+        assert!(store.clock().now().duration_since(began) < LATEST, "{} wait", site.waiting().await);
+        while let Turn::Did(_) = queue::turn(&execute_lane, &settings, &worker, execute::execute).await.unwrap() {}
         worker.recorder.store.move_clock(STEP).await.unwrap();
         store.refresh_clock().await.unwrap();
     }
@@ -114,4 +132,46 @@ async fn a_thousand_suspects_are_looked_for_at_the_rate_and_each_is_sent_once() 
         assert_eq!((payout.state.name(), attempt.number, attempt.sends), (StateName::Authorised, 1, 1), "{payout:?}");
     }
     assert_eq!(creates.load(Ordering::SeqCst), SUSPECTS, "each was sent once");
+}
+
+/// One that may have been sent before is looked for by polls. It takes its turn with those that were never sent, however many of them come behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_has_its_turn_among_those_that_are_to_be_sent() {
+    const RATE: u32 = 10;
+    let rate = RATE.to_string();
+    let site = Site::with(&[&CRANKED[..], &[("execute.suspect_looks_per_s", rate.as_str())]].concat(), silent).await;
+    let store = site.local.store.clone();
+    let sent = site.post_in(Mood::ErrorBefore).await;
+    let shard = sent.id.shard();
+    let (worker, ..) = site.alone_and_watched().await;
+    let ((execute_lane, poll_lane), settings) = (lanes(&store, shard), settings());
+    let crank = async || {
+        while let Turn::Did(_) = queue::turn(&execute_lane, &settings, &worker, execute::execute).await.unwrap() {}
+        // What was sent is polled too, again and again.
+        for _ in 0..8 {
+            queue::turn(&poll_lane, &settings, &worker, poll::poll).await.unwrap();
+        }
+    };
+    crank().await;
+    assert_eq!(site.state(&sent).await, StateName::Inconclusive);
+    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    store.thaw(shard, Duration::from_hours(1)).await.unwrap();
+
+    let sends = async || site.payout(&sent).await.attempt().unwrap().sends;
+    let (began, mut stocked) = (store.clock().now(), 0);
+    while sends().await < 2 {
+        assert!(store.clock().now().duration_since(began) < LATEST, "it is not sent again");
+        // There are always some that wait, so there is never a moment without a turn that was given.
+        if site.waiting().await < 20 {
+            stocked += 20;
+            site.stock(stocked, None).await;
+        }
+        crank().await;
+        worker.recorder.store.move_clock(STEP).await.unwrap();
+        store.refresh_clock().await.unwrap();
+    }
+    // The others have moved too, no faster than is allowed.
+    let (waiting, span) = (usize::try_from(site.waiting().await).unwrap(), store.clock().now().duration_since(began));
+    let (looks, most) = ((stocked - waiting) * LOOKS_EACH, (span + STEP_LATE).as_secs_f64() * f64::from(RATE) + LOOKS_EACH as f64);
+    assert!(waiting > 0 && looks > 0 && looks as f64 <= most, "{looks} looks in {span:#}, {waiting} wait");
 }

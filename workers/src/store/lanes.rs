@@ -37,8 +37,6 @@ pub struct ExecuteWork {
     pub aside_until: Option<Timestamp>,
     /// The store may have forgotten what was done for it: its provider is asked first.
     pub is_suspect: bool,
-    /// When it was given its turn to be asked for first, if it was.
-    pub turn: Option<Timestamp>,
     /// How often it was leased since its last commit: a guard against work that kills its worker.
     pub times_leased: u32,
 }
@@ -228,14 +226,13 @@ impl Source for ExecuteLane {
     type Error = StoreError;
 
     async fn lease(&self, max: usize) -> Result<Batch<Self::Item, Self::Ticket>, Self::Error> {
-        let (entries, next_due_in) = self.0.lease_flat("due:execute", "po:", &["rec", "meta", "sec", "aside", "turn"], max).await?;
+        let (entries, next_due_in) = self.0.lease_flat("due:execute", "po:", &["rec", "meta", "sec", "aside"], max).await?;
         let items = readable(entries, |entry| {
             let payout = payout(&entry.fields)?;
             let beneficiary = self.0.store.open_beneficiary(payout.id, field(&entry.fields, RECORD.len()))?;
-            let time = |index| number(field(&entry.fields, index)).and_then(|ms| Timestamp::from_millisecond(ms).ok());
-            let (aside_until, turn) = (time(RECORD.len() + 1), time(RECORD.len() + 2));
+            let aside_until = number(field(&entry.fields, RECORD.len() + 1)).and_then(|ms| Timestamp::from_millisecond(ms).ok());
             let is_suspect = entry.suspect_until > payout.requested_at();
-            let work = ExecuteWork { payout, beneficiary, aside_until, is_suspect, turn, times_leased: entry.times_leased };
+            let work = ExecuteWork { payout, beneficiary, aside_until, is_suspect, times_leased: entry.times_leased };
             Ok((work, Ticket { id: entry.id, token: entry.token }))
         });
         Ok(Batch { items, next_due_in })

@@ -1,5 +1,7 @@
 //! Turns of suspect payouts to be looked for.
 
+use workers::store::turns::Looking;
+
 use super::*;
 
 const LONG: Duration = Duration::MAX;
@@ -38,24 +40,28 @@ async fn a_payout_is_put_off_until_its_turn_and_uses_it_once() {
     let shard = payout.id.shard();
     let lane = ExecuteLane(Lane { store: store.clone(), shard, lease: Duration::from_secs(30) });
     let (work, ticket) = lane.lease(1).await.unwrap().items.pop().unwrap();
-    assert_eq!((work.is_suspect, work.turn), (false, None));
+    assert_eq!((work.is_suspect, work.aside_until, store.use_turn(payout.id).await.unwrap()), (false, None, None));
     store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
     store.thaw(shard, Duration::from_secs(3_600)).await.unwrap();
 
-    store.put_off(payout.id, &ticket, Duration::from_secs(50)).await.unwrap();
-    store.put_off(payout.id, &ticket, Duration::from_secs(500)).await.unwrap();
+    let in_50_s = || store.clock().now().as_millisecond() + 50_000;
+    let earliest = in_50_s();
+    store.put_off(Looking::Execute, payout.id, &ticket, Duration::from_secs(50)).await.unwrap();
+    let latest = in_50_s();
+    store.put_off(Looking::Execute, payout.id, &ticket, Duration::from_secs(500)).await.unwrap();
+    assert!(is_about(ms(store.use_turn(payout.id).await.unwrap()), 50_000), "who comes before it waits for it");
     assert!(lane.lease(1).await.unwrap().items.is_empty());
     store.move_clock(Duration::from_secs(50)).await.unwrap();
     let (work, _) = lane.lease(1).await.unwrap().items.pop().expect("it is due, and who had the lease before had no say any more");
-    let turn = work.turn.unwrap();
-    assert_eq!((work.is_suspect, work.aside_until, work.times_leased), (true, Some(turn), 1));
-    assert!(store.use_turn(payout.id, turn).await.unwrap());
-    assert!(!store.use_turn(payout.id, turn).await.unwrap(), "it was used");
+    assert_eq!((work.is_suspect, work.times_leased), (true, 1));
+    assert!((earliest..=latest).contains(&work.aside_until.unwrap().as_millisecond()), "until its turn");
+    assert_eq!(store.use_turn(payout.id).await.unwrap(), Some(Duration::ZERO));
+    assert_eq!(store.use_turn(payout.id).await.unwrap(), None, "it was used");
 
     store.move_clock(Duration::from_secs(31)).await.unwrap();
     let (_, ticket) = lane.lease(1).await.unwrap().items.pop().unwrap();
-    store.put_off(payout.id, &ticket, Duration::from_secs(5)).await.unwrap();
+    store.put_off(Looking::Execute, payout.id, &ticket, Duration::from_secs(5)).await.unwrap();
     store.move_clock(Duration::from_secs(8)).await.unwrap();
-    let (work, _) = lane.lease(1).await.unwrap().items.pop().unwrap();
-    assert!(!store.use_turn(payout.id, work.turn.unwrap()).await.unwrap(), "nobody was there when it was its turn");
+    assert_eq!(lane.lease(1).await.unwrap().items.len(), 1);
+    assert_eq!(store.use_turn(payout.id).await.unwrap(), None, "nobody was there when it was its turn");
 }
