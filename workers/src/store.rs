@@ -37,6 +37,7 @@ pub mod references;
 pub mod replays;
 pub mod retention;
 pub mod schedules;
+mod slots;
 pub mod subscriptions;
 mod together;
 pub mod turns;

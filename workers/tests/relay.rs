@@ -17,6 +17,8 @@ mod receiver;
 mod replays;
 #[path = "relay/retention.rs"]
 mod retention;
+#[path = "relay/shares.rs"]
+mod shares;
 #[path = "relay/wishes.rs"]
 mod wishes;
 
@@ -106,9 +108,13 @@ async fn installation_on(fsync: Fsync, deadline_ms: u64, settings: RelaySettings
 
 impl Installation {
     fn step(&self, key: &str) -> (Step, Beneficiary) {
+        self.step_of(party(), key)
+    }
+
+    fn step_of(&self, party: PartyId, key: &str) -> (Step, Beneficiary) {
         let order = Order {
-            id: PayoutId::derive(&party(), Mode::Test, key, self.store.shards()),
-            party: party(),
+            id: PayoutId::derive(&party, Mode::Test, key, self.store.shards()),
+            party,
             mode: Mode::Test,
             transaction_id: key.to_owned(),
             amount: Money::new(10_000, Currency::GBP).unwrap().into(),

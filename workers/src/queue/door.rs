@@ -35,12 +35,6 @@ impl<I, T: Clone> Door<I, T> {
         self.room_beside(self.concurrency / 2, most)
     }
 
-    /// Jobs that could be taken in beside those that are, and those that are being leased.
-    #[must_use]
-    pub fn free_slots(&self) -> usize {
-        self.permits.available_permits()
-    }
-
     fn room_beside(&self, kept: usize, most: usize) -> Option<Room<'_, I, T>> {
         let free = self.permits.available_permits().saturating_sub(kept);
         let most = u32::try_from(free.min(most)).ok().filter(|most| *most > 0)?;

@@ -1,5 +1,7 @@
 //! A step on its way to the store: what the script is told of it, and what it hands over.
 
+use std::sync::Arc;
+
 use domain::event::Event;
 use domain::id::Shard;
 use domain::payout::{Payout, Step};
@@ -10,6 +12,7 @@ use super::handover::Room;
 use super::lanes::{RelayTicket, RelayWork, Token};
 use super::payouts::{Permit, StoredEvent, answer_of, random_token, unknown_answer};
 use super::schedules::Advance;
+use super::slots::Slots;
 use super::together::{Asked, one_for_each};
 use super::{COMMAND_BYTES, COMMAND_PARTS, Store, StoreError, circuits, from_value, to_json};
 use crate::gate::Question;
@@ -46,11 +49,12 @@ impl Store {
         // Those that are under way may take their whole deadline, and then it has one of its own.
         let answer = tokio::time::timeout(2 * self.shared.deadline, self.ask(shard, Asked::Step(written))).await;
         let answer = answer.unwrap_or_else(|_| Err(self.unavailable(None)))?;
-        if let (Some(room), Value::Array(parts)) = (room, &answer)
+        if let (Some(room), Some(taker), Value::Array(parts)) = (room, &taker, &answer)
             && let [_, _, _, _, token, handed @ ..] = parts.as_slice()
             && !handed.is_empty()
         {
-            room.fill(handed.iter().filter_map(|entry| handed_over(step, token, entry)).collect());
+            let party: Arc<str> = [step.payout.party.as_str(), ":", step.payout.mode.as_str()].concat().into();
+            room.fill(handed.iter().filter_map(|entry| handed_over(step, token, entry, &taker.slots, &party)).collect());
         }
         Ok(answer)
     }
@@ -150,7 +154,7 @@ impl Store {
 }
 
 /// A delivery of a step's event that the commit has leased in passing. One that cannot be read stays leased, and is found when the lease ends.
-fn handed_over(step: &Step, token: &Value, entry: &Value) -> Option<(RelayWork, RelayTicket)> {
+fn handed_over(step: &Step, token: &Value, entry: &Value, slots: &Arc<Slots>, party: &Arc<str>) -> Option<(RelayWork, RelayTicket)> {
     let token = Token(from_value(token.clone()).ok()?);
     let (subscription, version, sequence): (String, String, u32) = from_value(entry.clone()).ok()?;
     let subscription = subscription.parse().ok()?;
@@ -161,9 +165,9 @@ fn handed_over(step: &Step, token: &Value, entry: &Value) -> Option<(RelayWork, 
         event: StoredEvent::of(event, step.payout.trace.as_deref()),
         delivery: None,
         times_leased: 1,
-        trial: None,
+        slot: slots.take(party, false),
     };
-    Some((work, RelayTicket { subscription, event: event.id, token }))
+    Some((work, RelayTicket { subscription, event: event.id, token, party: party.clone() }))
 }
 
 fn stored(event: &Event, payout: &Payout) -> String {

@@ -10,6 +10,7 @@ use domain::id::Shard;
 
 use super::Store;
 use super::lanes::{RelayLanes, RelayTicket, RelayWork, millis};
+use super::slots::Slots;
 use crate::queue::Door;
 
 /// Deliveries of one commit that are handed over, at most. There is seldom more than one.
@@ -22,6 +23,7 @@ pub(super) struct Takers(RwLock<HashMap<Shard, Arc<Taker>>>);
 /// The relay lane of one shard.
 pub(super) struct Taker {
     door: Door<RelayWork, RelayTicket>,
+    pub(super) slots: Arc<Slots>,
     pub(super) lease_ms: u64,
     pub(super) per_subscription: usize,
 }
@@ -32,7 +34,7 @@ pub(super) type Room<'a> = crate::queue::Room<'a, RelayWork, RelayTicket>;
 impl Store {
     /// From now on scripts hand deliveries to this lane while it has room. A later lane of the same shard takes its place.
     pub fn hand_over_to(&self, lanes: &RelayLanes, door: Door<RelayWork, RelayTicket>) {
-        let taker = Taker { door, lease_ms: millis(lanes.lane.lease), per_subscription: lanes.per_subscription };
+        let taker = Taker { door, slots: lanes.slots.clone(), lease_ms: millis(lanes.lane.lease), per_subscription: lanes.per_subscription };
         self.shared.takers.0.write().unwrap_or_else(PoisonError::into_inner).insert(lanes.lane.shard, Arc::new(taker));
     }
 
@@ -42,18 +44,13 @@ impl Store {
 }
 
 impl Taker {
-    /// For what a commit makes due.
+    /// For what a commit makes due. While half of the lane is free, nobody has more than its share.
     pub(super) fn room(&self) -> Option<Room<'_>> {
         self.door.spare_room(ROOM)
     }
 
-    /// The slots of the lane that nobody has or asks for.
-    pub(super) fn free_slots(&self) -> usize {
-        self.door.free_slots()
-    }
-
-    /// For the one that follows a delivery.
-    pub(super) fn room_for_one(&self) -> Option<Room<'_>> {
-        self.door.room(1)
+    /// For the one that follows a delivery, unless its party has more than its share.
+    pub(super) fn room_for_one(&self, party: &str) -> Option<Room<'_>> {
+        if self.slots.may_go_on(party) { self.door.room(1) } else { None }
     }
 }

@@ -10,9 +10,9 @@ use domain::id::{EventId, Mode, NoticeId, PayoutId, Shard, SubscriptionId};
 use domain::payout::Payout;
 use jiff::Timestamp;
 use redis::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::payouts::{self, RECORD, StoredEvent};
+use super::slots::{PER_FREE, Slot, Slots};
 use super::vault::VaultError;
 use super::{Store, StoreError, circuits, from_json, from_value};
 use crate::queue::{Batch, Source};
@@ -78,8 +78,8 @@ pub struct RelayWork {
     /// What was tried so far.
     pub delivery: Option<Delivery>,
     pub times_leased: u32,
-    /// The slot that it takes of those for subscriptions to which nothing gets through; free again when this is dropped.
-    pub trial: Option<OwnedSemaphorePermit>,
+    /// The slot of its worker that it has until this is dropped.
+    pub slot: Slot,
 }
 
 /// One lease of the relay's lanes.
@@ -88,6 +88,8 @@ pub struct RelayTicket {
     pub subscription: SubscriptionId,
     pub event: EventId,
     pub token: Token,
+    /// Of whose share its slot is.
+    pub party: Arc<str>,
 }
 
 /// Due dispatches of one shard.
@@ -112,9 +114,8 @@ pub struct RelayLanes {
     pub lane: Lane,
     /// Deliveries under way per subscription, at most.
     pub per_subscription: usize,
-    /// Deliveries under way, of this worker, to subscriptions to which nothing has got through yet or lately. New or hanging, they leave the rest of its slots to the others.
-    trials: Arc<Semaphore>,
-    concurrency: usize,
+    /// What is under way of this worker.
+    pub(super) slots: Arc<Slots>,
 }
 
 /// A shard's work of one kind.
@@ -306,10 +307,11 @@ impl Source for CircuitLane {
 
 impl RelayLanes {
     /// Of `concurrency`, the slots of the worker, a quarter is for subscriptions to which nothing gets through, or has yet. Half may be taken by what is handed over, which no
-    /// failing one is; so there are always some for those that are well.
+    /// failing one is; so there are always some for those that are well. Of both a party has no more than its share ([`slots`](super::slots)).
     #[must_use]
     pub fn new(lane: Lane, per_subscription: usize, concurrency: usize) -> Self {
-        Self { lane, per_subscription, trials: Arc::new(Semaphore::new((concurrency / 4).max(1))), concurrency }
+        let wake = lane.store.wakes().relay.clone();
+        Self { lane, per_subscription, slots: Slots::new(concurrency, (concurrency / 4).max(1), wake) }
     }
 }
 
@@ -322,18 +324,25 @@ impl Source for RelayLanes {
         let lane = &self.lane;
         let names = &lane.store.shared.names;
         let (lanes, clock) = (names.of(lane.shard, "lanes"), names.of(lane.shard, "clock"));
-        // The slots that are asked for are not free any more.
-        let free = lane.store.taker(lane.shard).map_or(self.concurrency, |taker| taker.free_slots().saturating_add(max));
+        let max = max.min(RELAY_BATCH_MAX);
+        let free = self.slots.free().max(max);
+        let (again, near) = (self.slots.with_room_again(max), self.slots.near_their_share(max, free));
         let answer = lane
             .store
             .run(&lane.store.shared.scripts.lease_relay, &[&lanes, &clock], |command| {
-                command.arg(max.min(RELAY_BATCH_MAX)).arg(millis(lane.lease)).arg(names.shard(lane.shard)).arg(self.per_subscription);
-                command.arg(self.trials.available_permits()).arg(free);
+                command.arg(max).arg(millis(lane.lease)).arg(names.shard(lane.shard)).arg(self.per_subscription);
+                command.arg(self.slots.tries_left()).arg(free).arg(PER_FREE).arg(again.len()).arg(&again);
+                for (party, held) in &near {
+                    command.arg(&**party).arg(held.slots).arg(held.tries);
+                }
             })
             .await?;
         let mut answer = items(answer)?.into_iter();
         let next_due_in = lane.next_due(&mut answer)?;
-        Ok(Batch { items: answer.filter_map(|entry| leased_delivery(entry, Some(&self.trials))).collect(), next_due_in })
+        let passed_over: Vec<String> = from_value(answer.next().unwrap_or(Value::Nil))?;
+        let items = answer.filter_map(|entry| leased_delivery(entry, &self.slots)).collect();
+        self.slots.passed_over(passed_over);
+        Ok(Batch { items, next_due_in })
     }
 
     async fn give_back(&self, tickets: Vec<Self::Ticket>, wait: Duration) -> Result<(), Self::Error> {
@@ -363,24 +372,25 @@ pub(super) fn member(event: EventId) -> String {
 }
 
 /// A delivery as a script returns it that has leased it. One that cannot be read is reported, and stays leased.
-pub(super) fn leased_delivery(entry: Value, trials: Option<&Arc<Semaphore>>) -> Option<(RelayWork, RelayTicket)> {
+pub(super) fn leased_delivery(entry: Value, slots: &Arc<Slots>) -> Option<(RelayWork, RelayTicket)> {
     let read = || {
-        type Leased = (String, String, String, i64, u32, Vec<u8>, Vec<u8>, String, u8);
-        let (subscription, version, member, token, times_leased, event, delivery, metadata, is_trial): Leased = from_value(entry)?;
+        type Leased = (String, String, String, i64, u32, Vec<u8>, Vec<u8>, String, u8, String);
+        let (subscription, version, member, token, times_leased, event, delivery, metadata, is_try, party): Leased = from_value(entry)?;
         let corrupt = || StoreError::Corrupt(format!("delivery {member}"));
         let subscription: SubscriptionId = subscription.parse().map_err(|_| corrupt())?;
         let (payout, sequence) = member.split_once('/').ok_or_else(corrupt)?;
         let payout: PayoutId = payout.parse().map_err(|_| corrupt())?;
         let id = EventId::new(payout, sequence.parse().map_err(|_| corrupt())?);
+        let party: Arc<str> = party.into();
         let work = RelayWork {
             subscription,
             subscription_version: version.parse().ok(),
             event: StoredEvent::read(id, &event, &metadata)?,
             delivery: if delivery.is_empty() { None } else { Some(from_json("delivery", &delivery)?) },
             times_leased,
-            trial: trials.filter(|_| is_trial == 1).and_then(|trials| trials.clone().try_acquire_owned().ok()),
+            slot: slots.take(&party, is_try == 1),
         };
-        Ok((work, RelayTicket { subscription, event: id, token: Token(token) }))
+        Ok((work, RelayTicket { subscription, event: id, token: Token(token), party }))
     };
     read().inspect_err(|error: &StoreError| tracing::error!(%error, "a delivery cannot be read and is left for a person")).ok()
 }

@@ -62,7 +62,7 @@ local function go_on(subscription, ended)
   local flying, waiting, key = prefix .. 'fly:' .. subscription, prefix .. 'wait:' .. subscription, prefix .. 'sub:' .. subscription
   -- How many deliveries of a subscription may be under way at a time is earned by acknowledgements, and half of it is lost by each failure: a subscriber
   -- that hangs keeps next to nobody's turn.
-  local held = redis.call('HMGET', key, 'v', 'window', 'most', 'ok', 'farewell')
+  local held = redis.call('HMGET', key, 'v', 'window', 'most', 'ok', 'farewell', 'of')
   local version, earned, ok = held[1], tonumber(held[2] or 4), held[4]
   if held[5] and ended.member then
     -- What was left at a former URL was told, or cannot be: nothing of it stays.
@@ -140,7 +140,7 @@ local function go_on(subscription, ended)
       local payout, sequence = payout_and_sequence(member)
       local lost = 'l:' .. subscription
       local kept = redis.call('HMGET', payout, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost, 'meta')
-      takers[handed][4] = { subscription, version or '', member, lease, tonumber(kept[3] or 0) + 1, kept[1] or '', kept[2] or '', kept[4] or '', 0 }
+      takers[handed][4] = { subscription, version or '', member, lease, tonumber(kept[3] or 0) + 1, kept[1] or '', kept[2] or '', kept[4] or '', 0, held[6] or subscription }
     end
     if handed > 0 then redis.call('ZADD', lanes, 'LT', lease, subscription) end
   end

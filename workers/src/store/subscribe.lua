@@ -13,6 +13,8 @@
 --       and where that is told (tell.lua): 17 key prefix  18 id of the bulletin  19 number  20 type  21 stored text  22 events that are kept
 --       23 id of what is left at the URL before, or ''  24 its record  25 its sealed secrets
 local key, id, filter, fan_out = KEYS[1], ARGV[6], ARGV[5], ARGV[16]
+-- Whose it is, for whoever leases.
+local of = string.match(KEYS[2], 'subs:([^{}]+)$')
 local held = redis.call('HMGET', key, 'v', 'token', 'paused', 'most', 'rate', 'wants')
 if held[2] == ARGV[9] then return 'done' end
 if ARGV[1] == '0' then
@@ -37,7 +39,7 @@ end
 local function keep_fan_out()
   if redis.call('EXISTS', KEYS[7]) == 1 then
     redis.call('HSET', KEYS[2], fan_out, '#' .. redis.call('GET', KEYS[8]))
-    redis.call('HSET', KEYS[9], 'ok', '1')
+    redis.call('HSET', KEYS[9], 'ok', '1', 'of', of)
   else
     redis.call('HDEL', KEYS[2], fan_out)
     redis.call('DEL', KEYS[9])
@@ -52,7 +54,7 @@ if ARGV[8] == '1' then
   look_again()
   return 'committed'
 end
-redis.call('HSET', key, 'v', ARGV[2], 'rec', ARGV[3], 'token', ARGV[9])
+redis.call('HSET', key, 'v', ARGV[2], 'rec', ARGV[3], 'token', ARGV[9], 'of', of)
 if ARGV[4] ~= '' then redis.call('HSET', key, 'sec', ARGV[4]) end
 local behind, number = held[6], nil
 if ARGV[1] == '0' then
@@ -97,7 +99,7 @@ if KEYS[10] then
   if ARGV[23] ~= '' then
     local left = ARGV[17] .. 'sub:' .. ARGV[23]
     -- It goes with the end of its only delivery (relayed.lua). No schedule of tries is as long as this.
-    redis.call('HSET', left, 'v', 1, 'rec', ARGV[24], 'sec', ARGV[25], 'farewell', 1)
+    redis.call('HSET', left, 'v', 1, 'rec', ARGV[24], 'sec', ARGV[25], 'farewell', 1, 'of', of)
     redis.call('EXPIRE', left, 2592000)
   end
   tell({ prefix = ARGV[17], id = ARGV[18], sequence = ARGV[19], kind = ARGV[20], text = ARGV[21], subs = KEYS[2], lanes = KEYS[4], kept = ARGV[22], once = '', also = ARGV[23] }, now)

@@ -404,7 +404,7 @@ impl Store {
             Decision::Abandon => ("a", 0),
         };
         let taker = self.taker(shard);
-        let room = taker.as_ref().and_then(|taker| taker.room_for_one());
+        let room = taker.as_ref().and_then(|taker| taker.room_for_one(&ticket.party));
         let mut told = retry_at.to_string();
         match trouble {
             Some(Trouble { failures, wait_first_ms, wait_cap_ms, asked }) => {
@@ -422,8 +422,8 @@ impl Store {
                 let mut parts = parts.into_iter().skip(1);
                 let more: u8 = from_value(parts.next().unwrap_or(Value::Nil))?;
                 let since: i64 = from_value(parts.next().unwrap_or(Value::Nil))?;
-                if let Some(room) = room {
-                    room.fill(parts.filter_map(|entry| leased_delivery(entry, None)).collect());
+                if let (Some(room), Some(taker)) = (room, &taker) {
+                    room.fill(parts.filter_map(|entry| leased_delivery(entry, &taker.slots)).collect());
                 }
                 let failing_since = if since == 0 { None } else { Timestamp::from_millisecond(since).ok() };
                 Ok(Relayed::Done { more: more == 1, failing_since })
