@@ -35,6 +35,9 @@ pub struct Grant {
     /// The hash of that key's token. What it has granted ends with the key. `None`: an operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// That of the party when the link was made. All that was granted ends when it changes, whatever anybody's clock says.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub generation: String,
     pub made_at: Timestamp,
     /// From then on the link is of no use.
     pub use_by: Timestamp,
@@ -115,10 +118,16 @@ impl Grant {
         now < self.use_by
     }
 
-    /// Whether it was made before, or as, all that the party had been granted was taken back.
+    /// Whether all that the party had been granted was taken back since. `generation`: the present one of the party; empty, as long as nothing ever was.
     #[must_use]
-    pub fn is_taken_back(&self, since: Option<Timestamp>) -> bool {
-        since.is_some_and(|since| self.made_at <= since)
+    pub fn is_taken_back(&self, generation: &str) -> bool {
+        self.generation != generation
+    }
+
+    /// Whether both show the same.
+    #[must_use]
+    pub fn is_for_whom(&self, other: &Self) -> bool {
+        (&self.party, self.mode) == (&other.party, other.mode)
     }
 }
 
@@ -166,7 +175,18 @@ mod tests {
 
     fn grant(access: Access) -> Grant {
         let party = PartyId::parse("acme").expect("a party");
-        Grant { id: ApiKeyId::new([7; 8]), party, mode: Mode::Test, access, by: "ops".to_owned(), key: None, made_at: at(1_000), use_by: at(1_900) }
+        let (made_at, use_by) = (at(1_000), at(1_900));
+        Grant {
+            id: ApiKeyId::new([7; 8]),
+            party,
+            mode: Mode::Test,
+            access,
+            by: "ops".to_owned(),
+            key: None,
+            generation: String::new(),
+            made_at,
+            use_by,
+        }
     }
 
     #[test]
@@ -182,8 +202,17 @@ mod tests {
     fn a_grant_ends_by_its_time_and_is_taken_back_as_a_whole() {
         let grant = grant(Access::Manage);
         assert!(grant.is_usable(at(1_899)) && !grant.is_usable(at(1_900)));
-        assert!(!grant.is_taken_back(None) && !grant.is_taken_back(Some(at(999))));
-        assert!(grant.is_taken_back(Some(at(1_000))) && grant.is_taken_back(Some(at(1_001))));
+        assert!(!grant.is_taken_back("") && grant.is_taken_back("b"));
+        let next = Grant { generation: "b".to_owned(), ..grant };
+        assert!(!next.is_taken_back("b") && next.is_taken_back("c") && next.is_taken_back(""));
+    }
+
+    #[test]
+    fn a_party_is_another_one_in_the_other_mode() {
+        let (shop, manages) = (grant(Access::Read), grant(Access::Manage));
+        assert!(shop.is_for_whom(&manages));
+        assert!(!shop.is_for_whom(&Grant { mode: Mode::Live, ..manages.clone() }));
+        assert!(!shop.is_for_whom(&Grant { party: PartyId::parse("cafe").expect("a party"), ..manages }));
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub async fn run(file: Option<&Path>, command: Command) -> anyhow::Result<ExitCo
             })?;
         }
         Command::Revoke(Revoke { whose: Whose { party, mode } }) => {
-            link::take_back(&store, &config.portal, &party, mode).await.context("revoking")?;
+            link::take_back(&store, &party, mode).await.context("revoking")?;
             print(&format!("the links and sessions of {party} are of no use any more"))?;
         }
     }

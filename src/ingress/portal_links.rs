@@ -72,7 +72,8 @@ async fn make(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<R
 async fn take_back(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
     let caller = ingress.admit(&headers, Scope::WebhooksWrite).await?;
     let party = ingress.party(&caller, party_in(query.as_deref())?)?;
-    link::take_back(&ingress.recorder.store, ingress.enabled_portal()?, &party, caller.mode()).await?;
+    ingress.enabled_portal()?;
+    link::take_back(&ingress.recorder.store, &party, caller.mode()).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

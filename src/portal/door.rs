@@ -60,10 +60,10 @@ pub(super) async fn show() -> Result<Response, Problem> {
     page::enter()
 }
 
-/// With the token of a link: the session begins, and the browser gets its cookie.
+/// With the token of a link: the session begins, and the browser gets its cookie. A browser that has one of another party is asked first, and the link stays good meanwhile.
 pub(super) async fn enter(State(ingress): State<Arc<Ingress>>, request: Request) -> Result<Response, Problem> {
     let form = tokio::time::timeout(ENTERS_WITHIN, ingress.form(request)).await;
-    let (_, mut form) = form.map_err(|_| Problem::new(Kind::BodyTimeout, "It must arrive within a second."))??;
+    let (headers, mut form) = form.map_err(|_| Problem::new(Kind::BodyTimeout, "It must arrive within a second."))??;
     let refused = || Problem::new(Kind::Unauthenticated, "The link was used, is too old, or is no link. Ask for a new one.");
     let token = form.one("link", &mut Errors::default()).filter(|token| token.len() <= 128).ok_or_else(refused)?;
     let settings = &ingress.settings().portal;
@@ -74,10 +74,22 @@ pub(super) async fn enter(State(ingress): State<Arc<Ingress>>, request: Request)
     if !ingress.stands(&grant).await? {
         return Err(refused());
     }
+    let other = ingress.present(&headers).await?.filter(|visitor| !visitor.grant.is_for_whom(&grant));
+    let before = if other.is_some() { session_of(&headers, settings.is_secure()) } else { None };
+    if let (Some(visitor), Some(before)) = (&other, before) {
+        let agreed = form.one("instead_of", &mut Errors::default()).unwrap_or_default();
+        if !is_form_token(ingress.pepper(), before, &agreed) {
+            return page::another(visitor, &grant, token.trim());
+        }
+    }
     let session = session_token(random());
     let life = Duration::from_secs(60 * u64::from(settings.session_minutes));
     if !store.enter(&hash, &token_hash(ingress.pepper(), &session), now, life).await? {
         return Err(refused());
+    }
+    // Nobody has its token any more.
+    if let Some(before) = before {
+        store.end_session(&token_hash(ingress.pepper(), before)).await?;
     }
     tracing::info!(key.id = %grant.id, party = %grant.party, mode = grant.mode.as_str(), access = grant.access.name(), "a session of the portal begins");
     Ok(([(header::SET_COOKIE, cookie(settings.is_secure(), &session, life.as_secs())?)], page::see_other("/portal")).into_response())
@@ -121,6 +133,15 @@ impl Ingress {
         Ok(Visitor { caller: Caller::of(grant.as_key()), form_token: form_token(self.pepper(), token), grant })
     }
 
+    /// As [`Ingress::visitor`], where it may be that nobody has.
+    async fn present(&self, headers: &HeaderMap) -> Result<Option<Visitor>, Problem> {
+        match self.visitor(headers).await {
+            Ok(visitor) => Ok(Some(visitor)),
+            Err(problem) if problem.kind == Kind::Unauthenticated => Ok(None),
+            Err(problem) => Err(problem),
+        }
+    }
+
     /// A form of one of the pages, from a session that may do as much.
     ///
     /// # Errors
@@ -156,7 +177,7 @@ impl Ingress {
         if grant.mode == domain::id::Mode::Live && !self.settings().live {
             return Ok(false);
         }
-        if grant.is_taken_back(self.recorder().store.portal_taken_back(&grant.party, grant.mode).await?) {
+        if grant.is_taken_back(&self.recorder().store.portal_generation(&grant.party, grant.mode).await?) {
             return Ok(false);
         }
         let Some(key) = &grant.key else { return Ok(true) };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::credential::token_hash;
 use domain::id::{ApiKeyId, Mode, PartyId};
 use domain::portal::{Access, Grant, link_token};
@@ -38,19 +40,19 @@ pub async fn make(store: &Store, pepper: &[u8], settings: &Settings, base: &str,
     let now = store.clock().now();
     let use_by = now.saturating_add(SignedDuration::from_mins(settings.link_minutes.into())).unwrap_or(Timestamp::MAX);
     let Wish { party, mode, access, by, key } = wish;
-    let grant = Grant { id: ApiKeyId::new(rand::random()), party, mode, access, by, key, made_at: now, use_by };
+    let generation = store.portal_generation(&party, mode).await?;
+    let grant = Grant { id: ApiKeyId::new(rand::random()), party, mode, access, by, key, generation, made_at: now, use_by };
     let token = link_token(random());
     let kept = store.put_link(&token_hash(pepper, &token), &grant, life, settings.links_max).await?;
     Ok(kept.then(|| Link { url: format!("{base}/portal/enter#{token}"), use_by }))
 }
 
-/// Takes back all links and sessions that a party has.
+/// Takes back all links and sessions that a party has. Those that are made afterwards count.
 ///
 /// # Errors
 /// Trouble with the store. Repeatable.
-pub async fn take_back(store: &Store, settings: &Settings, party: &PartyId, mode: Mode) -> Result<(), StoreError> {
-    let minutes = u64::from(settings.link_minutes) + u64::from(settings.session_minutes);
-    store.take_back_portal(party, mode, store.clock().now(), Duration::from_secs(60 * minutes)).await
+pub async fn take_back(store: &Store, party: &PartyId, mode: Mode) -> Result<(), StoreError> {
+    store.take_back_portal(party, mode, &URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>())).await
 }
 
 pub(super) fn random() -> [u8; 32] {

@@ -6,7 +6,7 @@ use askama::Template;
 use askama::filters::HtmlSafe;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use domain::portal::Access;
+use domain::portal::{Access, Grant};
 use jiff::Timestamp;
 
 use super::assets;
@@ -117,6 +117,16 @@ struct Enter<'a> {
     frame: Frame<'a>,
 }
 
+/// Asks whether one session is to give way to another.
+#[derive(Template)]
+#[template(path = "another.html")]
+struct Another<'a> {
+    frame: Frame<'a>,
+    present: &'a Visitor,
+    grant: &'a Grant,
+    link: &'a str,
+}
+
 #[derive(Template)]
 #[template(path = "message.html")]
 struct Message<'a> {
@@ -146,6 +156,11 @@ pub(super) fn see_other(path: &str) -> Response {
 
 pub(super) fn enter() -> Result<Response, Problem> {
     shown(StatusCode::OK, &Enter { frame: Frame::for_everybody("Open the portal") })
+}
+
+/// `link`: its token, which is good until it is used.
+pub(super) fn another(present: &Visitor, grant: &Grant, link: &str) -> Result<Response, Problem> {
+    shown(StatusCode::OK, &Another { frame: Frame::for_everybody("Another party"), present, grant, link })
 }
 
 pub(super) fn left() -> Result<Response, Problem> {

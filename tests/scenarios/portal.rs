@@ -336,7 +336,7 @@ async fn sessions_are_ended_by_whoever_may() {
     assert_eq!(platform.delete("/v1/portal-links?party_id=shop").await.status, 204);
     assert!(!lives(&other).await && lives(&of_cafe).await, "the platform takes back what one party has");
     assert_eq!(Browser::new(&installation).enter(&unused).await.status, 401);
-    installation.store.move_clock(Duration::from_millis(2)).await.unwrap();
+    // In the same instant, if it must be: which was first does not depend on anybody's clock.
     let again = Browser::of(&installation, &shop, "read").await;
     assert!(lives(&again).await, "and may grant it anew");
 
@@ -356,6 +356,71 @@ async fn sessions_are_ended_by_whoever_may() {
     let mut browser = Browser::new(&installation);
     assert_eq!(browser.enter(made.url.split_once('#').unwrap().1).await.status, 303);
     assert!(lives(&browser).await);
+}
+
+/// A clock that is an hour behind neither makes what was taken back good again nor what is granted since useless.
+#[tokio::test]
+async fn what_is_taken_back_does_not_depend_on_clocks() {
+    let installation = Installation::with(plan()).await;
+    let shop = installation.caller("shop").await;
+    let taken = Browser::of(&installation, &shop, "read").await;
+    assert_eq!(shop.delete("/v1/portal-links").await.status, 204);
+    let mut grant_key = None;
+    let mut slow = Browser::new(&installation);
+    assert_eq!(slow.enter(&link(&shop, "read").await).await.status, 303);
+    // As if the process that made this link had a clock that is behind.
+    for key in installation.redis.say(&["KEYS", "t:{auth}:session:*"]).lines().filter(|line| line.starts_with("t:")) {
+        let grant = installation.redis.say(&["HGET", key, "grant"]);
+        let grant: Value = serde_json::from_str(grant.lines().nth(1).unwrap()).unwrap();
+        if grant["generation"].is_string() {
+            let behind = Value::Object(
+                grant
+                    .as_object()
+                    .unwrap()
+                    .iter()
+                    .map(|(name, value)| (name.clone(), if name == "made_at" { json!("2020-01-01T00:00:00Z") } else { value.clone() }))
+                    .collect(),
+            );
+            installation.redis.say(&["HSET", key, "grant", &behind.to_string()]);
+            grant_key = Some(key.to_owned());
+        }
+    }
+    assert!(grant_key.is_some());
+    assert_eq!(slow.get("/portal").await.status, 200, "it was granted afterwards");
+    assert_eq!(taken.get("/portal").await.status, 401);
+    assert_eq!(shop.delete("/v1/portal-links").await.status, 204);
+    assert_eq!(slow.get("/portal").await.status, 401, "and each time anew");
+}
+
+/// Who is signed in for one party is asked before a link to another one takes its place; the link is good until then.
+#[tokio::test]
+async fn a_link_to_another_party_asks_before_it_replaces_a_session() {
+    let installation = Installation::with(plan()).await;
+    let (shop, cafe) = (installation.caller("shop").await, installation.caller("cafe").await);
+    let mut browser = Browser::of(&installation, &shop, "manage").await;
+    let first = browser.clone();
+    let to_cafe = link(&cafe, "read").await;
+    for instead_of in [None, Some(""), Some("x")] {
+        let fields: Vec<_> = [("link", to_cafe.as_str())].into_iter().chain(instead_of.map(|sent| ("instead_of", sent))).collect();
+        let asked = browser.post("/portal/enter", &fields).await;
+        assert_eq!((asked.status, asked.header("set-cookie")), (200, None), "{asked:?}");
+        assert!(asked.text.contains("<strong>shop</strong>") && asked.text.contains("<strong>cafe</strong>"), "{}", asked.text);
+        assert_eq!(asked.header("cache-control"), Some("no-store"));
+    }
+    assert!(browser.get("/portal").await.text.contains("<span class=\"party\">shop</span>"), "who stays has lost nothing");
+
+    // Of the same party it takes the place at once, as one that manages does of one that looks on.
+    assert_eq!(browser.enter(&link(&shop, "read").await).await.status, 303);
+    let asked = browser.post("/portal/enter", &[("link", &to_cafe)]).await;
+    let agreed = between(&asked.text, r#"name="instead_of" value=""#, "\"").unwrap().to_owned();
+    assert_eq!(first.post("/portal/enter", &[("link", &to_cafe), ("instead_of", &agreed)]).await.status, 200, "another session has not agreed");
+    let before = browser.clone();
+    let entered = browser.post("/portal/enter", &[("link", &to_cafe), ("instead_of", &agreed)]).await;
+    assert_eq!((entered.status, entered.header("location")), (303, Some("/portal")), "{entered:?}");
+    browser.cookie = Some(entered.header("set-cookie").unwrap().split(';').next().unwrap().to_owned());
+    assert!(browser.get("/portal").await.text.contains("<span class=\"party\">cafe</span>"));
+    assert_eq!(before.get("/portal").await.status, 401, "what it took the place of has ended");
+    assert_eq!(first.get("/portal").await.status, 200);
 }
 
 /// Whatever is answered, browsers keep it to themselves and run nothing of others.

@@ -174,7 +174,7 @@ async fn a_party_looks_after_its_subscriptions_in_a_browser() {
         return;
     };
     let installation = Installation::with(plan()).await;
-    let shop = installation.caller("shop").await;
+    let (shop, cafe) = (installation.caller("shop").await, installation.caller("cafe").await);
     let (url, got, status) = subscriber(200, "{\"error\": \"database <b>down</b>\"}").await;
 
     let made = shop.post("/v1/portal-links", &json!({ "access": "manage" })).await;
@@ -278,6 +278,18 @@ async fn a_party_looks_after_its_subscriptions_in_a_browser() {
     browser.picture("11-narrow-one").await;
     browser.size(1280, 1000).await;
 
+    // A link of another party asks first, and is as good afterwards.
+    let to_cafe = format!("{}/portal/enter#{}", installation.url, link(&cafe, "read").await);
+    browser.open(&to_cafe).await;
+    browser.find("//h1[.=\"Another party\"]").await;
+    browser.is_usable().await;
+    browser.picture("12-another-party").await;
+    browser.button("Stay with shop").await;
+    browser.sees("Back office").await;
+    browser.open(&to_cafe).await;
+    browser.button("Sign out and open cafe").await;
+    browser.find("//span[@class=\"party\"][.=\"cafe\"]").await;
+
     let complaints = browser.complaints().await;
     let expected = |line: &String| line.contains("400 (Bad Request)") || line.contains("ERR_CACHE_MISS");
     assert!(complaints.iter().all(expected), "{complaints:?}");
@@ -285,5 +297,5 @@ async fn a_party_looks_after_its_subscriptions_in_a_browser() {
     browser.sees("You are signed out").await;
     browser.open(&format!("{}/portal", installation.url)).await;
     browser.sees("You are not signed in").await;
-    browser.picture("12-signed-out").await;
+    browser.picture("13-signed-out").await;
 }

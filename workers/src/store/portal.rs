@@ -84,22 +84,21 @@ impl Store {
         self.query(redis::cmd("DEL").arg(self.portal("session", hash)).to_owned()).await.map(drop)
     }
 
-    /// Takes back all links and sessions of a party that were made until now. `life` is the longest that any of them can have.
+    /// Takes back all links and sessions of a party: those of another generation than this one, which is a new one. It stays for ever, so that what was granted since goes on.
     ///
     /// # Errors
     /// As every call. Repeatable.
-    pub async fn take_back_portal(&self, party: &PartyId, mode: Mode, now: Timestamp, life: Duration) -> Result<(), StoreError> {
-        let key = self.portal_of("taken-back", party, mode);
-        self.query(redis::cmd("SET").arg(key).arg(now.as_millisecond()).arg("PX").arg(millis(life)).to_owned()).await.map(drop)
+    pub async fn take_back_portal(&self, party: &PartyId, mode: Mode, generation: &str) -> Result<(), StoreError> {
+        let key = self.portal_of("generation", party, mode);
+        self.query(redis::cmd("SET").arg(key).arg(generation).to_owned()).await.map(drop)
     }
 
-    /// Until when all links and sessions of a party were taken back.
+    /// What links and sessions of a party have to be of: empty as long as nothing was ever taken back.
     ///
     /// # Errors
     /// As every call.
-    pub async fn portal_taken_back(&self, party: &PartyId, mode: Mode) -> Result<Option<Timestamp>, StoreError> {
-        let key = self.portal_of("taken-back", party, mode);
-        let at: Option<i64> = from_value(self.query(redis::cmd("GET").arg(key).to_owned()).await?)?;
-        Ok(at.and_then(|ms| Timestamp::from_millisecond(ms).ok()))
+    pub async fn portal_generation(&self, party: &PartyId, mode: Mode) -> Result<String, StoreError> {
+        let generation: Option<String> = from_value(self.query(redis::cmd("GET").arg(self.portal_of("generation", party, mode)).to_owned()).await?)?;
+        Ok(generation.unwrap_or_default())
     }
 }
