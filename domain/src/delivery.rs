@@ -133,7 +133,15 @@ impl Progress {
     }
 }
 
-// === impl Delivery ===
+// === impl Attempt, Delivery ===
+
+impl Attempt {
+    /// What is said of it when nobody keeps what the subscriber answered beside its status and its own name for the call.
+    pub fn forget_excerpt(&mut self) {
+        let request_id = self.heard.take().and_then(|heard| heard.request_id);
+        self.heard = request_id.map(|id| Heard { excerpt: String::new(), request_id: Some(id) });
+    }
+}
 
 impl Delivery {
     #[must_use]
@@ -170,6 +178,15 @@ impl Delivery {
             Decision::Abandon => Status::Abandoned { at: now },
         };
         decision
+    }
+
+    /// Forgets what subscribers answered before a time, but for their own names for the calls. Gives the time of the first answer that is still kept.
+    pub fn forget_excerpts(&mut self, before: Timestamp) -> Option<Timestamp> {
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.at < before) {
+            attempt.forget_excerpt();
+        }
+        let kept = |attempt: &&Attempt| attempt.heard.as_ref().is_some_and(|heard| !heard.excerpt.is_empty());
+        self.attempts.iter().find(kept).map(|attempt| attempt.at)
     }
 
     fn again(&self, id: DeliveryId, retry: &Retry, asked_ms: Option<u64>, cap: SignedDuration, now: Timestamp) -> Decision {
@@ -309,6 +326,27 @@ mod tests {
             })
             .collect();
         assert!(waits.len() > 50, "{}", waits.len());
+    }
+
+    #[test]
+    fn what_was_heard_is_forgotten_by_its_time_but_for_the_name_of_the_call() {
+        let mut delivery = delivery("order-1");
+        let at = |hours| now() + SignedDuration::from_hours(hours);
+        for (hours, heard) in
+            [(0, Heard::of("Ann Example", Some("r1"))), (1, Heard::of("Bob Example", None)), (2, None), (3, Heard::of("later", None))]
+        {
+            let attempt = Attempt { at: at(hours), latency_ms: 12, result: answered(500, None), heard };
+            delivery.1.record(delivery.0, attempt, &Retry::three_days(), CAP, at(hours));
+        }
+        let untouched = delivery.1.clone();
+        assert_eq!(delivery.1.forget_excerpts(at(0)), Some(at(0)));
+        assert_eq!(delivery.1, untouched);
+        assert_eq!(delivery.1.forget_excerpts(at(3)), Some(at(3)), "what is younger is kept");
+        let heard: Vec<_> = delivery.1.attempts.iter().map(|attempt| attempt.heard.clone()).collect();
+        let named = Heard { excerpt: String::new(), request_id: Some("r1".to_owned()) };
+        assert_eq!(heard, [Some(named), None, None, Heard::of("later", None)]);
+        assert_eq!(delivery.1.attempts.iter().map(|attempt| &attempt.result).collect::<Vec<_>>(), [&answered(500, None); 4]);
+        assert_eq!(delivery.1.forget_excerpts(at(4)), None);
     }
 
     fn attempted() -> impl Strategy<Value = Attempted> {

@@ -44,6 +44,7 @@ pub(super) const ALIKE: &[&str] = &[
     "deposits",
     "retention.payouts_days",
     "retention.abandoned_days",
+    "retention.excerpts_days",
     "retention.orphans_days",
     "retention.feed_days",
     "retention.replays_days",

@@ -85,6 +85,7 @@ impl Config {
         for (what, days) in days {
             found.between(&format!("retention.{what}_days"), days.into(), 0, 3_650);
         }
+        found.between("retention.excerpts_days", of.excerpts_days.into(), 1, 3_650);
         // A provider may repeat a notice for days.
         found.unless(of.orphans_days == 0 || (8..=3_650).contains(&of.orphans_days), "retention.orphans_days", || {
             format!("is {} and must be from 8 to 3650, or 0", of.orphans_days)

@@ -59,8 +59,8 @@ struct Record<'a> {
     payload_sha256: String,
     status: Progress,
     attempt_count: u32,
-    /// When each was sent, and what was answered; the latest 20.
-    attempts: &'a [Attempt],
+    /// When each was sent, and what was answered; the latest 20. Without excerpts of bodies, which are not kept as long as receipts are.
+    attempts: Vec<Attempt>,
 }
 
 /// Why a receipt proves nothing.
@@ -112,6 +112,8 @@ fn corrupt(told: &Told) -> StoreError {
 fn on_record(party: &PartyId, mode: Mode, told: &Told) -> Result<Option<(String, String)>, StoreError> {
     let Some(delivery) = told.delivery.as_ref().filter(|delivery| delivery.attempt_count > 0) else { return Ok(None) };
     let status = Progress::of(Some(delivery));
+    let mut attempts = delivery.attempts.clone();
+    attempts.iter_mut().for_each(Attempt::forget_excerpt);
     let record = Record {
         delivery_id: told.id(),
         event_id: told.event.id,
@@ -122,7 +124,7 @@ fn on_record(party: &PartyId, mode: Mode, told: &Told) -> Result<Option<(String,
         payload_sha256: sha256(&told.event.body),
         status,
         attempt_count: delivery.attempt_count,
-        attempts: &delivery.attempts,
+        attempts,
     };
     let record = serde_json::to_string(&record).map_err(|_| corrupt(told))?;
     Ok(Some((format!("{}:{}:{}", told.id(), delivery.attempt_count, status.name()), record)))

@@ -15,7 +15,7 @@ use crate::agreement;
 use crate::store::processes::Process;
 use crate::store::{Store, StoreError};
 
-/// How long what has ended is kept. 0: for ever.
+/// How long what has ended is kept. 0: for ever, but for excerpts, which always go.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -25,6 +25,8 @@ pub struct Settings {
     pub payouts_days: u32,
     /// What was given up stays listed, and its payouts with it.
     pub abandoned_days: u32,
+    /// What subscribers answered, beside the status, since they did.
+    pub excerpts_days: u32,
     /// Notices that were put aside.
     pub orphans_days: u32,
     /// Events in feeds. At most as long as payouts.
@@ -46,6 +48,7 @@ pub struct Settings {
 pub struct Trimmed {
     pub payouts: u64,
     pub abandoned: u64,
+    pub excerpts: u64,
     pub orphans: u64,
     pub feed: u64,
     pub replays: u64,
@@ -56,6 +59,7 @@ impl std::ops::AddAssign for Trimmed {
     fn add_assign(&mut self, more: Self) {
         self.payouts += more.payouts;
         self.abandoned += more.abandoned;
+        self.excerpts += more.excerpts;
         self.orphans += more.orphans;
         self.feed += more.feed;
         self.replays += more.replays;
@@ -84,6 +88,12 @@ pub async fn round(store: &Store, settings: &Settings, archive: Option<&Archive>
     if let Some(kept) = days(settings.abandoned_days) {
         while let more @ 1.. = store.trim_abandoned(shard, kept, page).await? {
             trimmed.abandoned += more;
+            pause().await;
+        }
+    }
+    if let Some(kept) = days(settings.excerpts_days) {
+        while let more @ 1.. = store.trim_excerpts(shard, kept, page).await? {
+            trimmed.excerpts += more;
             pause().await;
         }
     }
@@ -155,8 +165,8 @@ pub async fn turn(store: &Store, me: &str, settings: &Settings, archive: Option<
         match done {
             Ok(trimmed) if trimmed == Trimmed::default() => {}
             Ok(trimmed) => {
-                let Trimmed { payouts, abandoned, orphans, feed, replays, receipts } = trimmed;
-                tracing::info!(payouts, abandoned, orphans, feed, replays, receipts, "what ended long ago was trimmed");
+                let Trimmed { payouts, abandoned, excerpts, orphans, feed, replays, receipts } = trimmed;
+                tracing::info!(payouts, abandoned, excerpts, orphans, feed, replays, receipts, "what ended long ago was trimmed");
                 all += trimmed;
             }
             Err(error) => tracing::error!(%error, "what ended long ago could not be trimmed; the next round goes on"),

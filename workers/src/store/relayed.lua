@@ -29,6 +29,8 @@ local function record(subscription, member, token, delivery, outcome, trouble)
   local queue, lost = 'q:' .. subscription, 'l:' .. subscription
   local open = redis.call('HGET', payout, queue) or ''
   redis.call('HSET', payout, 'd:' .. subscription .. ':' .. sequence, delivery)
+  -- What the subscriber said is kept for so long only (excerpt_trim.lua), by the first of it.
+  if string.find(delivery, '"excerpt":"', 1, true) then redis.call('ZADD', prefix .. 'excerpts', 'NX', now, subscription .. '/' .. member) end
   if outcome == 'r' then
     redis.call('HDEL', payout, lost)
     redis.call('ZADD', waiting, string.match(trouble, '^%d+'), member)

@@ -8,15 +8,18 @@ use base64::engine::general_purpose::STANDARD;
 use domain::delivery::{Delivery, Status};
 use domain::id::{BatchId, PayoutId, Shard};
 use domain::payout::Payout;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::lanes::millis;
 use super::lists::Position;
 use super::payouts::{payout, random_token};
-use super::{Store, StoreError, from_json, from_value};
+use super::{Store, StoreError, from_json, from_value, to_json};
 
 /// Of the records of a page together, about: one of a party with thousands of subscriptions has megabytes.
 const PAGE_BYTES: usize = 16 << 20;
+
+const MILLISECOND: SignedDuration = SignedDuration::from_millis(1);
 
 /// What stays of a fingerprint: enough to tell another request from a repeat. Neither pays.
 const FINGERPRINT_KEPT: usize = 8;
@@ -185,6 +188,36 @@ impl Store {
             })
             .await?;
         from_value(answer)
+    }
+
+    /// Takes a page of what subscribers answered longer ago than `kept` out of the records of deliveries; the rest of those stays. Says of how many.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn trim_excerpts(&self, shard: Shard, kept: Duration, page: usize) -> Result<u64, StoreError> {
+        let names = &self.shared.names;
+        let listed = names.of(shard, "excerpts");
+        let until = Timestamp::from_millisecond(self.ended_until(kept)).unwrap_or(Timestamp::MIN);
+        let entries = self.oldest(&listed, kept, page).await?;
+        for entry in &entries {
+            let mut parts = entry.splitn(3, '/');
+            let (Some(subscription), Some(payout), Some(sequence)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            let (payout, field) = (names.of(shard, &format!("po:{payout}")), format!("d:{subscription}:{sequence}"));
+            let seen: Option<String> = from_value(self.query(redis::cmd("HGET").arg(&payout).arg(&field).to_owned()).await?)?;
+            // One that cannot be read is left for a person.
+            let delivery = seen.as_deref().map(|seen| from_json::<Delivery>("delivery", seen.as_bytes()));
+            let read =
+                delivery.and_then(|read| read.inspect_err(|error| tracing::error!(%error, "what a subscriber answered cannot be forgotten")).ok());
+            // What was heard in the last instant of the time that counts goes too.
+            let forgotten = read.map(|mut delivery| (delivery.forget_excerpts(until.saturating_add(MILLISECOND).unwrap_or(until)), delivery));
+            let (next, record) = forgotten.map_or((None, String::new()), |(next, delivery)| (next, to_json(&delivery)));
+            self.run(&self.shared.scripts.excerpt_trim, &[&payout, &listed], |command| {
+                command.arg(entry).arg(&field).arg(seen.as_deref().unwrap_or_default()).arg(&record);
+                command.arg(next.map(|next| next.as_millisecond().to_string()).unwrap_or_default());
+            })
+            .await?;
+        }
+        Ok(entries.len() as u64)
     }
 
     /// Forgets a page of notices that were put aside longer ago than `kept`. Says how many.

@@ -23,6 +23,7 @@ fn kept() -> retention::Settings {
         archive: None,
         payouts_days: 7,
         abandoned_days,
+        excerpts_days: 400,
         orphans_days,
         feed_days,
         replays_days,
@@ -234,6 +235,51 @@ async fn who_is_owed_something_keeps_it() {
     let trimmed = round(&at.store, &forgets, None, Shard::new(0)).await.unwrap();
     assert_eq!(trimmed, Trimmed { payouts: 2, abandoned: 4, ..Trimmed::default() });
     assert!(at.store.abandoned(10).await.unwrap().is_empty());
+}
+
+/// What subscribers said goes by its own time, from records that stay, a replay's later than that of the tries before it.
+#[tokio::test]
+async fn what_subscribers_answered_goes_before_its_payout() {
+    let at = &installation_with(RelaySettings { waits_s: Some(vec![1]), ..RelaySettings::default() }).await;
+    let settings = retention::Settings { payouts_days: 0, excerpts_days: 30, page: 2, ..kept() };
+    let forget = async || round(&at.store, &settings, None, Shard::new(0)).await.unwrap().excerpts;
+    at.receiver.mood(Mood::Status(500));
+    let mut payouts = Vec::new();
+    for key in ["a", "b", "c"] {
+        payouts.push(at.open(key).await);
+    }
+    assert_eq!(at.crank().await, 3);
+    at.later(20 * DAY).await;
+    assert_eq!((at.crank().await, forget().await), (3, 0), "none is old enough");
+    let excerpts = async |payout: &Payout| -> Vec<Option<String>> {
+        let delivery = at.deliveries(payout).await.remove(0).unwrap();
+        delivery.attempts.into_iter().map(|attempt| attempt.heard.map(|heard| heard.excerpt)).collect()
+    };
+    let said = Some("thanks".to_owned());
+    assert_eq!(excerpts(&payouts[0]).await, [said.clone(), said.clone()]);
+    at.later(11 * DAY).await;
+    assert_eq!((forget().await, forget().await), (3, 0), "once");
+    for payout in &payouts {
+        assert_eq!(excerpts(payout).await, [None, said.clone()], "the later one is younger");
+        assert_eq!(
+            at.results(payout).await,
+            [Attempted::Answered { status: 500, retry_after_ms: None }, Attempted::Answered { status: 500, retry_after_ms: None }]
+        );
+    }
+    at.later(20 * DAY).await;
+    assert_eq!((forget().await, forget().await), (3, 0));
+    let event = domain::id::EventId::new(payouts[0].id, 1);
+    let told = at.deliveries(&payouts[0]).await.remove(0);
+    assert_eq!(at.store.redeliver(at.subscription, event, told.as_ref()).await.unwrap(), workers::store::subscriptions::Redelivered::Due);
+    assert_eq!(at.crank().await, 1);
+    assert_eq!(excerpts(&payouts[0]).await, [None, None, said]);
+    at.later(31 * DAY).await;
+    assert_eq!(forget().await, 1);
+    assert_eq!(excerpts(&payouts[0]).await, [None, None, None]);
+    let client = redis::Client::open(at.server.lock().unwrap().url()).unwrap();
+    let left: u64 =
+        redis::cmd("EXISTS").arg("t:{s00}:excerpts").query_async(&mut client.get_multiplexed_async_connection().await.unwrap()).await.unwrap();
+    assert_eq!(left, 0, "nothing is left of the list");
 }
 
 /// After a loss of writes a payout may have been sent although it is recorded otherwise.
