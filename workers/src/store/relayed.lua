@@ -59,39 +59,87 @@ local function record(subscription, member, token, delivery, outcome, trouble)
   return { 'committed', 0, 0 }
 end
 
+-- How many deliveries of a subscription may be under way at a time is earned by acknowledgements, and half of it is lost by each failure: a subscriber that hangs keeps next to
+-- nobody's turn. Gives that, until when it is left alone, what was told of the last failure, and whether something got through.
+local function weigh(key, ended, share, most, until_ms)
+  local window, trouble, got_through = share, nil, nil
+  for at, outcome in ipairs(ended.outcomes) do
+    if outcome == 'd' then
+      got_through = true
+      -- Whoever has asked to be left alone still is.
+      if until_ms <= now then until_ms = 0 end
+      if window == 1 then redis.call('HDEL', key, 'fails', 'since', 'warned', 'failed') end
+      window = math.min(window + 1, math.max(window, most))
+    elseif string.find(ended.troubles[at], ' ', 1, true) then
+      trouble = ended.troubles[at]
+      until_ms = math.max(until_ms, tonumber(string.match(trouble, '%d+$')))
+      window = math.max(1, math.floor(window / 2))
+    end
+  end
+  return window, until_ms, trouble, got_through
+end
+
+-- Counts a failure in a row. Gives until when the subscription is held back by it, if it is, and since when it fails.
+local function count_failure(key, trouble)
+  local most_fails, first, longest = string.match(trouble, '^%d+ (%d+) (%d+) (%d+)')
+  local fails, until_ms = redis.call('HINCRBY', key, 'fails', 1), 0
+  -- What failed before a long time without any try says nothing about now.
+  local last = redis.call('HGET', key, 'failed')
+  if not last or now - last > 43200000 then redis.call('HDEL', key, 'since', 'warned') end
+  redis.call('HSET', key, 'failed', now)
+  redis.call('HSETNX', key, 'since', now)
+  if fails >= tonumber(most_fails) then
+    until_ms = now + math.min(tonumber(longest), tonumber(first) * 2 ^ math.min(30, fails - most_fails))
+  end
+  return until_ms, tonumber(redis.call('HGET', key, 'since'))
+end
+
+-- Writes what a subscription has earned, behind the gate of lease_relay.lua where it has one. Gives whether it has one now.
+local function keep_share(key, gate, earned, window, until_ms)
+  if until_ms > 0 or gate and gate[4] then
+    redis.call('HSET', key, 'window', 0, 'share', window)
+    if until_ms > 0 then redis.call('HSET', key, 'until', until_ms) else redis.call('HDEL', key, 'until') end
+    return true
+  end
+  if window == earned then return gate end
+  redis.call('HSET', key, 'window', window)
+  if gate then redis.call('HDEL', key, 'until', 'share') end
+  return false
+end
+
+-- Leases as many of the first that wait as there is room for, to those who take them: the leases that ended make room for the next ones. Says how many.
+local function hand_over(subscription, held, takers, heads, room)
+  local lease, handed, lost = now + tonumber(ARGV[2]), 0, 'l:' .. subscription
+  while handed < room and heads[handed * 2 + 1] and tonumber(heads[handed * 2 + 2]) <= now do
+    local member = heads[handed * 2 + 1]
+    handed = handed + 1
+    redis.call('ZREM', prefix .. 'wait:' .. subscription, member)
+    redis.call('ZADD', prefix .. 'fly:' .. subscription, lease, member)
+    local payout, sequence = payout_and_sequence(member)
+    local kept = redis.call('HMGET', payout, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost, 'meta')
+    takers[handed][4] = { subscription, held[1] or '', member, lease, tonumber(kept[3] or 0) + 1, kept[1] or '', kept[2] or '', kept[4] or '', 0, held[6] or subscription }
+  end
+  if handed > 0 then redis.call('ZADD', lanes, 'LT', lease, subscription) end
+  return handed
+end
+
 -- What follows for a subscription: how much may be under way, what is handed over to those who take it, and when it is its turn.
 local function go_on(subscription, ended)
   local flying, waiting, key = prefix .. 'fly:' .. subscription, prefix .. 'wait:' .. subscription, prefix .. 'sub:' .. subscription
-  -- How many deliveries of a subscription may be under way at a time is earned by acknowledgements, and half of it is lost by each failure: a subscriber
-  -- that hangs keeps next to nobody's turn.
   local held = redis.call('HMGET', key, 'v', 'window', 'most', 'ok', 'farewell', 'of')
-  local version, earned, ok = held[1], tonumber(held[2] or 4), held[4]
+  local earned, ok = tonumber(held[2] or 4), held[4]
   if held[5] and ended.member then
     -- What was left at a former URL was told, or cannot be: nothing of it stays.
     local payout, sequence = payout_and_sequence(ended.member)
     redis.call('HDEL', payout, 'd:' .. subscription .. ':' .. sequence)
     redis.call('DEL', key)
-    version = nil
+    held[1] = false
   end
   local gate = earned == 0 and redis.call('HMGET', key, 'paused', 'until', 'share', 'rate')
   -- A late record of a try must not leave anything behind for a subscription that is gone, and what is paused stays as it is.
-  if version and not (gate and gate[1]) then
+  if held[1] and not (gate and gate[1]) then
     local share = gate and (gate[2] and 1 or tonumber(gate[3] or 4)) or earned
-    local window, most, until_ms = share, tonumber(held[3] or widest), gate and tonumber(gate[2] or 0) or 0
-    local trouble, got_through
-    for at, outcome in ipairs(ended.outcomes) do
-      if outcome == 'd' then
-        got_through = true
-        -- Whoever has asked to be left alone still is.
-        if until_ms <= now then until_ms = 0 end
-        if window == 1 then redis.call('HDEL', key, 'fails', 'since', 'warned', 'failed') end
-        window = math.min(window + 1, math.max(window, most))
-      elseif string.find(ended.troubles[at], ' ', 1, true) then
-        trouble = ended.troubles[at]
-        until_ms = math.max(until_ms, tonumber(string.match(trouble, '%d+$')))
-        window = math.max(1, math.floor(window / 2))
-      end
-    end
+    local window, until_ms, trouble, got_through = weigh(key, ended, share, tonumber(held[3] or widest), gate and tonumber(gate[2] or 0) or 0)
     -- Whether something gets through: those to whom nothing does have a part of the slots only, and nothing past their lane.
     local works = got_through and '1' or trouble and '0' or ok
     if works ~= ok then
@@ -100,27 +148,10 @@ local function go_on(subscription, ended)
     end
     -- Counted is one that failed alone: of many that were under way when the subscriber stumbled, the last.
     if trouble and not got_through and share == 1 and redis.call('ZCARD', flying) == 0 then
-      local most_fails, first, longest = string.match(trouble, '^%d+ (%d+) (%d+) (%d+)')
-      local fails = redis.call('HINCRBY', key, 'fails', 1)
-      -- What failed before a long time without any try says nothing about now.
-      local last = redis.call('HGET', key, 'failed')
-      if not last or now - last > 43200000 then redis.call('HDEL', key, 'since', 'warned') end
-      redis.call('HSET', key, 'failed', now)
-      redis.call('HSETNX', key, 'since', now)
-      if fails >= tonumber(most_fails) then
-        until_ms = math.max(until_ms, now + math.min(tonumber(longest), tonumber(first) * 2 ^ math.min(30, fails - most_fails)))
-      end
-      ended.first[3] = tonumber(redis.call('HGET', key, 'since'))
+      local back, since = count_failure(key, trouble)
+      until_ms, ended.first[3] = math.max(until_ms, back), since
     end
-    if until_ms > 0 or gate and gate[4] then
-      redis.call('HSET', key, 'window', 0, 'share', window)
-      if until_ms > 0 then redis.call('HSET', key, 'until', until_ms) else redis.call('HDEL', key, 'until') end
-      gate = true
-    elseif window ~= earned then
-      redis.call('HSET', key, 'window', window)
-      if gate then redis.call('HDEL', key, 'until', 'share') end
-      gate = false
-    end
+    gate = keep_share(key, gate, earned, window, until_ms)
     earned = window
   end
 
@@ -131,20 +162,9 @@ local function go_on(subscription, ended)
     return
   end
   local handed = 0
+  -- Only while nobody's turn has come.
   if ok ~= '0' and not gate and #takers > 0 and tonumber(heads[2]) <= now and redis.call('ZCOUNT', lanes, '-inf', now) == 0 then
-    -- Nobody's turn has come, so this subscription goes on: the leases that ended make room for the next ones.
-    local lease, room = now + tonumber(ARGV[2]), math.min(#takers, earned - redis.call('ZCARD', flying))
-    while handed < room and heads[handed * 2 + 1] and tonumber(heads[handed * 2 + 2]) <= now do
-      local member = heads[handed * 2 + 1]
-      handed = handed + 1
-      redis.call('ZREM', waiting, member)
-      redis.call('ZADD', flying, lease, member)
-      local payout, sequence = payout_and_sequence(member)
-      local lost = 'l:' .. subscription
-      local kept = redis.call('HMGET', payout, 'e:' .. sequence, 'd:' .. subscription .. ':' .. sequence, lost, 'meta')
-      takers[handed][4] = { subscription, version or '', member, lease, tonumber(kept[3] or 0) + 1, kept[1] or '', kept[2] or '', kept[4] or '', 0, held[6] or subscription }
-    end
-    if handed > 0 then redis.call('ZADD', lanes, 'LT', lease, subscription) end
+    handed = hand_over(subscription, held, takers, heads, math.min(#takers, earned - redis.call('ZCARD', flying)))
   end
   local due = heads[handed * 2 + 2]
   if due and (handed == 0 or handed < #takers) then
