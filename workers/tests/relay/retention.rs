@@ -270,7 +270,10 @@ async fn what_subscribers_answered_goes_before_its_payout() {
     assert_eq!((forget().await, forget().await), (3, 0));
     let event = domain::id::EventId::new(payouts[0].id, 1);
     let told = at.deliveries(&payouts[0]).await.remove(0);
-    assert_eq!(at.store.redeliver(at.subscription, event, told.as_ref()).await.unwrap(), workers::store::subscriptions::Redelivered::Due);
+    assert_eq!(
+        at.store.redeliver((&party(), domain::id::Mode::Test), at.subscription, event, told.as_ref()).await.unwrap(),
+        workers::store::subscriptions::Redelivered::Due
+    );
     assert_eq!(at.crank().await, 1);
     assert_eq!(excerpts(&payouts[0]).await, [None, None, said]);
     at.later(31 * DAY).await;
