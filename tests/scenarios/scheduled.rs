@@ -419,7 +419,7 @@ async fn what_was_decided_on_an_older_account_is_refused() {
     let now = store.clock().now();
     let Standing { account, holder, .. } = site.standing("GBP").await;
     let Some(Due::Open(opening)) = account.plan(&days("GBP"), now) else { panic!("it is due") };
-    let open = async |account: &BalanceAccount, minor: i64| {
+    let open_while = async |account: &BalanceAccount, minor: i64, available: i64| {
         let transaction_id = account.id.scheduled(opening.due).to_string();
         let order = Order {
             id: PayoutId::derive(&site.party, Mode::Test, &transaction_id, store.shards()),
@@ -447,15 +447,19 @@ async fn what_was_decided_on_an_older_account_is_refused() {
             description: None,
             instrument: None,
         };
-        let advance = Advance { account: account.come_to(opening.progress()), look_again };
+        let advance = Advance { account: account.come_to(opening.progress()), look_again, available };
         store.open_scheduled(&Payout::open(order, now), &beneficiary, "schedule", &advance).await.unwrap()
     };
+    let open = async |account: &BalanceAccount, minor: i64| open_while(account, minor, 40).await;
+    assert!(matches!(open_while(&account, 30, 41).await, OpenedDue::Opened(Opened::Refused(..))), "a reserve of 11 would have become one of 10");
     assert!(matches!(open(&account, 41).await, OpenedDue::Opened(Opened::Refused(..))), "more than there is");
     site.freeze().await;
     assert!(matches!(open(&account, 40).await, OpenedDue::Frozen));
-    let passed = Advance { account: account.come_to(opening.progress()), look_again };
+    let passed = Advance { account: account.come_to(opening.progress()), look_again, available: 40 };
     assert_eq!(store.advance_schedule(&passed, true).await.unwrap(), Advanced::Undecided);
     site.thaw(Duration::ZERO).await;
+    let on_nothing = Advance { available: 0, ..passed.clone() };
+    assert_eq!(store.advance_schedule(&on_nothing, true).await.unwrap(), Advanced::Moved, "there is something by now");
     let changed = BalanceAccount { version: account.version + 1, ..account.clone() };
     assert_eq!(store.set_up(&changed, &holder).await.unwrap(), SetUp::Done);
     assert!(matches!(open(&account, 40).await, OpenedDue::Stale));

@@ -280,7 +280,9 @@ impl Payouts {
         if self.recorder.store.is_suspect(payout).await? {
             return self.record(payout, Fact::new(Source::Worker, What::Stuck { why: Reason::new("may_be_forgotten") })).await;
         }
-        self.record(payout, Fact::new(source, what)).await
+        // Who has decided otherwise meanwhile has taken care of the work.
+        let recorded = self.recorder.record_surely_while(payout, &Fact::new(source, what), |now| now.version == payout.version).await;
+        recorded.map(|_| Done::Settled)
     }
 
     /// Makes the call that the committed intent speaks of, and records how it ended.

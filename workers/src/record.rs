@@ -159,9 +159,17 @@ impl Recorder {
     /// # Errors
     /// Only errors that a repeat cannot mend.
     pub async fn record_surely(&self, payout: &Payout, fact: &Fact) -> Result<Recorded, StoreError> {
+        self.record_surely_while(payout, fact, |_| true).await
+    }
+
+    /// As [`Recorder::record_surely`], only while it is so of the payout, as in [`Recorder::record_while`].
+    ///
+    /// # Errors
+    /// As [`Recorder::record_surely`].
+    pub async fn record_surely_while(&self, payout: &Payout, fact: &Fact, is_so: impl Fn(&Payout) -> bool) -> Result<Recorded, StoreError> {
         let mut waits = crate::waits::reconnect();
         loop {
-            match self.record(payout.clone(), fact).await {
+            match self.record_while(payout.clone(), fact, &is_so).await {
                 Err(StoreError::Unavailable(_) | StoreError::Full) => crate::waits::pause(&mut waits).await,
                 done => return done,
             }

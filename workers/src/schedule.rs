@@ -13,6 +13,7 @@ use domain::calendar::Calendars;
 use domain::destination::{Beneficiary, StatementReference};
 use domain::fact::Reason;
 use domain::id::{PayoutId, ProviderKey};
+use domain::ledger::Account;
 use domain::metadata::Metadata;
 use domain::money::Money;
 use domain::payout::rule::RuleMet;
@@ -200,12 +201,13 @@ impl Payouts {
     async fn round(&self, work: &ScheduleWork) -> Result<Round, StoreError> {
         let store = &self.recorder.store;
         let Standing { account, balances, .. } = store.account(&work.party, work.mode, work.currency).await?;
+        let available = balances.of(Account::Available);
         let now = store.clock().now();
         let opening = match account.plan(self.schedules.calendars.of(account.currency), now) {
             Some(Plan::Open(opening)) => opening,
             plan => return Ok(Round::Wait(self.schedules.until_next(plan, now))),
         };
-        let advance = self.schedules.advance(account.come_to(opening.progress()), now);
+        let advance = Advance { available, ..self.schedules.advance(account.come_to(opening.progress()), now) };
         let Ok(money) = account.whole(&balances) else {
             return Ok(match store.advance_schedule(&advance, true).await? {
                 Advanced::Done => {
@@ -213,6 +215,7 @@ impl Payouts {
                     Round::Done
                 }
                 Advanced::Stale => Round::Done,
+                Advanced::Moved => Round::Again,
                 Advanced::Undecided => Round::Blocked(Blocked::Restored),
             });
         };
@@ -371,7 +374,7 @@ impl Payouts {
 impl Rules {
     fn advance(&self, account: BalanceAccount, now: Timestamp) -> Advance {
         let look_again = self.until_next(account.plan(self.calendars.of(account.currency), now), now);
-        Advance { account, look_again }
+        Advance { account, look_again, available: 0 }
     }
 
     /// How long until the next look.

@@ -626,6 +626,46 @@ async fn the_store_comes_back_after_a_restart_of_its_server() {
     assert!(store.durability().await.unwrap().iter().all(|check| check.ok));
 }
 
+/// Two people end the same freeze, and a third one freezes between the two: what the second one has read is not what is there.
+#[tokio::test]
+async fn a_late_thaw_leaves_a_newer_freeze() {
+    let Installation { store, server, .. } = &installation().await;
+    let shard = Shard::new(0);
+    let freeze = |at_ms, epoch_seen| workers::store::freeze::Freeze { reason: "test".to_owned(), at_ms, epoch_seen };
+    store.freeze(shard, &freeze(1, 7)).await.unwrap();
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let read: String = redis::cmd("GET").arg("t:{s00}:frozen").query_async(&mut raw).await.unwrap();
+    store.thaw(shard, Duration::ZERO).await.unwrap();
+    assert_eq!((store.frozen(shard).await.unwrap(), store.epoch(shard).await.unwrap()), (None, 7));
+    store.freeze(shard, &freeze(2, 0)).await.unwrap();
+    let mut late = redis::cmd("EVAL");
+    late.arg(include_str!("../src/store/thaw.lua")).arg(3).arg(&["t:{s00}:frozen", "t:{s00}:look-first", "t:{s00}:epoch"]).arg(&read).arg("5").arg(9);
+    assert_eq!(late.query_async::<u8>(&mut raw).await.unwrap(), 0);
+    assert_eq!((store.frozen(shard).await.unwrap(), store.epoch(shard).await.unwrap()), (Some(freeze(2, 0)), 7));
+    assert_eq!(store.suspect_until(shard).await.unwrap(), jiff::Timestamp::MAX, "it is frozen");
+    store.thaw(shard, Duration::ZERO).await.unwrap();
+    assert_eq!((store.epoch(shard).await.unwrap(), store.suspect_until(shard).await.unwrap()), (7, jiff::Timestamp::MIN), "an epoch never goes back");
+}
+
+/// While the server takes no writes, nobody may think that a delivery can never be recorded.
+#[tokio::test]
+async fn a_try_that_cannot_be_recorded_now_can_be_later() {
+    let Installation { store, server, .. } = &installation().await;
+    subscription(store, EventTypes::All).await;
+    open(store, "k").await;
+    let (work, ticket) = RelayLanes::new(lane(store), 4, 64).lease(1).await.unwrap().items.remove(0);
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let set = async |raw: &mut redis::aio::MultiplexedConnection, replicas: u8| {
+        let () = redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(replicas).query_async(raw).await.unwrap();
+    };
+    set(&mut raw, 1).await;
+    let (delivery, decision) = acknowledged(store, &work);
+    let refused = store.relayed(&ticket, &delivery, decision, None).await;
+    assert!(matches!(refused, Err(workers::store::StoreError::Unavailable(_))), "{refused:?}");
+    set(&mut raw, 0).await;
+    assert!(matches!(store.relayed(&ticket, &delivery, decision, None).await, Ok(workers::store::subscriptions::Relayed::Done { .. })));
+}
+
 #[tokio::test]
 async fn a_frozen_store_permits_nothing_and_looks_first_afterwards() {
     let Installation { store, server: _server, .. } = &installation().await;

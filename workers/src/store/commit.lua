@@ -17,7 +17,7 @@
 --       next record, or nothing
 --       21 deliveries that the caller would take at once
 --       22 '', or where a schedule opens it: version of the account decided on, its new version, how long until the next look, ms, its name in
---       due:schedule, and its record, with a space between each
+--       due:schedule, what must be available at least, and its record, with a space between each
 --       23 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
 -- Returns of each step { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each
 -- delivery that was handed over, … }, or a word of why not, and what belongs to it; 'failed' of a step among others that met an error
@@ -104,7 +104,7 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
   local id = value[11]
   local opening = value[1] == '0'
   local version, token, fingerprint, held_at, was, to, shares = unpack(redis.call('HMGET', key, 'v', 'token', 'fp', 'held', 'st', 'to', 'lim'), 1, 7)
-  local advance, advanced, look_again, due_as, advanced_record = string.match(value[22], '^(%d+) (%d+) (%d+) (%S+) (.*)$')
+  local advance, advanced, look_again, due_as, least, advanced_record = string.match(value[22], '^(%d+) (%d+) (%d+) (%S+) (%-?%d+) (.*)$')
   local gate, name = value[19] ~= '' and cjson.decode(value[19]), string.sub(party, #prefix + 4)
 
   if token == value[2] then return { 'done' } end
@@ -151,7 +151,7 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
     end
     if opening and (seen or value[23] ~= '0') then
       local refusal = account[2] == 'disabled' and 'account_disabled'
-      if account[1] == 'balance' and tonumber(redis.call('HGET', ledger, 'available') or 0) < tonumber(needed or value[26]) then
+      if account[1] == 'balance' and tonumber(redis.call('HGET', ledger, 'available') or 0) < math.max(tonumber(needed or value[26]), tonumber(least or needed or value[26])) then
         refusal = refusal or 'insufficient_funds'
       end
       local beyond = not refusal and gate and is_beyond(gate, 'reject', prefix, now)

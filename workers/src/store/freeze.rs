@@ -50,22 +50,21 @@ impl Store {
         record.map(|record| from_json("freeze", &record)).transpose()
     }
 
-    /// Ends a freeze. For as long as `look_first` no payout is sent before its provider was asked whether it knows it, and none can be canceled:
-    /// the store may have forgotten that it was sent. A payout that was asked for before the end of that time stays suspect for ever.
+    /// Ends the freeze that is there now. For as long as `look_first` no payout is sent before its provider was asked whether it knows it, and none can be canceled:
+    /// the store may have forgotten that it was sent. A payout that was asked for before the end of that time stays suspect for ever. Zero: nothing was lost.
     ///
     /// # Errors
-    /// As every call. Repeatable.
+    /// As every call. Repeatable: a freeze that came later stays.
     pub async fn thaw(&self, shard: Shard, look_first: Duration) -> Result<(), StoreError> {
-        let Some(freeze) = self.frozen(shard).await? else { return Ok(()) };
         let names = &self.shared.names;
-        // Zero: a freeze of one's own, and nothing was lost.
-        if look_first > Duration::ZERO {
-            let until = self.clock().now().as_millisecond().saturating_add_unsigned(millis(look_first));
-            self.query(redis::cmd("SET").arg(names.of(shard, "look-first")).arg(until).to_owned()).await?;
-        }
-        let epoch = self.epoch(shard).await?.max(freeze.epoch_seen);
-        self.query(redis::cmd("SET").arg(names.of(shard, "epoch")).arg(epoch).to_owned()).await?;
-        self.query(redis::cmd("DEL").arg(names.of(shard, "frozen")).to_owned()).await.map(drop)
+        let keys = ["frozen", "look-first", "epoch"].map(|name| names.of(shard, name));
+        let read: Option<Vec<u8>> = from_value(self.query(redis::cmd("GET").arg(&keys[0]).to_owned()).await?)?;
+        let Some(read) = read else { return Ok(()) };
+        let freeze: Freeze = from_json("freeze", &read)?;
+        let until = self.clock().now().as_millisecond().saturating_add_unsigned(millis(look_first));
+        let until = if look_first > Duration::ZERO { until.to_string() } else { String::new() };
+        let keys = keys.each_ref().map(String::as_str);
+        self.run(&self.shared.scripts.thaw, &keys, |command| _ = command.arg(&read).arg(until).arg(freeze.epoch_seen)).await.map(drop)
     }
 
     /// Whether the store may have forgotten what was done for a payout: its shard is frozen, or was after the payout was asked for.

@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// Calls that go together, at most: a script holds up everybody else for as long as it runs.
+/// Of each kind, at most, go together: a script holds up everybody else for as long as it runs.
 const TOGETHER: usize = 32;
 
-/// The calls of one kind to one shard.
-pub(super) struct Gather<T, R>(Mutex<Waiting<T, R>>);
+/// Calls to one shard, of two kinds, of which neither waits for its turn behind the other.
+pub(super) struct Gather<T, R> {
+    waiting: Mutex<Waiting<T, R>>,
+    is_second: fn(&T) -> bool,
+}
 
 struct Waiting<T, R> {
     under_way: bool,
@@ -27,12 +30,6 @@ struct Turn<T, R> {
 
 /// What is done at the end of a scope, however it ends.
 struct Afterwards<F: FnOnce()>(Option<F>);
-
-impl<T, R> Default for Gather<T, R> {
-    fn default() -> Self {
-        Self(Mutex::new(Waiting { under_way: false, calls: VecDeque::new() }))
-    }
-}
 
 impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
     /// Asks for `item`. `send` answers for each of its items, in their order; `None` if it ended without.
@@ -91,8 +88,13 @@ impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
 }
 
 impl<T, R> Gather<T, R> {
+    /// `is_second`: of the second kind.
+    pub(super) fn new(is_second: fn(&T) -> bool) -> Self {
+        Self { waiting: Mutex::new(Waiting { under_way: false, calls: VecDeque::new() }), is_second }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting<T, R>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,14 +102,23 @@ impl<T, R> Turn<T, R> {
     /// What goes together now. At the end, whoever comes after it begins anew.
     fn next(&mut self) -> Option<(Vec<T>, Vec<oneshot::Sender<R>>)> {
         let mut waiting = self.gather.lock();
-        let mut together = Vec::new();
-        while together.len() < TOGETHER {
+        let (mut together, mut later, mut counts) = (Vec::new(), VecDeque::new(), [0; 2]);
+        while counts != [TOGETHER; 2] {
             let Some((item, answer)) = waiting.calls.pop_front() else { break };
             // Whoever has gone was told that nobody knows, and may have asked anew: it is not done long after that.
-            if !answer.is_closed() {
+            if answer.is_closed() {
+                continue;
+            }
+            let count = &mut counts[usize::from((self.gather.is_second)(&item))];
+            if *count < TOGETHER {
+                *count += 1;
                 together.push((item, answer));
+            } else {
+                later.push_back((item, answer));
             }
         }
+        later.append(&mut waiting.calls);
+        waiting.calls = later;
         if together.is_empty() {
             waiting.under_way = false;
             self.ended = true;
@@ -145,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_while_a_call_is_under_way_goes_with_the_next() {
-        let gather = Arc::new(Gather::<usize, usize>::default());
+        let gather = Arc::new(Gather::<usize, usize>::new(|_| false));
         let (sent, mut calls) = mpsc::unbounded_channel();
         let gate = Arc::new(Semaphore::new(0));
         let send = move |items: Vec<usize>| {
@@ -179,9 +190,48 @@ mod tests {
         assert_eq!(ask(7).await.expect("no panic"), Some(14));
     }
 
+    /// Many of one kind keep none of the other one waiting.
+    #[tokio::test]
+    async fn each_kind_has_its_own_room() {
+        let gather = Arc::new(Gather::<usize, usize>::new(|item| *item >= 100));
+        let (sent, mut calls) = mpsc::unbounded_channel();
+        let gate = Arc::new(Semaphore::new(0));
+        let send = {
+            let gate = gate.clone();
+            move |items: Vec<usize>| {
+                let (sent, gate) = (sent.clone(), gate.clone());
+                async move {
+                    sent.send(items.clone()).expect("the test listens");
+                    gate.acquire().await.expect("the gate is never closed").forget();
+                    items
+                }
+            }
+        };
+        let ask = |item| {
+            let (gather, send) = (gather.clone(), send.clone());
+            tokio::spawn(async move { gather.ask(item, send).await })
+        };
+        let mut asked = vec![ask(0)];
+        assert_eq!(calls.recv().await, Some(vec![0]));
+        for item in (100..100 + 2 * TOGETHER).chain([1]) {
+            let before = gather.lock().calls.len();
+            asked.push(ask(item));
+            while gather.lock().calls.len() == before {
+                tokio::task::yield_now().await;
+            }
+        }
+        gate.add_permits(3);
+        let expected: Vec<usize> = (100..100 + TOGETHER).chain([1]).collect();
+        assert_eq!(calls.recv().await, Some(expected));
+        assert_eq!(calls.recv().await, Some((100 + TOGETHER..100 + 2 * TOGETHER).collect()));
+        for asked in asked {
+            assert!(asked.await.expect("no panic").is_some());
+        }
+    }
+
     /// The first is under way and two more have come when `end` says how it ends.
     async fn first_ends(end: impl FnOnce(&Semaphore, tokio::task::JoinHandle<Option<usize>>)) -> [Option<usize>; 2] {
-        let gather = Arc::new(Gather::<usize, usize>::default());
+        let gather = Arc::new(Gather::<usize, usize>::new(|_| false));
         let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let ask = |item| {
             let (gather, gate, begun) = (gather.clone(), gate.clone(), begun.clone());
@@ -220,7 +270,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_not_sent() {
-        let gather = Arc::new(Gather::<usize, usize>::default());
+        let gather = Arc::new(Gather::<usize, usize>::new(|_| false));
         let (sent, mut calls) = mpsc::unbounded_channel();
         let gate = Arc::new(Semaphore::new(0));
         let ask = |item| {
@@ -250,7 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_leaves_nobody_waiting() {
-        let gather = Arc::new(Gather::<usize, usize>::default());
+        let gather = Arc::new(Gather::<usize, usize>::new(|_| false));
         let panics = |_: Vec<usize>| async { panic!("on purpose") };
         let alone = {
             let gather = gather.clone();

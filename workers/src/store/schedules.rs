@@ -43,6 +43,8 @@ pub struct Advance {
     pub account: BalanceAccount,
     /// How long until the next look.
     pub look_again: Duration,
+    /// What was available, minor units, when it was decided: as much must be there still for a payout to be opened, and no more for a due date to pass because there was nothing.
+    pub available: i64,
 }
 
 /// How the opening of a payout for a due date went.
@@ -61,6 +63,8 @@ pub enum Advanced {
     Done,
     /// Somebody else has written the account first, and made its schedule due.
     Stale,
+    /// The balance has changed: decide again. Nothing was written.
+    Moved,
     /// The store may have forgotten a payout of this due date, and money too. Nothing was written.
     Undecided,
 }
@@ -99,7 +103,7 @@ impl Store {
         }
     }
 
-    /// Writes how far a schedule has come without a payout. `certain`: only where the store cannot have forgotten one.
+    /// Writes how far a schedule has come without a payout. `certain`: only where the store cannot have forgotten one, and while the balance is as it was.
     ///
     /// # Errors
     /// As every call. Repeatable.
@@ -110,15 +114,17 @@ impl Store {
         let key = names.account(shard, &account.party, account.mode, account.currency);
         let [due, overdue, clock, frozen, look_first] =
             ["due:schedule", "overdue", "clock", "frozen", "look-first"].map(|name| names.of(shard, name));
+        let ledger = names.ledger(shard, &account.party, account.mode, account.currency);
         let answer = self
-            .run(&self.shared.scripts.schedule_advance, &[&key, &due, &overdue, &clock, &frozen, &look_first], |command| {
+            .run(&self.shared.scripts.schedule_advance, &[&key, &due, &overdue, &clock, &frozen, &look_first, &ledger], |command| {
                 command.arg(account.version.saturating_sub(1));
-                command.arg(&advance.arguments()).arg(if certain { "1" } else { "0" });
+                command.arg(&advance.arguments()).arg(if certain { advance.available.to_string() } else { String::new() });
             })
             .await?;
         match answer_of(&answer)? {
             "committed" | "done" => Ok(Advanced::Done),
             "stale" => Ok(Advanced::Stale),
+            "moved" => Ok(Advanced::Moved),
             "undecided" => Ok(Advanced::Undecided),
             other => Err(unknown_answer(other)),
         }
@@ -189,7 +195,7 @@ impl Advance {
     /// As the commit reads it, in one value.
     pub(super) fn to_value(&self) -> String {
         let [version, record, member, wait] = self.arguments();
-        format!("{} {version} {wait} {member} {record}", self.account.version.saturating_sub(1))
+        format!("{} {version} {wait} {member} {} {record}", self.account.version.saturating_sub(1), self.available)
     }
 
     fn arguments(&self) -> [String; 4] {

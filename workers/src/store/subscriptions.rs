@@ -431,6 +431,10 @@ impl Store {
             "lost" => Ok(Relayed::LeaseLost),
             "failed" => {
                 let (_, why): (String, String) = from_value(answer)?;
+                // No try can be recorded now, and each of them can be once the server takes writes again.
+                if ["OOM", "READONLY", "MISCONF", "NOREPLICAS"].iter().any(|word| why.contains(word)) {
+                    return Err(StoreError::Unavailable(None));
+                }
                 Err(StoreError::Corrupt(format!("delivery of {}: {why}", ticket.event)))
             }
             other => Err(unknown_answer(other)),

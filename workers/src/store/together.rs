@@ -25,6 +25,11 @@ pub(super) type Answer = Result<Value, StoreError>;
 /// What a shard is asked together.
 pub(super) type Calls = Gather<Asked, Answer>;
 
+/// Those of a shard.
+pub(super) fn calls() -> Calls {
+    Gather::new(|asked| matches!(asked, Asked::Try(_)))
+}
+
 impl Store {
     /// Asks it with what else there is, and gives what the script answers to it. It waits for the call that is under way.
     pub(super) async fn ask(&self, shard: Shard, asked: Asked) -> Answer {
@@ -54,14 +59,14 @@ impl Store {
         };
         let of_tries = async {
             match known_of_tries {
-                Some(answer) => Ok(answer),
+                Some(answer) => answer,
                 None if tries.is_empty() => Ok(Value::Array(Vec::new())),
                 None => self.call(self.record_call(shard, &tries), &self.shared.scripts.relayed).await,
             }
         };
         let of_steps = async {
             match known_of_steps {
-                Some(answer) => Ok(answer),
+                Some(answer) => answer,
                 None if steps.is_empty() => Ok(Value::Array(Vec::new())),
                 None => self.call(self.commit_call(shard, &steps), &self.shared.scripts.commit).await,
             }
@@ -73,9 +78,9 @@ impl Store {
         is_step.into_iter().map(next).map(|answer| answer.unwrap_or_else(|| Err(unknown_answer("nothing")))).collect()
     }
 
-    /// Both calls, one after the other, with nothing between them and one flush. Nothing of one that has failed, or of which nobody knows: it is asked for again
-    /// by itself, which changes nothing where it was done, and then it says what is wrong with it.
-    async fn in_one(&self, calls: [Cmd; 2]) -> [Option<Value>; 2] {
+    /// Both calls, one after the other, with nothing between them and one flush. Nothing of one that has failed: it is asked for again by itself, which changes
+    /// nothing where it was done, and then it says what is wrong with it. Where no answer comes in time, nobody is asked again.
+    async fn in_one(&self, calls: [Cmd; 2]) -> [Option<Answer>; 2] {
         let mut both = Pipeline::with_capacity(calls.len());
         both.atomic();
         for call in calls {
@@ -83,10 +88,13 @@ impl Store {
         }
         let mut connection = self.connection();
         // The last of the answers is that of the transaction.
-        let answers = tokio::time::timeout(self.shared.deadline, connection.send_packed_commands(&both, 3, 1)).await;
-        let Ok(Ok(Some(Value::Array(answers)))) = answers.map(|answers| answers.map(|mut answers| answers.pop())) else { return [None, None] };
+        let calling = connection.send_packed_commands(&both, 3, 1);
+        let Ok(answers) = tokio::time::timeout(self.shared.deadline, calling).await else {
+            return [(); 2].map(|()| Some(Err(self.unavailable(None))));
+        };
+        let Ok(Some(Value::Array(answers))) = answers.map(|mut answers| answers.pop()) else { return [None, None] };
         self.shared.healthy.store(true, Ordering::Relaxed);
-        let mut answers = answers.into_iter().map(|answer| if matches!(answer, Value::ServerError(_)) { None } else { Some(answer) });
+        let mut answers = answers.into_iter().map(|answer| if matches!(answer, Value::ServerError(_)) { None } else { Some(Ok(answer)) });
         [answers.next().flatten(), answers.next().flatten()]
     }
 }
