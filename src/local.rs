@@ -5,6 +5,8 @@ mod accounts;
 mod order;
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,7 +113,7 @@ impl Local {
         let accounts = Accounts::new()?;
         let text = configuration(&plan, &url, &sandbox_url, &accounts)?;
         let config_file = plan.folder.join("payrelay.toml");
-        std::fs::write(&config_file, &text).with_context(|| format!("writing {}", config_file.display()))?;
+        private(&config_file, &text).with_context(|| format!("writing {}", config_file.display()))?;
         let config = Config::read(Some((&config_file.display().to_string(), &text)), [])?;
         config.demand(crate::config::Sections::All)?;
 
@@ -184,7 +186,7 @@ impl Local {
     pub fn config_with(&self, providers: &[Provider], more: &str) -> anyhow::Result<PathBuf> {
         let path = self.config_file.with_extension("more.toml");
         let text = std::fs::read_to_string(&self.config_file)? + &self.accounts.of(providers, &self.sandbox_url)? + more;
-        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        private(&path, &text).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
     }
 
@@ -224,6 +226,12 @@ async fn play(
         Some(ended) => Err(ended?.err().unwrap_or_else(|| anyhow::anyhow!("it ended at once"))),
         None => anyhow::bail!("it did not start"),
     }
+}
+
+/// Writes a file that nobody else reads: its keys and tokens are real, though what they open is not.
+fn private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 fn configuration(plan: &Plan<'_>, redis: &str, sandbox: &str, accounts: &Accounts) -> anyhow::Result<String> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use domain::id::{Mode, PartyId, Shard, Shards};
 use jiff::Timestamp;
 use workers::store::Store;
@@ -42,9 +42,9 @@ struct Of {
 
 #[derive(Debug, clap::Args)]
 pub struct ThawArguments {
-    /// For so long no payout is sent before its provider was asked whether it knows it, and none can be canceled. 0 after a freeze by hand, if the store is known to have forgotten nothing: what is asked for before the end of that time stays suspect for ever, and a later thaw does not shorten it.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(0..=720))]
-    look_first_hours: u64,
+    /// For so long no payout is sent before its provider was asked whether it knows it, and none can be canceled: what is asked for before the end of that time stays suspect for ever, and a later thaw does not shorten it. Needed after a freeze by hand: 0 if the store is known to have forgotten nothing. Without it after a loss that was noticed: 24.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=720))]
+    look_first_hours: Option<u64>,
     /// Only this shard. Without it: all.
     #[arg(long)]
     shard: Option<u8>,
@@ -74,10 +74,13 @@ pub async fn freeze(file: Option<&Path>, arguments: FreezeArguments) -> anyhow::
     Ok(ExitCode::SUCCESS)
 }
 
+/// For how long providers are asked first after the store has forgotten writes, unless the operator says otherwise.
+const LOOK_FIRST_HOURS: u64 = 24;
+
 /// Lets dispatch go on.
 ///
 /// # Errors
-/// The store does not answer.
+/// The store does not answer, or it was frozen by hand and nobody has said whether anything was lost: then nothing is thawed.
 pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Result<ExitCode> {
     let (_, store) = open(file).await?;
     if let Some((party, mode)) = arguments.of.one() {
@@ -86,12 +89,27 @@ pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Resu
         print(&format!("{party}, {mode}: {}", if was { "thawed" } else { "not frozen" }))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut frozen = Vec::new();
     for shard in chosen(store.shards(), arguments.shard)? {
-        let Some(freeze) = store.frozen(shard).await? else {
+        let freeze = store.frozen(shard).await?;
+        if let (Some(freeze), None) = (&freeze, arguments.look_first_hours) {
+            // Permits that a worker has on file and the store has not: it was frozen for that.
+            let is_lost = store.epoch(shard).await? < freeze.epoch_seen;
+            ensure!(
+                is_lost,
+                "{shard} was frozen by hand ({}): say --look-first-hours 0 if the store has forgotten nothing since, or for how many hours every provider is to be asked \
+                 before anything is sent. Nothing was thawed",
+                freeze.reason
+            );
+        }
+        frozen.push((shard, freeze));
+    }
+    for (shard, freeze) in frozen {
+        let Some(freeze) = freeze else {
             print(&format!("{shard}: not frozen"))?;
             continue;
         };
-        store.thaw(shard, Duration::from_hours(arguments.look_first_hours)).await?;
+        store.thaw(shard, Duration::from_hours(arguments.look_first_hours.unwrap_or(LOOK_FIRST_HOURS))).await?;
         let (suspect, now) = (store.suspect_until(shard).await?, store.clock().now());
         let looks = if suspect > now { format!("looks first until {suspect}") } else { "looks first for nothing new".to_owned() };
         print(&format!("{shard}: thawed (it was frozen because: {}); {looks}", freeze.reason))?;

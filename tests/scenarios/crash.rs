@@ -441,6 +441,24 @@ async fn a_store_that_forgot_is_noticed_and_nothing_is_paid_twice() {
     }
 }
 
+/// After a freeze by hand nothing is thawed before somebody has said whether the store has lost anything: for a day every payout would wait for its provider to be asked.
+#[tokio::test]
+async fn a_thaw_of_a_freeze_by_hand_needs_a_word() {
+    let site = Site::open().await;
+    let run = async |arguments: &[&str]| {
+        tokio::process::Command::new(&site.program.path).arg("--config").arg(&site.program.config).args(arguments).output().await.unwrap()
+    };
+    let shard = domain::id::Shard::new(0);
+    assert!(run(&["freeze", "--reason", "drill"]).await.status.success());
+    let refused = run(&["thaw"]).await;
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("--look-first-hours 0") && said.contains("drill"), "{said}");
+    assert!(site.local.store.frozen(shard).await.unwrap().is_some());
+    assert!(run(&["thaw", "--look-first-hours", "0"]).await.status.success());
+    assert!(site.local.store.frozen(shard).await.unwrap().is_none());
+    assert_eq!(site.local.store.suspect_until(shard).await.unwrap(), jiff::Timestamp::MIN);
+}
+
 /// Its disk is full, so that it cannot note how far it has come. That says nothing about the store: it sends nothing, and freezes nobody.
 #[tokio::test]
 async fn a_worker_whose_disk_is_full_sends_nothing_and_freezes_nobody() {
