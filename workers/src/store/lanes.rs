@@ -307,7 +307,7 @@ impl Source for CircuitLane {
 
 impl RelayLanes {
     /// Of `concurrency`, the slots of the worker, a quarter is for subscriptions to which nothing gets through, or has yet. Half may be taken by what is handed over, which no
-    /// failing one is; so there are always some for those that are well. Of both a party has no more than its share ([`slots`](super::slots)).
+    /// failing one is; so there are always some for those that are well. Of both a party has no more than its share (`slots.rs`).
     #[must_use]
     pub fn new(lane: Lane, per_subscription: usize, concurrency: usize) -> Self {
         let wake = lane.store.wakes().relay.clone();
