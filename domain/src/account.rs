@@ -229,15 +229,15 @@ impl BalanceAccount {
         self.planned.map(|Planned { schedule, progress }| schedule.plan(days, progress, now))
     }
 
-    /// All that can be paid out of it now.
+    /// All that can be paid out of it now, if its reserve stays there, and in any case `keeps`, in minor units.
     ///
     /// # Errors
     /// Why nothing can.
-    pub fn whole(&self, balances: &Balances) -> Result<Money, NothingToPay> {
+    pub fn whole(&self, balances: &Balances, keeps: i64) -> Result<Money, NothingToPay> {
         if self.funding == Funding::Provider {
             return Err(NothingToPay::ProviderFunded);
         }
-        let there = balances.of(Account::Available).saturating_sub(self.reserve);
+        let there = balances.of(Account::Available).saturating_sub(self.reserve.max(keeps));
         Money::new(there.min(Money::MAX_MINOR), self.currency).map_err(|_| NothingToPay::Nothing)
     }
 
@@ -277,7 +277,7 @@ impl BalanceAccount {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
-const fn is_zero(minor: &i64) -> bool {
+pub(crate) const fn is_zero(minor: &i64) -> bool {
     *minor == 0
 }
 
@@ -325,7 +325,10 @@ mod tests {
     #[test]
     fn the_whole_balance_is_what_is_available_less_what_is_kept_back() {
         let with = |available: i64| Balances::from_iter([(Account::Available, available), (Account::Reserved, 700)]);
-        let of = |funding, reserve, available| BalanceAccount { funding, reserve, ..account() }.whole(&with(available)).map(Money::minor);
+        let keeping =
+            |funding, reserve, keeps, available| BalanceAccount { funding, reserve, ..account() }.whole(&with(available), keeps).map(Money::minor);
+        let of = |funding, reserve, available| keeping(funding, reserve, 0, available);
+        assert_eq!([(100, 400), (400, 100)].map(|(reserve, keeps)| keeping(Funding::Balance, reserve, keeps, 500)), [Ok(100); 2]);
         assert_eq!(of(Funding::Balance, 0, 500), Ok(500));
         assert_eq!(of(Funding::Balance, 499, 500), Ok(1));
         for (reserve, available) in [(500, 500), (501, 500), (0, 0), (0, -5), (i64::MAX, -5)] {

@@ -20,6 +20,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::account::is_zero;
 use crate::amount::Amount;
 use crate::event::{AttemptCount, Event, EventType};
 use crate::fact::{Provider, Reason, Source};
@@ -66,6 +67,10 @@ pub struct Payout {
     pub due_date: Option<Date>,
     #[serde(rename = "money")]
     pub amount: Amount,
+    /// Of a whole balance: what stays in its account at least, in minor units, because the account kept that back when the payout was asked for. Whoever
+    /// approves it goes by that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub keeps: i64,
     pub context_code: String,
     /// Not part of the record: it never changes, so the store keeps it once, beside the record.
     #[serde(skip)]
@@ -138,6 +143,9 @@ pub struct Order {
     pub due_date: Option<Date>,
     #[serde(rename = "money")]
     pub amount: Amount,
+    /// As of the payout.
+    #[serde(default)]
+    pub keeps: i64,
     pub context_code: String,
     pub metadata: Metadata,
     pub scheduled_for: Option<Timestamp>,
@@ -218,6 +226,7 @@ impl Payout {
             replaces: order.replaces,
             due_date: order.due_date,
             amount: order.amount,
+            keeps: order.keeps,
             context_code: order.context_code,
             metadata: order.metadata,
             scheduled_for: order.scheduled_for,

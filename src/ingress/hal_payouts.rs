@@ -179,7 +179,7 @@ impl Asked {
         let Payee { name, destination } = instrument.payee;
         // A route by amount goes by what is there now, and where there is nothing the store will say so.
         let least = Money::new(1, account.currency).map_err(|_| Problem::new(Kind::Internal, "There is no least amount."))?;
-        let money = self.money.unwrap_or_else(|| account.whole(balances).unwrap_or(least));
+        let money = self.money.unwrap_or_else(|| account.whole(balances, 0).unwrap_or(least));
         let providers = &ingress.recorder.providers;
         let room = providers.configured(caller.mode()).map(|provider| providers.profile(provider, caller.mode()).limits.reference).min();
         let unnamed = || Description::parse(&format!("Payout {day}"));
@@ -195,7 +195,7 @@ impl Asked {
             provider: None,
             replaces: None,
             party: None,
-            whole: self.money.is_none(),
+            whole: self.money.is_none().then_some(account.reserve),
             decided_by,
         })
     }

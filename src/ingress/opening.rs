@@ -33,7 +33,7 @@ impl Ingress {
         let route = asked.route(providers, &self.settings.routes, party, mode, id);
         let objection = asked.check_now(providers, &route, mode, id, now).err();
         let fingerprint = asked.fingerprint(&self.pepper);
-        let amount = if asked.whole { Amount::Whole(asked.money.currency()) } else { Amount::Exact(asked.money) };
+        let amount = asked.whole.map_or(Amount::Exact(asked.money), |_| Amount::Whole(asked.money.currency()));
         let order = Order {
             id,
             party: party.clone(),
@@ -43,6 +43,7 @@ impl Ingress {
             replaces: asked.replaces,
             due_date: None,
             amount,
+            keeps: asked.whole.unwrap_or(0),
             context_code: asked.context_code.to_owned(),
             metadata: asked.metadata,
             scheduled_for: asked.scheduled_for,

@@ -52,9 +52,9 @@ pub struct Asked {
     /// Part of the payout's id, so not of the fingerprint.
     #[serde(skip)]
     pub party: Option<PartyId>,
-    /// The whole balance is asked for: `money` is what is there now, by which its route is chosen.
+    /// The whole balance is asked for, less this, its reserve, in minor units: `money` is what is there now, by which its route is chosen.
     #[serde(skip)]
-    pub whole: bool,
+    pub whole: Option<i64>,
     /// Who has decided beforehand where it goes, where that comes from a payout instrument.
     #[serde(skip)]
     pub decided_by: BTreeSet<Option<String>>,
@@ -102,7 +102,7 @@ pub fn read(body: &[u8]) -> Result<Asked, Problem> {
                 provider,
                 replaces,
                 party,
-                whole: false,
+                whole: None,
                 decided_by: BTreeSet::new(),
             })
         }

@@ -140,6 +140,7 @@ impl Site {
                 mode: Mode::Test,
                 transaction_id,
                 amount: Money::new(10_000, Currency::GBP).unwrap().into(),
+                keeps: 0,
                 context_code: "withdrawal".to_owned(),
                 metadata: domain::metadata::Metadata::default(),
                 scheduled_for,

@@ -430,6 +430,7 @@ async fn what_was_decided_on_an_older_account_is_refused() {
             replaces: None,
             due_date: Some(opening.due),
             amount: Money::new(minor, Currency::GBP).unwrap().into(),
+            keeps: 0,
             context_code: "withdrawal".to_owned(),
             metadata: domain::metadata::Metadata::default(),
             scheduled_for: None,

@@ -164,7 +164,7 @@ impl Payouts {
         let store = &self.recorder.store;
         let Standing { mut account, mut balances, .. } = store.account(&payout.party, payout.mode, currency).await?;
         for _ in 0..TRIES {
-            let money = match account.whole(&balances) {
+            let money = match account.whole(&balances, payout.keeps) {
                 Ok(money) => money,
                 Err(nothing) => return self.decline(&payout, lease, nothing.code(), None).await.map(Err),
             };

@@ -208,7 +208,7 @@ impl Payouts {
             plan => return Ok(Round::Wait(self.schedules.until_next(plan, now))),
         };
         let advance = Advance { available, ..self.schedules.advance(account.come_to(opening.progress()), now) };
-        let Ok(money) = account.whole(&balances) else {
+        let Ok(money) = account.whole(&balances, 0) else {
             return Ok(match store.advance_schedule(&advance, true).await? {
                 Advanced::Done => {
                     self.recorder.metrics.schedule_came_to(account.mode, Outcome::Empty);
@@ -278,6 +278,7 @@ impl Payouts {
             replaces: None,
             due_date: Some(opening.due),
             amount: money.into(),
+            keeps: 0,
             context_code: CONTEXT_CODE.to_owned(),
             metadata: Metadata::default(),
             scheduled_for: None,

@@ -118,6 +118,7 @@ impl Installation {
             mode: Mode::Test,
             transaction_id: key.to_owned(),
             amount: Money::new(10_000, Currency::GBP).unwrap().into(),
+            keeps: 0,
             context_code: "withdrawal".to_owned(),
             metadata: Metadata::from(&BTreeMap::from([("case".to_owned(), "a \"b\" é".to_owned())])),
             scheduled_for: None,

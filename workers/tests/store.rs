@@ -80,6 +80,7 @@ fn order_for(store: &Store, key: &str) -> Order {
         mode: Mode::Test,
         transaction_id: key.to_owned(),
         amount: Money::new(10_000, Currency::GBP).unwrap().into(),
+        keeps: 0,
         context_code: "withdrawal".to_owned(),
         metadata: Metadata::from(&BTreeMap::from([("case".to_owned(), "a \"b\" é".to_owned())])),
         scheduled_for: None,

@@ -75,6 +75,7 @@ impl Bench {
             mode: Mode::Test,
             transaction_id: "order-1".to_owned(),
             amount: if how == "whole" { Amount::Whole(Currency::GBP) } else { pounds(10_000).into() },
+            keeps: 0,
             context_code: "withdrawal".to_owned(),
             metadata: Metadata::from(&BTreeMap::from([("order".to_owned(), "1".to_owned())])),
             scheduled_for: matches!(how, "day" | "whole").then(|| now + duration("24h")),

@@ -174,6 +174,25 @@ async fn a_whole_balance_is_approved_by_every_rule_that_some_amount_fits() {
     assert_eq!(shop.read(&whole).await["amount"]["value"], "50.00");
 }
 
+/// Whoever approves a whole balance goes by what the account keeps back: to lower that afterwards sends no more, to raise it sends less.
+#[tokio::test]
+async fn a_reserve_that_is_lowered_later_sends_no_more_than_was_approved() {
+    let shop = Shop::at(Plan { ingress: json!({ "approvals": [{ "currencies": ["EUR"] }] }), ..Plan::default() }, 5_000).await;
+    let checker =
+        shop.installation.caller_with(|key| (key.owner, key.reach) = ("bob".to_owned(), Reach::Party(PartyId::parse("acme").unwrap()))).await;
+    for (asked_with, then, sent) in [(1_000, 0, "40.00"), (100, 300, "7.00")] {
+        shop.change(json!({ "reserve_in_minor": asked_with })).await;
+        let whole = shop.asked(None).await;
+        let held = shop.installation.store.load(id(&whole)).await.unwrap().unwrap();
+        assert_eq!(checker.post(&format!("/v1/payouts/{}/approve", held.transaction_id), &json!({})).await.status, 200);
+        shop.change(json!({ "reserve_in_minor": then })).await;
+        shop.next_day().await;
+        shop.installation.execute().await;
+        assert_eq!(shop.read(&whole).await["amount"]["value"], sent);
+        shop.reported(&whole, Status::Settled).await;
+    }
+}
+
 /// A limit holds for payouts of balances too: one that is too much is not opened, and a whole balance is counted when it is known how much it is.
 #[tokio::test]
 async fn limits_hold_for_balances() {

@@ -28,6 +28,7 @@ impl Site {
             mode: Mode::Test,
             transaction_id,
             amount: Amount::Whole(Currency::GBP),
+            keeps: 0,
             context_code: "withdrawal".to_owned(),
             metadata: domain::metadata::Metadata::default(),
             scheduled_for: None,

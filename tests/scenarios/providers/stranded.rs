@@ -27,6 +27,7 @@ async fn nothing_waits_for_ever_for_a_provider_that_cannot_take_it() {
             mode,
             transaction_id: key.to_owned(),
             amount: Money::new(12_345, Currency::GBP).unwrap().into(),
+            keeps: 0,
             context_code: "withdrawal".to_owned(),
             metadata: domain::metadata::Metadata::default(),
             scheduled_for: None,

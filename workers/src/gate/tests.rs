@@ -39,6 +39,7 @@ fn order(party: &str, amount: Amount) -> Order {
         replaces: None,
         due_date: None,
         amount,
+        keeps: 0,
         context_code: "withdrawal".to_owned(),
         metadata: Metadata::default(),
         scheduled_for: None,

@@ -190,7 +190,7 @@ async fn a_whole_balance_is_counted_when_it_is_fixed() {
     assert!(matches!(open(store, &gate, &whole, &beneficiary()).await, Opened::New));
     let fix = async || {
         let standing = store.account(&party(), Mode::Test, Currency::GBP).await.unwrap();
-        let money = standing.account.whole(&standing.balances).unwrap();
+        let money = standing.account.whole(&standing.balances, 0).unwrap();
         let payout = store.load(whole.id).await.unwrap().unwrap();
         let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &plan(), store.clock().now());
         let question = gate.question_of_amount((&party(), Mode::Test), &beneficiary(), money);

@@ -75,7 +75,7 @@ async fn fix(store: &Store, id: PayoutId) {
     let Some(payout) = insist(|| store.load(id)).await else { return };
     let party = party();
     let standing = insist(|| store.account(&party, Mode::Test, Currency::GBP)).await;
-    let Ok(money) = standing.account.whole(&standing.balances) else { return };
+    let Ok(money) = standing.account.whole(&standing.balances, 0) else { return };
     let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &plan(), store.clock().now());
     let Some(step) = verdict.step() else { return };
     insist(|| store.fix(step, &standing.account, standing.balances.of(Account::Available), None)).await;
@@ -259,7 +259,7 @@ async fn the_amount_of_a_whole_balance_is_fixed_once_to_what_is_there() {
         ask_for_all(store, "again").await;
         top_up(store, "more", 1_000).await;
         let standing = store.account(&party(), Mode::Test, Currency::GBP).await.unwrap();
-        let money = standing.account.whole(&standing.balances).unwrap();
+        let money = standing.account.whole(&standing.balances, 0).unwrap();
         let payout = state(store, "again").await;
         let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &plan(), store.clock().now());
         let step = verdict.step().unwrap();

@@ -39,6 +39,7 @@ fn payout(name: &str, state: State, sent: Timestamp) -> Payout {
         replaces: None,
         due_date: None,
         amount: pounds(500).into(),
+        keeps: 0,
         context_code: "withdrawal".to_owned(),
         metadata: Metadata::default(),
         scheduled_for: None,
