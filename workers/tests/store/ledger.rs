@@ -12,7 +12,7 @@ use domain::id::{Mode, PayoutId, Shard, TopUpId};
 use domain::ledger::{Account, Balances};
 use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
-use domain::payout::{Fact, Observation, Order, Payout, What};
+use domain::payout::{Fact, Observation, Order, Payout, Resolution, Resolved, What};
 use futures_util::future::join_all;
 use jiff::civil::{Date, date};
 use jiff::{SignedDuration, Timestamp};
@@ -230,6 +230,105 @@ async fn whatever_happens_the_ledger_tells_where_the_money_is() {
         assert_eq!(overdrawn, u64::from(balances.of(Account::Available) < 0), "seed {seed}");
     }
     assert!(taken > 5, "only {taken} whole balances were taken");
+}
+
+/// What a provider paid for while it funded the account is not the account's money when it comes back, as long as the provider is short of it.
+#[tokio::test]
+async fn what_the_provider_has_paid_for_comes_back_to_it() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let send = What::Initiate { send_by: Timestamp::MAX, aside_until: None };
+    let paid = async |key: &str, minor: i64| {
+        ask(store, key, minor).await.unwrap();
+        for what in [&send, &reported(Word::Settled)] {
+            happens(store, state(store, key).await.id, what).await;
+        }
+    };
+    let returned = async |key: &str| happens(store, state(store, key).await.id, &reported(Word::Returned { reason: Reason::new("why") })).await;
+    let funded_by = async |funding| assert_eq!(set_up(store, |account| account.funding = funding).await, SetUp::Done);
+    let there = async || {
+        let is = balances(store).await;
+        assert_eq!(is.imbalance(), 0);
+        [Account::Available, Account::Settled, Account::Clearing].map(|account| is.of(account))
+    };
+    paid("before", 100).await;
+    paid("before, too", 40).await;
+    assert_eq!(there().await, [-140, 140, 0]);
+    funded_by(Funding::Balance).await;
+    top_up(store, "first", 50).await;
+    assert_eq!(there().await, [50, 140, -140]);
+    returned("before").await;
+    assert_eq!(there().await, [50, 40, -40]);
+    assert_eq!(ask(store, "more than there is", 51).await.unwrap_err().as_str(), "insufficient_funds");
+    // What it has paid itself comes back to it, whoever funds it by then.
+    paid("own", 30).await;
+    funded_by(Funding::Provider).await;
+    returned("own").await;
+    assert_eq!(there().await, [50, 40, -40]);
+    // Of what took more than there was, the account has lost what it had, and gets it back when the provider has got its own.
+    paid("beyond", 60).await;
+    assert_eq!(there().await, [-10, 100, -40]);
+    funded_by(Funding::Balance).await;
+    assert_eq!(there().await, [0, 100, -50]);
+    returned("beyond").await;
+    assert_eq!(there().await, [10, 40, 0]);
+    returned("before, too").await;
+    assert_eq!(there().await, [50, 0, 0]);
+}
+
+/// Whoever funds an account in turn, and whatever becomes of its payouts: it never has more than came in, less what it has paid itself.
+#[tokio::test]
+async fn no_account_gains_by_a_change_of_who_funds_it() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let (mut random, mut own, mut came_in, mut changes) = (Draw(11), BTreeMap::<String, bool>::new(), 0, 0);
+    let mut funding = Funding::Provider;
+    for n in 0..400 {
+        match random.below(12) {
+            0 | 1 => {
+                // Not while anything is reserved.
+                for key in own.keys() {
+                    let payout = state(store, key).await;
+                    if payout.holds_funds_in() == Account::Reserved {
+                        happens(store, payout.id, &What::Stuck { why: Reason::new("why") }).await;
+                        let outcome = if random.below(2) == 0 { Resolved::Settled } else { Resolved::Failed };
+                        let (reason, evidence, by, at) = (Reason::new("why"), "e".to_owned(), "op".to_owned(), store.clock().now());
+                        happens(store, payout.id, &What::Resolve(Resolution { outcome, reason, evidence, by, at })).await;
+                    }
+                }
+                let other = if funding == Funding::Provider { Funding::Balance } else { Funding::Provider };
+                if set_up(store, |account| account.funding = other).await == SetUp::Done {
+                    (funding, changes) = (other, changes + 1);
+                }
+            }
+            2 if funding == Funding::Balance => {
+                let minor = 1 + random.below(99);
+                assert_eq!(top_up(store, &format!("t{n}"), minor).await, ToppedUp::New);
+                came_in += minor;
+            }
+            3..=5 => {
+                let key = format!("k{n}");
+                if ask(store, &key, 1 + random.below(79)).await.is_ok() {
+                    own.insert(key, funding == Funding::Balance);
+                }
+            }
+            _ if !own.is_empty() => {
+                let at = usize::try_from(random.below(i64::try_from(own.len()).unwrap())).unwrap();
+                let id = state(store, own.keys().nth(at).unwrap()).await.id;
+                happens(store, id, &anything(&mut random, store.clock().now())).await;
+            }
+            _ => {}
+        }
+        let mut paid_itself = 0;
+        for key in own.iter().filter(|(_, own)| **own).map(|(key, _)| key) {
+            let payout = state(store, key).await;
+            if payout.holds_funds_in() != Account::Available {
+                paid_itself += payout.amount.exact().map_or(0, Money::minor);
+            }
+        }
+        let is = balances(store).await;
+        assert!(is.of(Account::Available) + paid_itself <= came_in, "{n}: {is:?}, {paid_itself} of {came_in}");
+        assert_eq!(is.imbalance(), 0, "{n}");
+    }
+    assert!(changes > 10 && came_in > 0, "{changes} changes");
 }
 
 /// Ten workers that fix the amount of one payout, while others take from its balance and add to it: one of them does, and it is what was there then.
