@@ -162,3 +162,33 @@ async fn money_that_belongs_to_nobody_is_not_lost() {
     installation.settle().await;
     assert_eq!(orphans().await.len(), 2);
 }
+
+/// While a configuration is rolled out, processes name different parties for an account: a movement is given to one of them.
+#[tokio::test]
+async fn two_processes_that_disagree_give_it_to_one_party() {
+    let mut installation = Installation::start().await;
+    let platform = installation.caller_with(|_| {}).await;
+    let store = installation.store.clone();
+    let parties = ["shop", "mall"].map(|party| PartyId::parse(party).unwrap());
+    for party in &parties {
+        assert_eq!(platform.patch("/v1/balances/GBP", &json!({ "party_id": party, "funding": "balance" })).await.status, 200);
+    }
+    let transaction_id = Uuid::new_v4();
+    for (number, party) in [0, 1, 0, 1].map(|of| &parties[of]).into_iter().enumerate() {
+        installation.deposits.accounts =
+            vec![AccountOf { provider: Provider::Truelayer, mode: Mode::Test, account: "GBP".to_owned(), party: party.clone() }];
+        let deposit = Deposit { account: "GBP".to_owned(), transaction_id, money: Money::new(700, Currency::GBP).unwrap() };
+        let body = serde_json::to_vec(&StoredDeposit::new(Provider::Truelayer, Mode::Test, deposit)).unwrap();
+        store.remember(NoticeId::derive("truelayer", &number.to_string(), Shard::new(0)), Worth::Evidence, &body).await.unwrap();
+        installation.settle().await;
+    }
+    let mut available = Vec::new();
+    for party in &parties {
+        available.push(store.account(party, Mode::Test, Currency::GBP).await.unwrap().balances.of(Account::Available));
+    }
+    assert_eq!(available, [700, 0]);
+    // A person looks at what the others were told.
+    store.move_clock(Duration::from_hours(25)).await.unwrap();
+    installation.settle().await;
+    assert_eq!(store.orphans(10).await.unwrap().len(), 2);
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::account::{BALANCE_MAX, BalanceAccount, Funding, Holder, Status, TopUp};
+use domain::fact::Provider;
 use domain::id::{BalanceAccountId, Mode, PartyId, Shard, TopUpId};
 use domain::ledger::{Account, Balances};
 use domain::money::Currency;
@@ -13,6 +14,9 @@ use super::lists::{Page, Range};
 use super::payouts::{answer_of, random_token, unknown_answer};
 use super::vitals::LookedOver;
 use super::{Store, StoreError, from_json, from_value, to_json};
+
+/// Where claims to deposits are kept: whose they are, their notices do not say.
+const OF_DEPOSITS: Shard = Shard::new(0);
 
 /// An account, its holder, and what is in it.
 ///
@@ -134,6 +138,27 @@ impl Store {
 
     pub(super) fn seal_holder(&self, account: &BalanceAccount, holder: &Holder) -> Vec<u8> {
         self.shared.vault.seal(&owner(account.id), to_json(holder).as_bytes())
+    }
+
+    /// The party that a deposit is given to, by the provider's id of the movement, if one has claimed it: `claimant`, where that is given, unless another one was before it. A claim is for good.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn owner_of_deposit(
+        &self,
+        provider: Provider,
+        mode: Mode,
+        movement: &str,
+        claimant: Option<&PartyId>,
+    ) -> Result<Option<PartyId>, StoreError> {
+        let key = format!("{}deposit:{}:{mode}:{movement}", self.shared.names.shard(OF_DEPOSITS), provider.name());
+        let command = match claimant {
+            Some(party) => redis::cmd("SET").arg(key).arg(party.as_str()).arg("NX").arg("GET").to_owned(),
+            None => redis::cmd("GET").arg(key).to_owned(),
+        };
+        let before: Option<String> = from_value(self.query(command).await?)?;
+        let before = before.map(|before| PartyId::parse(&before)).transpose().map_err(|_| unknown_answer("a party"))?;
+        Ok(before.or_else(|| claimant.cloned()))
     }
 
     /// Records money that came in, once per key.
