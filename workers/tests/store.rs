@@ -648,6 +648,21 @@ async fn a_late_thaw_leaves_a_newer_freeze() {
     assert_eq!((store.epoch(shard).await.unwrap(), store.suspect_until(shard).await.unwrap()), (7, jiff::Timestamp::MIN), "an epoch never goes back");
 }
 
+/// The answer to a thaw is lost, so it is sent once more; a freeze that came in between is not its own.
+#[tokio::test]
+async fn a_repeated_thaw_of_a_party_leaves_a_newer_freeze() {
+    let Installation { store, server: _server, .. } = &installation().await;
+    let party = PartyId::parse("acme").unwrap();
+    let order = |at| workers::store::circuits::Order { by: "ops".to_owned(), reason: None, at: jiff::Timestamp::from_millisecond(at).unwrap() };
+    let is_frozen = async || store.party_freeze(&party, Mode::Test).await.unwrap().frozen.is_some();
+    store.freeze_party(&party, Mode::Test, &order(1)).await.unwrap();
+    assert!(store.thaw_party(&party, Mode::Test, &order(2)).await.unwrap() && !is_frozen().await);
+    store.freeze_party(&party, Mode::Test, &order(3)).await.unwrap();
+    store.thaw_party(&party, Mode::Test, &order(2)).await.unwrap();
+    assert!(is_frozen().await);
+    assert!(store.thaw_party(&party, Mode::Test, &order(4)).await.unwrap() && !is_frozen().await);
+}
+
 /// While the server takes no writes, nobody may think that a delivery can never be recorded.
 #[tokio::test]
 async fn a_try_that_cannot_be_recorded_now_can_be_later() {

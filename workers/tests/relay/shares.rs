@@ -36,13 +36,8 @@ impl Installation {
     }
 }
 
-fn whose(leased: &Leased) -> Vec<SubscriptionId> {
-    leased.items.iter().map(|(work, _)| work.subscription).collect()
-}
-
-/// Sixty-four slots: a party alone has all but an eighth; another one is served by the next call, while what the first is owed waits; and what ends goes to those who have less.
-#[tokio::test]
-async fn a_party_alone_has_all_but_a_reserve_and_the_next_is_served_at_once() {
+/// Fifteen subscriptions that answer, and eight events for each of them.
+async fn with_a_backlog() -> Installation {
     let at = installation().await;
     at.add_fifteen().await;
     at.open("warm").await;
@@ -50,6 +45,17 @@ async fn a_party_alone_has_all_but_a_reserve_and_the_next_is_served_at_once() {
     for number in 0..8 {
         at.open(&number.to_string()).await;
     }
+    at
+}
+
+fn whose(leased: &Leased) -> Vec<SubscriptionId> {
+    leased.items.iter().map(|(work, _)| work.subscription).collect()
+}
+
+/// Sixty-four slots: a party alone has all but an eighth; another one is served by the next call, while what the first is owed waits; and what ends goes to those who have less.
+#[tokio::test]
+async fn a_party_alone_has_all_but_a_reserve_and_the_next_is_served_at_once() {
+    let at = with_a_backlog().await;
     let mut slow = at.lanes.lease(64).await.unwrap();
     assert_eq!(slow.items.len(), 56);
     let stalled = at.lanes.lease(8).await.unwrap();
@@ -101,13 +107,7 @@ async fn new_subscriptions_of_one_party_leave_tries_to_those_of_another() {
 /// Nothing of a worker that dies counts any more: what it had is leased again when its leases have ended, and as much of it at a time as ever.
 #[tokio::test]
 async fn a_worker_that_dies_gives_back_the_slots_of_a_party() {
-    let at = installation().await;
-    at.add_fifteen().await;
-    at.open("warm").await;
-    at.crank().await;
-    for number in 0..8 {
-        at.open(&number.to_string()).await;
-    }
+    let at = with_a_backlog().await;
     let lost = at.lanes.lease(64).await.unwrap();
     assert_eq!(lost.items.len(), 56);
     let next = RelayLanes::new(at.lanes.lane.clone(), at.lanes.per_subscription, 64);
