@@ -127,6 +127,9 @@ impl Account {
     }
 
     pub(crate) fn prepare(&self, order: &Order<'_>) -> Result<Vec<u8>, FieldProblem> {
+        if self.profile().currencies.as_ref().is_some_and(|paid| !paid.contains(&order.money.currency())) {
+            return Err(FieldProblem { field: "currency", why: "is none that this provider's account pays in" });
+        }
         match self {
             Self::Truelayer(_) => truelayer::Client::prepare(order.key, order.money, order.beneficiary, order.context_code),
             Self::TruelayerV3(account) => account.0.prepare(order),

@@ -72,6 +72,7 @@ pub fn profile(provider: Provider) -> Profile {
         amount: AmountFormat::DecimalText,
         limits: profile::Limits { beneficiary_name: MAX_REFERENCE, reference: MAX_REFERENCE },
         destinations: &["own_account"],
+        currencies: None,
         notices: NoticeProof::SharedSecret,
         told_by_reference: true,
         lists_payouts: true,

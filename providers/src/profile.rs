@@ -3,6 +3,7 @@
 //! A profile states facts and bounds and decides nothing but [`Profile::may_resend`]. Durations are shown as whole milliseconds.
 
 use domain::fact::Provider;
+use domain::money::Currency;
 use domain::wait::Polling;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
@@ -40,6 +41,8 @@ pub struct Profile {
     pub amount: AmountFormat,
     pub limits: Limits,
     pub destinations: &'static [&'static str],
+    /// What the account pays in, where somebody has said so. Others are refused before dispatch, or go to the next provider.
+    pub currencies: Option<Vec<Currency>>,
     pub notices: NoticeProof,
     /// Whether a webhook may name a payout by the provider's own id only. Then those ids are kept in a directory.
     pub told_by_reference: bool,
@@ -106,6 +109,7 @@ pub struct Overrides {
     pub bound_ms: Option<u64>,
     /// At most what the provider takes; less than 2: payouts always go one by one.
     pub batch_max: Option<usize>,
+    pub currencies: Option<Vec<Currency>>,
 }
 
 impl Profile {
@@ -128,7 +132,7 @@ impl Profile {
     /// The profile with the configured values in place of the built-in ones.
     #[must_use]
     pub fn with(mut self, overrides: &Overrides) -> Self {
-        let Overrides { recognises_duplicates, retention_ms, propagation_ms, polls_ms, bound_ms, batch_max } = overrides;
+        let Overrides { recognises_duplicates, retention_ms, propagation_ms, polls_ms, bound_ms, batch_max, currencies } = overrides;
         if let Some(value) = recognises_duplicates {
             self.recognises_duplicates = *value;
         }
@@ -146,6 +150,9 @@ impl Profile {
         }
         if let Some(value) = batch_max {
             self.batch_max = self.batch_max.map(|most| most.min(*value)).filter(|most| *most > 1);
+        }
+        if currencies.is_some() {
+            self.currencies.clone_from(currencies);
         }
         self
     }

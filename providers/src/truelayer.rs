@@ -98,6 +98,7 @@ pub fn profile() -> Profile {
         amount: AmountFormat::MinorUnits,
         limits: profile::Limits { beneficiary_name: wire::MAX_TEXT, reference: wire::MAX_TEXT },
         destinations: &["iban"],
+        currencies: None,
         notices: NoticeProof::Signature,
         told_by_reference: false,
         lists_payouts: true,

@@ -82,6 +82,7 @@ pub fn profile(provider: Provider) -> Profile {
         amount: AmountFormat::MinorUnits,
         limits: profile::Limits { beneficiary_name: MAX_NAME, reference: defaults::reference_max() },
         destinations: &["iban", "sort_code_account_number"],
+        currencies: None,
         notices: NoticeProof::Signature,
         told_by_reference: true,
         lists_payouts: true,

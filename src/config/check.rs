@@ -301,6 +301,10 @@ impl Config {
             found.unless(polls.is_none_or(|polls| !polls.is_empty()), &format!("providers.{section}.profile.polls_ms"), || {
                 "must name at least one wait".to_owned()
             });
+            let currencies = profile.currencies.as_ref();
+            found.unless(currencies.is_none_or(|currencies| !currencies.is_empty()), &format!("providers.{section}.profile.currencies"), || {
+                "must name at least one currency; without the key it pays in any".to_owned()
+            });
         }
     }
 

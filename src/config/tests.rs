@@ -409,6 +409,10 @@ fn deadlines_of_every_account_are_compared() {
     }
     let polls = found(format!("{mollie}profile={{polls_ms=[]}}"));
     assert_eq!(polls[0].0, "providers.mollie_test.profile.polls_ms");
+    let currencies = found(format!("{mollie}profile={{currencies=[]}}"));
+    assert_eq!(currencies[0].0, "providers.mollie_test.profile.currencies");
+    let error = refused(&format!("{mollie}profile={{currencies=['EURO']}}"), &[]);
+    assert!(error.contains("providers.mollie_test.profile.currencies"), "{error}");
 }
 
 #[test]

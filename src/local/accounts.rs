@@ -47,7 +47,9 @@ impl Accounts {
                     format!("private_key_pem = \"\"\"\n{}\"\"\"", self.key.to_pem()?.expose_secret()),
                     format!("jku = [\"{url}/.well-known/jwks\"]"),
                 ];
-                if provider == Provider::TruelayerV3 {
+                if provider == Provider::Truelayer {
+                    lines.push("profile.currencies = [\"EUR\", \"GBP\"]".to_owned());
+                } else {
                     lines.push("merchant_accounts = { GBP = \"sandbox-pounds\", EUR = \"sandbox-euros\" }".to_owned());
                 }
                 lines

@@ -327,6 +327,23 @@ async fn the_next_provider_gets_what_the_first_has_refused() {
     assert_eq!(paid[0].payout_and_attempt().map(|(_, attempt)| attempt), Some(2));
 }
 
+/// Nobody has a rule for dollars: they go to the first provider whose account pays in them, and a provider that is asked for by name says that it does not.
+#[tokio::test]
+async fn a_currency_goes_to_a_provider_that_pays_in_it() {
+    let house = House::open().await;
+    let mut body = json!({
+        "transaction_id": Uuid::new_v4(), "beneficiary_name": "Ada Quill", "beneficiary_reference": "Withdrawal 204", "currency": "USD",
+        "amount_in_minor": 12_345, "context_code": "withdrawal", "beneficiary_iban": "GB33BUKB20201555555555",
+    });
+    let shown = house.local.unsigned.expect(Method::GET, "/v1/providers/truelayer", None).await.unwrap();
+    assert_eq!(shown["result"]["currencies"], json!(["EUR", "GBP"]));
+    let answer = house.local.caller.call(Method::POST, "/v1/payouts", Some(&body)).await.unwrap();
+    assert_eq!((answer.status, &answer.body["result"]["provider"]), (StatusCode::ACCEPTED, &json!("worldpay-account")), "{}", answer.body);
+    (body["transaction_id"], body["provider"]) = (json!(Uuid::new_v4()), json!("truelayer"));
+    let refused = house.local.caller.call(Method::POST, "/v1/payouts", Some(&body)).await.unwrap();
+    assert_eq!((refused.status, &refused.body["errors"][0]["pointer"]), (StatusCode::BAD_REQUEST, &json!("/currency")), "{}", refused.body);
+}
+
 /// A provider speaks for its own attempts only, however well its notice is signed.
 #[tokio::test]
 async fn what_another_provider_says_is_nothing() {

@@ -182,6 +182,7 @@ pub fn profile(provider: Provider) -> Profile {
         amount: AmountFormat::DecimalNumber,
         limits: profile::Limits { beneficiary_name: 140, reference: MAX_NARRATIVE },
         destinations: &["iban", "sort_code_account_number", "routing_number_account_number"],
+        currencies: None,
         notices: NoticeProof::None,
         told_by_reference: true,
         lists_payouts: true,

@@ -175,6 +175,7 @@ pub fn profile_of(provider: Provider, version: ApiVersion) -> Profile {
         amount: AmountFormat::MinorUnits,
         limits: profile::Limits { beneficiary_name: 140, reference: wire::MAX_NARRATIVE },
         destinations: &["card", "card_token", "network_token", "apple_pay"],
+        currencies: None,
         notices: NoticeProof::SharedSecret,
         told_by_reference: false,
         lists_payouts: false,
