@@ -105,7 +105,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
         redis_url: options.redis_url,
         fsync: Fsync::Always,
         listen,
-        more: &format!("portal.enabled = true\n{}", options.more),
+        more: &options.more,
         providers: &Provider::ALL,
         sandbox: |settings| {
             let settings = &mut settings.truelayer;
@@ -130,10 +130,12 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     let report = if options.demo { Some(show(&local, &mut told).await?) } else { None };
     print_commands(&local, report.as_ref(), options.stay || !options.demo);
     if options.stay || !options.demo {
-        let wish = json!({ "access": "manage" });
-        let link = local.caller.expect(Method::POST, "/v1/portal-links", Some(&wish)).await?;
-        println!("\nportal     {}  (opens once, within 15 minutes)", link["result"]["url"].as_str().context("the address of a link")?);
-        println!("\nrunning until Ctrl-C; each webhook is shown when it has arrived and its signature was verified\n");
+        if local.config.portal.enabled {
+            let wish = json!({ "access": "manage" });
+            let link = local.caller.expect(Method::POST, "/v1/portal-links", Some(&wish)).await?;
+            println!("\nportal     {}  (opens once, within 15 minutes)", link["result"]["url"].as_str().context("the address of a link")?);
+        }
+        println!("\nrunning until Ctrl-C, which leaves nothing behind; each webhook is shown when it has arrived and its signature was verified\n");
         while let Some(Some(received)) = stop.run_until_cancelled(told.recv()).await {
             println!("webhook    {:<28} {} #{}  {}", received.kind, received.transaction, received.sequence, received.status);
         }
@@ -225,16 +227,17 @@ async fn show(local: &Local, told: &mut UnboundedReceiver<Received>) -> anyhow::
 fn print_commands(local: &Local, report: Option<&Report>, runs: bool) {
     let base = local.caller.base();
     let token = local.unsigned.token().expose_secret();
-    let first = report.and_then(|report| report.scenes.get(1)).map_or_else(Uuid::new_v4, |scene| scene.transaction_id);
+    let new = Uuid::new_v4();
+    let first = report.and_then(|report| report.scenes.get(1)).map_or(new, |scene| scene.transaction_id);
     println!("\ntry next{}:", if runs { "" } else { " (while it runs: make demo STAY=1)" });
     println!("  TOKEN={token}");
+    println!(
+        "  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/payouts -d '{}'",
+        order(Provider::Truelayer, new, Mood::Plain.amount())
+    );
     println!("  curl -s -H \"Authorization: Bearer $TOKEN\" {base}/v1/payouts/{first}");
     println!("  curl -s -H \"Authorization: Bearer $TOKEN\" {base}/v1/payouts/{first}/timeline");
     println!("  curl -s -H \"Authorization: Bearer $TOKEN\" '{base}/v1/payouts?status=settled&limit=5'");
-    println!(
-        "  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/payouts -d '{}'",
-        order(Provider::Truelayer, Uuid::new_v4(), Mood::Plain.amount())
-    );
     let batch = json!({ "batch_id": Uuid::new_v4(), "items": [order(Provider::Truelayer, Uuid::new_v4(), Mood::Plain.amount()), {}] });
     println!("  curl -s -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' {base}/v1/payouts/batches -d '{batch}'");
     println!(

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::keys;
 use crate::config::Config;
 use crate::demo::Options;
 use crate::telemetry;
@@ -33,20 +34,38 @@ pub fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode
     let mut settings = Config::read(None, [])?.telemetry;
     "warn".clone_into(&mut settings.level);
     let telemetry = telemetry::start(&settings)?;
-    let more = file.map(|file| plain_keys(file).with_context(|| format!("reading {}", file.display()))).transpose()?.unwrap_or_default();
+    let more = match file {
+        Some(file) => read(file).with_context(|| format!("reading {}", file.display()))?,
+        None => json!({}),
+    };
+    let more = plain_keys(&with_everything(more)?);
     let options = Options { demo, stay, redis_url, more, watch: Some(telemetry.watch()) };
     let ended = super::attended(|stop| crate::demo::run(options, stop));
     telemetry.shutdown(super::TELEMETRY_END);
     ended
 }
 
-/// What stands in a file, a whole key to a line: these can stand behind others, which a table that was begun before cannot.
-fn plain_keys(file: &Path) -> anyhow::Result<String> {
+fn read(file: &Path) -> anyhow::Result<Value> {
     let source = ::config::File::from(file).format(::config::FileFormat::Toml);
-    let read: Value = ::config::Config::builder().add_source(source).build()?.try_deserialize()?;
+    Ok(::config::Config::builder().add_source(source).build()?.try_deserialize()?)
+}
+
+/// With what is off by default and costs nothing here, so that all of it can be tried: the portal, `v1a` signatures and receipts.
+fn with_everything(mut more: Value) -> anyhow::Result<Value> {
+    for (section, key, value) in [("portal", "enabled", json!(true)), ("relay", "signing_keys", json!([keys::new_webhook_key()?.0]))] {
+        let sections = more.as_object_mut().context("a table")?;
+        if let Some(section) = sections.entry(section).or_insert_with(|| json!({})).as_object_mut() {
+            section.entry(key).or_insert(value);
+        }
+    }
+    Ok(more)
+}
+
+/// A whole key to a line: these can stand behind others, which a table that was begun before cannot.
+fn plain_keys(more: &Value) -> String {
     let mut lines = String::new();
-    write_keys(&read, "", &mut lines);
-    Ok(lines)
+    write_keys(more, "", &mut lines);
+    lines
 }
 
 fn write_keys(value: &Value, route: &str, lines: &mut String) {
@@ -81,7 +100,7 @@ mod tests {
         let file = folder.path().join("more.toml");
         let text = "[ingress]\napproval_hours = 7\napprovals = [{ name = 'a \"b\"', amount_from = 5 }]\n[relay]\nwaits_s = [1, 2]\n";
         std::fs::write(&file, text).unwrap();
-        let both = format!("ingress.listen = '127.0.0.1:0'\n{}", plain_keys(&file).unwrap());
+        let both = format!("ingress.listen = '127.0.0.1:0'\n{}", plain_keys(&read(&file).unwrap()));
         let again: Value = ::config::Config::builder()
             .add_source(::config::File::from_str(&both, ::config::FileFormat::Toml))
             .build()

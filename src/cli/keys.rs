@@ -18,6 +18,7 @@ use domain::id::{ApiKeyId, Mode, PartyId};
 use providers::jws::{Algorithm, SigningKey, VerifyingKey};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
+use workers::relay::keys::PublicKey;
 use workers::store::Store;
 
 use super::print;
@@ -142,12 +143,17 @@ pub async fn run(file: Option<&Path>, command: Command) -> anyhow::Result<ExitCo
         }
         Command::GenerateSigningKey(GenerateSigningKey { out }) => print(&generate_signing_key(&out)?)?,
         Command::GenerateWebhookKey => {
-            let (private, public) = workers::relay::keys::make(&random::<32>()?)?;
+            let (private, public) = new_webhook_key()?;
             print(&format!("private  {private}\npublic   {}\nkid      {}", public.text, public.kid))?;
         }
         Command::GenerateSecret => print(&STANDARD.encode(random::<32>()?))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A key for `relay.signing_keys`: the text of its private half, and its public half.
+pub(super) fn new_webhook_key() -> anyhow::Result<(String, PublicKey)> {
+    Ok(workers::relay::keys::make(&random::<32>()?)?)
 }
 
 fn configured(file: Option<&Path>) -> anyhow::Result<Config> {

@@ -12,7 +12,7 @@ use providers::sandbox::all::All;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::print;
+use super::{keys, print};
 use crate::config::Config;
 use crate::local::{Accounts, random_text};
 
@@ -67,6 +67,10 @@ vault.keys = {{ 1 = "{vault}" }}
 ingress.key_pepper = "{pepper}"
 # Subscribers on this machine may be called.
 egress.allow = ["127.0.0.1", "localhost"]
+# For `v1a` signatures and receipts.
+relay.signing_keys = ["{signing}"]
+# Parties can look at their webhooks: `payrelay portal` makes a link.
+portal.enabled = true
 
 # An account at every provider.
 {accounts}
@@ -74,6 +78,7 @@ egress.allow = ["127.0.0.1", "localhost"]
 {sandboxes}"#,
         vault = random_text()?,
         pepper = random_text()?,
+        signing = keys::new_webhook_key()?.0,
         accounts = accounts.of(&Provider::ALL, "http://127.0.0.1:8090")?,
         sandboxes = accounts.sandboxes("127.0.0.1:8090", Some("http://127.0.0.1:8080"))?,
     ))
