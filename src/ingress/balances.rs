@@ -66,6 +66,7 @@ struct Change {
     queued_refunds: Option<i64>,
     /// `None` within: it is taken back.
     negative_threshold: Option<Option<i64>>,
+    ends_schedule: bool,
     owner: Option<BeneficiaryName>,
     iban: Option<Iban>,
 }
@@ -129,12 +130,17 @@ impl Change {
         };
         let (reserve, queued_refunds) = (minor("reserve_in_minor"), minor("queued_refunds_in_minor"));
         let negative_threshold = minor("negative_threshold_in_minor").map(Some).or_else(|| no_threshold.then_some(None));
+        let ends_schedule = fields.only_null(
+            "schedule",
+            "can only be ended here, by null: another one is set by `PUT /parties/{partyId}/balanceAccount/{balanceAccountId}`",
+            errs,
+        );
         let owner = fields.optional_text("account_owner", errs);
         let owner = owner.and_then(|text| checked(errs, "/account_owner", BeneficiaryName::parse(&text, BeneficiaryName::MAX_CHARS)));
         let iban = fields.optional_text("iban", errs).and_then(|text| checked(errs, "/iban", Iban::parse(&text)));
         fields.finish(errs);
         errors.check()?;
-        Ok(Self { party, version, funding, status, reserve, queued_refunds, negative_threshold, owner, iban })
+        Ok(Self { party, version, funding, status, reserve, queued_refunds, negative_threshold, ends_schedule, owner, iban })
     }
 }
 
@@ -186,6 +192,9 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(currency): Path<String
         account.reserve = asked.reserve.unwrap_or(account.reserve);
         account.queued_refunds = asked.queued_refunds.unwrap_or(account.queued_refunds);
         account.negative_threshold = asked.negative_threshold.unwrap_or(account.negative_threshold);
+        if asked.ends_schedule {
+            (account.planned, account.schedule_by) = (None, None);
+        }
         holder.owner = asked.owner.clone().or(holder.owner);
         holder.iban = asked.iban.or(holder.iban);
         match store.set_up(&account, &holder).await? {

@@ -249,6 +249,15 @@ impl Fields {
         self.members.iter().any(|(known, value)| known == name && *value == Value::Null)
     }
 
+    /// Whether a member is there that can only be `null`; `otherwise` says what else to do.
+    pub fn only_null(&mut self, name: &str, otherwise: &str, errors: &mut Errors) -> bool {
+        let is_null = self.is_null(name);
+        if self.take(name).is_some() {
+            errors.field(self.pointer(name), "unknown", otherwise);
+        }
+        is_null
+    }
+
     /// A text that must be there.
     pub fn text(&mut self, name: &str, errors: &mut Errors) -> Option<String> {
         let value = self.required(name, errors)?;

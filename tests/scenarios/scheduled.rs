@@ -522,14 +522,10 @@ async fn a_changed_and_a_paused_schedule() {
     let stale = site.platform.put(&path(&account), &seen).await;
     assert_eq!((stale.status, stale.problem()), (409, "version-stale"));
 
-    let set_up = async |schedule: Option<Schedule>| {
-        let Standing { account, holder, .. } = site.standing("GBP").await;
-        let today = days("GBP").date(site.installation.store.clock().now());
-        let planned = schedule.map(|schedule| Planned { schedule, progress: Progress::set_on(today) });
-        let account = BalanceAccount { planned, version: account.version + 1, ..account };
-        assert_eq!(site.installation.store.set_up(&account, &holder).await.unwrap(), SetUp::Done);
-    };
-    set_up(None).await;
+    let wrong = site.platform.patch("/v1/balances/GBP", &json!({ "party_id": "acme", "schedule": "never" })).await;
+    assert_eq!((wrong.status, &wrong.json["errors"][0]["pointer"]), (400, &json!("/schedule")), "{wrong:?}");
+    let ended = site.platform.patch("/v1/balances/GBP", &json!({ "party_id": "acme", "schedule": null })).await;
+    assert_eq!(ended.status, 200, "{ended:?}");
     assert!(site.read(&account).await.get("nextPayoutDate").is_none());
     site.top_up("GBP", 2).await;
     for day in [19, 25] {
@@ -539,7 +535,10 @@ async fn a_changed_and_a_paused_schedule() {
     assert_eq!(site.opened().await.len(), 1);
     // Given back by a clock that is behind: what was borne is not borne again.
     site.at(date(2026, 11, 16), "12:00").await;
-    set_up(Some(Schedule::Daily)).await;
+    let Standing { account, holder, .. } = site.standing("GBP").await;
+    let progress = Progress::set_on(days("GBP").date(site.installation.store.clock().now()));
+    let account = BalanceAccount { planned: Some(Planned { schedule: Schedule::Daily, progress }), version: account.version + 1, ..account };
+    assert_eq!(site.installation.store.set_up(&account, &holder).await.unwrap(), SetUp::Done);
     for day in [17, 18, 19] {
         site.at(date(2026, 11, day), "12:00").await;
         site.look().await;
