@@ -402,6 +402,7 @@ async fn a_payout_of_a_balance_is_opened_on_the_account_that_was_seen() {
     assert!(matches!(draw("k3", &next, None, date(2026, 11, 24)).await, Drawn::Taken));
     happens(store, state(store, "k2").await.id, &What::Cancel { reason: Reason::new("why") }).await;
     assert!(matches!(draw("k3", &next, None, date(2026, 11, 24)).await, Drawn::Opened(Opened::New)), "it was taken back");
+    assert!(matches!(draw("k5", &next, None, date(2026, 11, 23)).await, Drawn::Taken), "by a clock that is behind");
     assert_eq!(balances(store).await.of(Account::Reserved), 200);
     top_up(store, "t1", 1).await;
     let of = Drawing { account: &next, next: None, day: date(2026, 11, 25), needed: 802 };
