@@ -229,6 +229,22 @@ impl BalanceAccount {
         self.planned.map(|Planned { schedule, progress }| schedule.plan(days, progress, now))
     }
 
+    /// What can be paid out: of an account that its provider funds, less what the provider has paid, and so below zero.
+    #[must_use]
+    pub fn available(&self, balances: &Balances) -> i64 {
+        let own = balances.of(Account::Available);
+        match self.funding {
+            Funding::Balance => own,
+            Funding::Provider => own.saturating_add(balances.of(Account::Clearing)),
+        }
+    }
+
+    /// What is there, promised or on its way.
+    #[must_use]
+    pub fn current(&self, balances: &Balances) -> i64 {
+        self.available(balances).saturating_add(balances.of(Account::Reserved))
+    }
+
     /// All that can be paid out of it now, if its reserve stays there, and in any case `keeps`, in minor units.
     ///
     /// # Errors
@@ -237,7 +253,7 @@ impl BalanceAccount {
         if self.funding == Funding::Provider {
             return Err(NothingToPay::ProviderFunded);
         }
-        let there = balances.of(Account::Available).saturating_sub(self.reserve.max(keeps));
+        let there = self.available(balances).saturating_sub(self.reserve.max(keeps));
         Money::new(there.min(Money::MAX_MINOR), self.currency).map_err(|_| NothingToPay::Nothing)
     }
 
@@ -252,7 +268,7 @@ impl BalanceAccount {
     /// Whether it is so far below zero that no balance of its party is paid out.
     #[must_use]
     pub fn is_below_threshold(&self, balances: &Balances) -> bool {
-        self.negative_threshold.is_some_and(|threshold| balances.of(Account::Available) < threshold.saturating_neg())
+        self.negative_threshold.is_some_and(|threshold| self.available(balances) < threshold.saturating_neg())
     }
 
     /// The account without its schedule, if it has one: nothing is paid out by itself until it gets one again.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Account {
-    /// May be paid out. Below zero only where the provider funds the payouts.
+    /// The account's own money that may be paid out. Payouts take it, and give it back, unless their provider funds them: then it is [`Account::Clearing`] that
+    /// the store books instead.
     Available,
     /// Promised to payouts that have not ended.
     Reserved,
@@ -18,7 +19,7 @@ pub enum Account {
     Settled,
     /// Where money comes from: below zero by what was topped up.
     TopUps,
-    /// Below zero by what the provider had funded when the account began to have money of its own.
+    /// Below zero by what the provider has funded: what payouts hold and what has left, of those that were asked for while it funded the account.
     Clearing,
 }
 
@@ -51,12 +52,6 @@ impl Balances {
     /// What is in one of them by a later word.
     pub fn set(&mut self, account: Account, minor: i64) {
         self.0.insert(account, minor);
-    }
-
-    /// What the party has here: available, promised or on its way.
-    #[must_use]
-    pub fn current(&self) -> i64 {
-        self.of(Account::Available).saturating_add(self.of(Account::Reserved))
     }
 
     /// What all accounts together are off by. Anything but 0 is a fault.

@@ -126,10 +126,16 @@ impl Account {
         client!(self, client => client.profile())
     }
 
+    /// The request, if the account pays in that currency.
     pub(crate) fn prepare(&self, order: &Order<'_>) -> Result<Vec<u8>, FieldProblem> {
         if self.profile().currencies.as_ref().is_some_and(|paid| !paid.contains(&order.money.currency())) {
             return Err(FieldProblem { field: "currency", why: "is none that this provider's account pays in" });
         }
+        self.request(order)
+    }
+
+    /// The request, whichever currencies the account is said to pay in now.
+    pub(crate) fn request(&self, order: &Order<'_>) -> Result<Vec<u8>, FieldProblem> {
         match self {
             Self::Truelayer(_) => truelayer::Client::prepare(order.key, order.money, order.beneficiary, order.context_code),
             Self::TruelayerV3(account) => account.0.prepare(order),

@@ -210,6 +210,15 @@ impl Providers {
         Ok(self.account(provider, mode).ok_or(Unprepared::NotConfigured)?.prepare(order)?)
     }
 
+    /// As [`Providers::prepare`], whichever currencies the account is said to pay in now: what may have been sent before, when nobody had said so.
+    ///
+    /// # Errors
+    ///
+    /// [`Unprepared`]: what this provider could not take then either.
+    pub fn request(&self, provider: Provider, mode: Mode, order: &Order<'_>) -> Result<Vec<u8>, Unprepared> {
+        Ok(self.account(provider, mode).ok_or(Unprepared::NotConfigured)?.request(order)?)
+    }
+
     /// Sends prepared bytes and says how that ended. No byte of them leaves after `send_by`; the whole call ends `within` that time.
     pub async fn submit(&self, provider: Provider, mode: Mode, prepared: &[u8], send_by: Timestamp, within: Duration) -> Answer {
         match self.account(provider, mode) {

@@ -11,7 +11,6 @@ use domain::account::{BALANCE_MAX, Funding, Status};
 use domain::credential::{Reach, Scope};
 use domain::destination::{BeneficiaryName, Iban};
 use domain::id::{BalanceAccountId, Mode, PartyId};
-use domain::ledger::Account;
 use domain::money::Currency;
 use serde::Serialize;
 use workers::store::StoreError;
@@ -77,8 +76,8 @@ impl<'a> View<'a> {
             currency: account.currency.code(),
             iban: holder.iban.as_ref().map(Iban::as_str),
             status: account.status,
-            current_balance_in_minor: balances.current(),
-            available_balance_in_minor: balances.of(Account::Available),
+            current_balance_in_minor: account.current(balances),
+            available_balance_in_minor: account.available(balances),
             account_owner: holder.owner.as_ref().map(BeneficiaryName::as_str),
             balance_account_id: account.id,
             party_id: &account.party,
@@ -192,7 +191,10 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(currency): Path<String
         account.reserve = asked.reserve.unwrap_or(account.reserve);
         account.queued_refunds = asked.queued_refunds.unwrap_or(account.queued_refunds);
         account.negative_threshold = asked.negative_threshold.unwrap_or(account.negative_threshold);
-        if asked.ends_schedule {
+        if asked.ends_schedule && account.planned.is_some() {
+            let mut errors = Errors::default();
+            ingress.check_scheduled("/schedule", ingress.found_party(&party, caller.mode()).await?.details.country, None, &mut errors);
+            errors.check()?;
             (account.planned, account.schedule_by) = (None, None);
         }
         holder.owner = asked.owner.clone().or(holder.owner);

@@ -11,7 +11,6 @@ use domain::account::{BalanceAccount, Status};
 use domain::credential::Scope;
 use domain::id::{BalanceAccountId, Mode, PartyId};
 use domain::instrument::{Instrument, Payee};
-use domain::ledger::Account;
 use domain::money::Currency;
 use domain::schedule::{Frequency, Schedule};
 use domain::snapshot::{Amount, Link, Moment};
@@ -77,7 +76,7 @@ impl<'a> View<'a> {
             created_at: account.created_at.map(Moment),
             currency: currency.code(),
             description: format!("{currency} balance"),
-            available_amount: Amount::of(balances.of(Account::Available), currency),
+            available_amount: Amount::of(account.available(balances), currency),
             pending_amount: Amount::of(0, currency),
             transfer_frequency: frequency(account),
             transfer_threshold: Amount::of(0, currency),

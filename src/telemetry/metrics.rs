@@ -72,7 +72,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "payrelay_deposits_total",
         &["provider", "mode", "outcome"],
-        "Looks at money that providers say came in: `recorded` or `known`, or what keeps it from its account: `unclaimed`, `disputed`, `provider_funded`, `full`, `conflict`.",
+        "Looks at money that providers say came in: `recorded` or `known`, or what keeps it from its account: `unclaimed`, `provider_funded`, `full`, `conflict`.",
     ),
     counter(
         "payrelay_provider_circuit_opened_total",

@@ -366,6 +366,8 @@ async fn accounts_in_some_countries_must_have_a_schedule() {
     assert_eq!((refused.status, refused.errors()), (400, vec![("/frequency", "missing")]), "{refused:?}");
     let planned = platform.post("/parties/us/balanceAccount", &with(unplanned, "frequency", "daily")).await;
     assert_eq!(planned.status, 201, "{planned:?}");
+    let refused = platform.patch("/v1/balances/USD", &json!({ "party_id": "us", "schedule": null })).await;
+    assert_eq!((refused.status, refused.errors()), (400, vec![("/schedule", "missing")]), "{refused:?}");
 
     // One from before the rule gets a schedule with its next change.
     let body = json!({ "party_id": "us", "funding": "balance" });

@@ -65,8 +65,6 @@ pub enum Outcome {
     Conflict,
     /// No party has that account.
     Unclaimed,
-    /// It was given to another party, by a process that was told something else of that account.
-    Disputed,
     /// The provider funds the balance account, so there is nothing to top up.
     ProviderFunded,
     /// The account would hold too much.
@@ -74,7 +72,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 7] = [Self::Recorded, Self::Known, Self::Conflict, Self::Unclaimed, Self::Disputed, Self::ProviderFunded, Self::Full];
+    pub const ALL: [Self; 6] = [Self::Recorded, Self::Known, Self::Conflict, Self::Unclaimed, Self::ProviderFunded, Self::Full];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -83,7 +81,6 @@ impl Outcome {
             Self::Known => "known",
             Self::Conflict => "conflict",
             Self::Unclaimed => "unclaimed",
-            Self::Disputed => "disputed",
             Self::ProviderFunded => "provider_funded",
             Self::Full => "full",
         }
@@ -133,9 +130,7 @@ impl Payouts {
             Outcome::Recorded | Outcome::Known => Settled::Done,
             // No time mends that.
             Outcome::Conflict => Settled::Aside,
-            Outcome::Unclaimed | Outcome::Disputed | Outcome::ProviderFunded | Outcome::Full => {
-                put_off_before(Settled::Aside, work, store.clock().now())
-            }
+            Outcome::Unclaimed | Outcome::ProviderFunded | Outcome::Full => put_off_before(Settled::Aside, work, store.clock().now()),
         };
         if settled != Settled::Done {
             let (provider, outcome) = (stored.provider.name(), outcome.as_str());
@@ -155,13 +150,11 @@ impl Payouts {
         let StoredDeposit { provider, mode, deposit: Deposit { transaction_id, money, .. }, .. } = stored;
         let transaction_id = transaction_id.to_string();
         let keeps_money = store.account(party, *mode, money.currency()).await?.account.funding == Funding::Balance;
-        match store.owner_of_deposit(*provider, *mode, &transaction_id, keeps_money.then_some(party)).await? {
-            None => return Ok(Outcome::ProviderFunded),
-            Some(owner) if owner != *party => return Ok(Outcome::Disputed),
-            Some(_) => {}
-        }
-        let id = TopUpId::derive(party, *mode, &transaction_id, store.shards());
-        let top_up = TopUp { id, party: party.clone(), mode: *mode, transaction_id, money: *money, recorded_at: store.clock().now() };
+        // Whose it is stays so, whatever the configuration says by now: the process that claimed it may have died before it was booked.
+        let owner = store.owner_of_deposit(*provider, *mode, &transaction_id, keeps_money.then_some(party)).await?;
+        let Some(party) = owner else { return Ok(Outcome::ProviderFunded) };
+        let id = TopUpId::derive(&party, *mode, &transaction_id, store.shards());
+        let top_up = TopUp { id, party, mode: *mode, transaction_id, money: *money, recorded_at: store.clock().now() };
         Ok(match store.top_up(&top_up).await? {
             ToppedUp::New => Outcome::Recorded,
             ToppedUp::Exists(held) if held.money == *money => Outcome::Known,

@@ -94,7 +94,7 @@ impl Payouts {
                 let key = ProviderKey::derive(payout.id, number);
                 let order = Order { key, money, beneficiary, context_code: &payout.context_code };
                 // What it cannot take it cannot have taken.
-                let Ok(request) = providers.prepare(provider, payout.mode, &order) else { continue };
+                let Ok(request) = providers.request(provider, payout.mode, &order) else { continue };
                 all_remember &= providers.profile(provider, payout.mode).recognises_for_ever();
                 let on_record = payout.attempts.iter().any(|made| made.sends > 0 && (made.number, made.provider) == (number, provider));
                 if !on_record {

@@ -103,7 +103,7 @@ end
 local function commit(key, subscriptions_of, ledger, list, account_key, party, value)
   local id = value[11]
   local opening = value[1] == '0'
-  local version, token, fingerprint, held_at, was, to, shares, paid = unpack(redis.call('HMGET', key, 'v', 'token', 'fp', 'held', 'st', 'to', 'lim', 'paid'), 1, 8)
+  local version, token, fingerprint, held_at, was, to, shares, own = unpack(redis.call('HMGET', key, 'v', 'token', 'fp', 'held', 'st', 'to', 'lim', 'own'), 1, 8)
   local advance, advanced, look_again, due_as, least, advanced_record = string.match(value[22], '^(%d+) (%d+) (%d+) (%S+) (%-?%d+) (.*)$')
   local gate, name = value[19] ~= '' and cjson.decode(value[19]), string.sub(party, #prefix + 4)
 
@@ -130,14 +130,14 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
     if not version then return { 'missing' } end
     if version ~= value[1] then return { 'stale' } end
   end
-  local own_or_era
   local seen, needed, day, record = string.match(value[20], '^(%d+) (%-?%d+) ?(%S*) ?(.*)$')
+  local takes, keeps_money = opening or seen, false
   if opening or seen or value[5] ~= '' then
     if seen then kept[account_key] = nil end
-    local account = once('HMGET', account_key, 'funding', 'status', 'fault', 'v', 'day', 'era')
+    local account = once('HMGET', account_key, 'funding', 'status', 'fault', 'v', 'day')
     if not opening and account[3] then return { 'frozen' } end
     if seen and account[4] ~= seen then return { 'changed' } end
-    own_or_era = account[1] == 'balance' and 'own' or account[6] or ''
+    keeps_money = takes and account[1] == 'balance'
     if seen and not opening then
       -- Told, so that whoever decides again need not ask: on a busy account that would take too long each time.
       local available = redis.call('HGET', ledger, 'available') or '0'
@@ -240,27 +240,19 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
   end
 
   local entries, at = tonumber(value[23]), 24
-  local takes = opening or seen
-  if takes and entries > 0 then field('paid', own_or_era) end
-  -- Its provider has paid for it, and the account has got money of its own since: that is not what it came from.
-  local function is_foreign() return not takes and paid ~= 'own' and (redis.call('HGET', account_key, 'era') or '') ~= (paid or '') end
+  -- Who has the money for a payout is decided when it is taken, and stays so whoever funds the account afterwards.
+  if keeps_money then field('own', '1') end
+  local available = (keeps_money or not takes and own) and 'available' or 'clearing'
   for _ = 1, entries do
     local from, to, minor = value[at], value[at + 1], value[at + 2]
-    if from == 'available' and is_foreign() then from = 'clearing' end
+    if from == 'available' then from = available end
+    if to == 'available' then to = available end
     -- What is now no more than this entry was nothing before: the ledger may be new.
     if redis.call('HINCRBY', ledger, from, '-' .. minor) == -tonumber(minor) then
       redis.call('SADD', prefix .. 'accounts', ledger)
       redis.call('SADD', prefix .. 'currencies:' .. name, string.sub(ledger, -3))
     end
-    if to == 'available' and is_foreign() then
-      -- The provider is short of what the account did not have then.
-      local back = math.min(tonumber(minor), -tonumber(redis.call('HGET', ledger, 'clearing') or 0))
-      if back > 0 then
-        redis.call('HINCRBY', ledger, 'clearing', string.format('%d', back))
-        minor = string.format('%d', minor - back)
-      end
-    end
-    if minor ~= '0' then redis.call('HINCRBY', ledger, to, minor) end
+    redis.call('HINCRBY', ledger, to, minor)
     at = at + 3
   end
 

@@ -8,17 +8,9 @@ end
 
 -- After everything that can refuse. `ledgers`: of the shard, `currencies`: of the party; `planned`: '1' for an account with a schedule.
 local function set_up(account, ledger, ledgers, currencies, version, token, record, funding, status, holder, currency, planned)
-  local begins = funding == 'balance' and redis.call('HGET', account, 'funding') ~= 'balance'
   redis.call('HSET', account, 'v', version, 'token', token, 'rec', record, 'funding', funding, 'status', status, 'sec', holder)
-  if begins then redis.call('HINCRBY', account, 'era', 1) end
   redis.call('SADD', ledgers, ledger)
   redis.call('SADD', currencies, currency)
-  local available = redis.call('HGET', ledger, 'available')
-  if begins and available and string.sub(available, 1, 1) == '-' then
-    -- What the provider has funded is not the account's debt, nor its money when it comes back (commit.lua).
-    redis.call('HINCRBY', ledger, 'available', string.sub(available, 2))
-    redis.call('HINCRBY', ledger, 'clearing', available)
-  end
   -- Whoever looks at the schedule knows the calendars: at once, for it may have changed.
   local prefix, member = string.match(account, '^(.*{s%d+}:)account:(.+)$')
   redis.call('ZREM', prefix .. 'overdue', member)
