@@ -39,6 +39,9 @@ pub use self::identity::{Identity, IdentityError};
 
 /// How much of an answer's head is read.
 const HEAD_BYTES: usize = 64 * 1024;
+/// What a server of HTTP/2 may send unread, of one answer and of all of a connection.
+const H2_STREAM_BYTES: u32 = 64 * 1024;
+const H2_CONNECTION_BYTES: u32 = 1024 * 1024;
 
 /// How merchants are reached. Every field has a default.
 #[derive(Clone, Debug, Deserialize)]
@@ -394,12 +397,21 @@ impl Target {
     }
 }
 
+/// HTTP/2 where a server offers it in the TLS handshake, else HTTP/1.1.
 fn client(connector: Connector, idle_timeout: Duration, idle_max_per_host: usize) -> Client {
+    let patience = connector.timeout();
     legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(idle_timeout)
         .pool_max_idle_per_host(idle_max_per_host)
         .http1_max_buf_size(HEAD_BYTES)
+        .http2_max_header_list_size(HEAD_BYTES as u32)
+        .http2_initial_stream_window_size(H2_STREAM_BYTES)
+        .http2_initial_connection_window_size(H2_CONNECTION_BYTES)
+        // All deliveries to a host share one connection: a dead one must not take their whole time until the system notices.
+        .http2_keep_alive_interval(patience)
+        .http2_keep_alive_timeout(patience)
         // The header comes with the target. A request that a kept connection did not begin to write is repeated on another one;
         // what may have been written is our own decision, in `send`.
         .set_host(false)
@@ -447,6 +459,8 @@ fn why(error: &legacy::Error) -> Why {
     }
     match cause.downcast_ref::<hyper::Error>() {
         Some(error) if error.is_parse() => Why::NotHttp,
+        // Of HTTP/2: it has not answered a ping.
+        Some(error) if error.is_timeout() => Why::Timeout,
         _ if error.is_connect() => Why::Connect,
         _ => Why::Closed,
     }

@@ -7,6 +7,8 @@ mod fan_out;
 mod history;
 #[path = "relay/hostile.rs"]
 mod hostile;
+#[path = "relay/http2.rs"]
+mod http2;
 #[path = "relay/order.rs"]
 mod order;
 #[path = "relay/receipts.rs"]

@@ -102,6 +102,11 @@ impl Connector {
         Self { tcp: self.tcp, tls: Arc::default(), identity: Some(identity) }
     }
 
+    /// For DNS, TCP and TLS together.
+    pub(super) fn timeout(&self) -> Duration {
+        self.tcp.shared.timeout
+    }
+
     pub(super) fn policy(&self) -> &Policy {
         &self.tcp.shared.policy
     }
@@ -121,7 +126,7 @@ impl Connector {
                 None => config.with_no_client_auth(),
                 Some(identity) => config.with_client_cert_resolver(identity.resolver()),
             };
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             Ok(config)
         });
         let loaded = loaded.await.unwrap_or_else(|error| Err(rustls::Error::General(error.to_string())));

@@ -15,18 +15,18 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-const HOST: &str = "hooks.example.com";
-const THANKS: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+pub(super) const HOST: &str = "hooks.example.com";
+pub(super) const THANKS: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// An authority, and the files that make an installation trust it and find the host.
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
     folder: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "an authority for tests");
@@ -48,14 +48,14 @@ impl Authority {
         std::fs::write(self.file("hosts"), lines).unwrap();
     }
 
-    fn egress(&self) -> egress::Settings {
+    pub(super) fn egress(&self) -> egress::Settings {
         let allow = vec!["127.0.0.1".parse().unwrap()];
         let (ca_file, hosts_file) = (Some(self.file("ca.pem")), Some(self.file("hosts")));
         egress::Settings { allow, timeout_ms: 5_000, ca_file, hosts_file, idle_max_per_host: 0, ..egress::Settings::default() }
     }
 
     /// A certificate for this name, as `change` changes it.
-    fn signs(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey {
+    pub(super) fn signs(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         change(&mut params);
@@ -64,7 +64,7 @@ impl Authority {
     }
 
     /// A server's side of TLS. With `asks` a client has to show a certificate of this authority.
-    fn serves(&self, shown: &CertifiedKey, asks: bool, protocols: &[&str]) -> TlsAcceptor {
+    pub(super) fn serves(&self, shown: &CertifiedKey, asks: bool, protocols: &[&str]) -> TlsAcceptor {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = rustls::pki_types::CertificateDer::pem_slice_iter(shown.certificate.as_bytes()).collect::<Result<Vec<_>, _>>().unwrap();
         let key = PrivateKeyDer::from_pem_slice(shown.key.as_bytes()).unwrap();
@@ -83,10 +83,10 @@ impl Authority {
 }
 
 /// What reached a server within a connection: how long the request was, and the certificate that its client has shown.
-type Came = Arc<Mutex<Vec<(usize, Option<Vec<u8>>)>>>;
+pub(super) type Came = Arc<Mutex<Vec<(usize, Option<Vec<u8>>)>>>;
 
 /// Serves each connection with these bytes, in TLS where there is some, and closes it.
-async fn answering(tls: Option<TlsAcceptor>, answer: &'static [u8]) -> (u16, Came) {
+pub(super) async fn answering(tls: Option<TlsAcceptor>, answer: &'static [u8]) -> (u16, Came) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, came) = (listener.local_addr().unwrap().port(), Came::default());
     let told = came.clone();
@@ -124,26 +124,26 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]
 }
 
 impl Installation {
-    async fn leads_to(&self, url: String) {
+    pub(super) async fn leads_to(&self, url: String) {
         self.change(|subscription, _| subscription.url = url).await;
     }
 
     /// Its troubles are forgotten.
-    async fn wish_afresh(&self) {
+    pub(super) async fn wish_afresh(&self) {
         let (mut subscription, _) = self.store.subscription(self.subscription).await.unwrap().unwrap();
         subscription.version += 1;
         self.store.begin_afresh(&subscription, None).await.unwrap();
     }
 
     /// What becomes of one try.
-    async fn tries(&self, key: &str) -> Attempted {
+    pub(super) async fn tries(&self, key: &str) -> Attempted {
         let payout = self.open(key).await;
         assert_eq!(self.crank().await, 1);
         self.results(&payout).await.remove(0)
     }
 }
 
-fn acknowledged() -> Attempted {
+pub(super) fn acknowledged() -> Attempted {
     Attempted::Acknowledged { status: 200 }
 }
 
@@ -189,20 +189,6 @@ async fn a_bad_certificate_is_told_nothing() {
         at.wish_afresh().await;
         assert_eq!(at.tries(name).await, expected, "{name}");
         assert_eq!(came.lock().unwrap().len(), usize::from(name == "good"), "{name}");
-    }
-}
-
-/// Whatever a server would rather speak: it gets HTTP/1.1 where it speaks that too, and else nothing.
-#[tokio::test]
-async fn a_server_of_http_2_is_spoken_to_in_http_1() {
-    let authority = Authority::new();
-    let at = installation_of(RelaySettings::default(), &authority.egress()).await;
-    let certificate = authority.signs(HOST, |_| ());
-    for (name, protocols, expected) in [("both", &["h2", "http/1.1"][..], acknowledged()), ("only 2", &["h2"], unreachable("tls"))] {
-        let (port, _) = answering(Some(authority.serves(&certificate, false, protocols)), THANKS).await;
-        at.leads_to(format!("https://{HOST}:{port}/")).await;
-        at.wish_afresh().await;
-        assert_eq!(at.tries(name).await, expected, "{name}");
     }
 }
 
