@@ -165,7 +165,7 @@ impl Kind {
             Self::BatchConflict => ("batch-conflict", StatusCode::UNPROCESSABLE_ENTITY, "The batch_id was used for another batch"),
             Self::BatchArchived => ("batch-archived", StatusCode::GONE, "The batch_id was used long ago"),
             Self::KeyArchived => ("key-archived", StatusCode::CONFLICT, "The transaction_id was used long ago"),
-            Self::NotPossibleNow => ("not-possible-now", StatusCode::CONFLICT, "Not possible in the payout's present state"),
+            Self::NotPossibleNow => ("not-possible-now", StatusCode::CONFLICT, "Not possible in the present state"),
             Self::SubscriptionsFull => ("subscriptions-full", StatusCode::CONFLICT, "The party has as many subscriptions as it can have"),
             Self::SubscriptionDeleted => ("subscription-deleted", StatusCode::UNPROCESSABLE_ENTITY, "The subscription was deleted"),
             Self::VersionStale => ("version-stale", StatusCode::CONFLICT, "It was changed in the meantime"),

@@ -120,7 +120,6 @@ fn event_types(value: &Value, errors: &mut Errors) -> Option<EventTypes> {
     const AT: &str = "/event_types";
     let names = match value {
         Value::Text(text) if text == "*" => return Some(EventTypes::All),
-        Value::List(names) if matches!(names.as_slice(), [Value::Text(text)] if text == "*") => return Some(EventTypes::All),
         Value::List(names) if !names.is_empty() => names,
         Value::List(_) => {
             errors.field(AT, "empty", "must name at least one event type, or be \"*\"");
@@ -131,15 +130,19 @@ fn event_types(value: &Value, errors: &mut Errors) -> Option<EventTypes> {
             return None;
         }
     };
-    let mut patterns = BTreeSet::new();
+    let (mut patterns, mut wrong, mut all) = (BTreeSet::new(), false, false);
     for (index, name) in names.iter().enumerate() {
-        let pattern = if let Value::Text(name) = name { Pattern::parse(name).ok() } else { None };
-        match pattern {
-            Some(pattern) => _ = patterns.insert(pattern),
-            None => errors.field(format!("{AT}/{index}"), "unknown_event_type", "is neither an event type nor the beginning of some, as in payout.*"),
+        let name = if let Value::Text(name) = name { name.as_str() } else { "" };
+        if name == "*" {
+            all = true;
+        } else if let Ok(pattern) = Pattern::parse(name) {
+            patterns.insert(pattern);
+        } else {
+            wrong = true;
+            errors.field(format!("{AT}/{index}"), "unknown_event_type", "is neither an event type nor the beginning of some, as in payout.*");
         }
     }
-    (patterns.len() == names.len()).then_some(EventTypes::These(patterns))
+    (!wrong).then_some(if all { EventTypes::All } else { EventTypes::These(patterns) })
 }
 
 /// Headers of the party's own. Their values are repeated nowhere.

@@ -634,6 +634,13 @@ async fn webhooks_do_not_lead_into_the_private_network() {
         shop.post("/v1/webhooks", &kinds).await.errors(),
         [("/event_types/1", "unknown_event_type"), ("/event_types/2", "unknown_event_type")]
     );
+    // Twice the same is that, and all beside others is all.
+    for (event_types, kept) in
+        [(json!(["payout.completed", "payout.completed"]), json!(["payout.completed"])), (json!(["payout.completed", "*"]), json!(["*"]))]
+    {
+        let made = shop.post("/v1/webhooks", &json!({ "url": "https://hooks.example.com/", "event_types": event_types })).await;
+        assert_eq!((made.status, &made.json["result"]["event_types"]), (201, &kept), "{made:?}");
+    }
     for event_types in [json!([]), json!("payout.completed"), json!(null)] {
         assert_eq!(shop.post("/v1/webhooks", &json!({ "url": "https://hooks.example.com/", "event_types": event_types })).await.status, 400);
     }
