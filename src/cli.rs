@@ -67,7 +67,7 @@ pub enum Command {
     All,
     /// Speak a provider's wire and misbehave on demand.
     Sandbox(sandbox::Arguments),
-    /// A complete installation on this machine, with a store, a sandbox and a subscriber of its own.
+    /// A complete installation on this machine, with a store, a sandbox and a subscriber of its own. Takes --config, and of variables only REDIS_URL.
     Dev(dev::Arguments),
     /// Measure this machine.
     Bench(bench::Arguments),

@@ -25,7 +25,7 @@ pub struct Arguments {
 }
 
 /// Runs until a signal, or until the demo is over. Warnings go to standard error, numbers to `/metrics`. `file` is configuration beside that which joins the parts: it can set
-/// what this does not, such as `ingress.approvals`.
+/// what this does not, such as `ingress.approvals`. Variables of the environment are left alone, but for `REDIS_URL`: they are those of another installation.
 ///
 /// # Errors
 /// It could not be started, or the demo found something wrong.

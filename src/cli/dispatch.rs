@@ -85,7 +85,7 @@ pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Resu
     let (_, store) = open(file).await?;
     if let Some((party, mode)) = arguments.of.one() {
         let order = Order { by: arguments.of.by.clone(), reason: None, at: store.clock().now() };
-        let was = store.thaw_party(party, mode, &order).await?;
+        let was = store.thaw_party(party, mode, &order, None).await?;
         print(&format!("{party}, {mode}: {}", if was { "thawed" } else { "not frozen" }))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -16,8 +16,9 @@ use workers::store::party_freeze::PartyFreeze;
 use super::balances::platform;
 use super::intake::Duty;
 use super::parties::within_reach;
-use super::problem::{Errors, Problem};
+use super::problem::{Errors, Kind, Problem};
 use super::providers::same_mode;
+use super::replays::instant;
 use super::view::{Moment, result};
 use super::{Ingress, commands, json};
 
@@ -76,7 +77,7 @@ async fn freeze(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
     ingress.freeze_shown(&party, caller.mode()).await
 }
 
-/// `POST /parties/{partyId}/thaw`, with an optional body `{"reason", "mode"}`. It lets money move, so keys that must sign sign the whole request.
+/// `POST /parties/{partyId}/thaw`, with an optional body `{"reason", "mode", "frozen_at"}`. It lets money move, so keys that must sign sign the whole request.
 async fn thaw(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::Operator, Duty::Request).await?;
     let party = within_reach(&caller, &id)?;
@@ -84,13 +85,17 @@ async fn thaw(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, reque
     let mut errors = Errors::default();
     let mut fields = commands::optional_body(&parts, &body, &mut errors)?;
     let reason = fields.optional_text("reason", &mut errors).and_then(|text| commands::note("/reason", text, &mut errors));
+    let frozen_at = instant(&mut fields, "frozen_at", &mut errors);
     same_mode(&mut fields, caller.mode(), &mut errors);
     fields.finish(&mut errors);
     errors.check()?;
     let store = &ingress.recorder.store;
     let order = Order { by: caller.key().owner.clone(), reason, at: store.clock().now() };
-    if store.thaw_party(&party, caller.mode(), &order).await? {
+    if store.thaw_party(&party, caller.mode(), &order, frozen_at).await? {
         tracing::warn!(party.id = %party, mode = caller.mode().as_str(), by = order.by, "dispatch for a party is thawed");
+    } else if let (Some(_), Some(frozen)) = (frozen_at, store.party_freeze(&party, caller.mode()).await?.frozen) {
+        let detail = format!("The party is frozen since {:.7}. Nothing was thawed.", frozen.at);
+        return Err(Problem::new(Kind::VersionStale, detail));
     }
     ingress.freeze_shown(&party, caller.mode()).await
 }

@@ -130,7 +130,8 @@ impl Asked {
     }
 }
 
-fn instant(fields: &mut Fields, name: &str, errors: &mut Errors) -> Option<Timestamp> {
+/// A moment that may be absent.
+pub(super) fn instant(fields: &mut Fields, name: &str, errors: &mut Errors) -> Option<Timestamp> {
     let text = fields.optional_text(name, errors)?;
     let instant = order::timestamp(&text);
     if instant.is_none() {

@@ -139,6 +139,26 @@ async fn nothing_ends_while_its_party_is_frozen() {
     assert_eq!(stands(&site.shop, &waits).await.0, "canceled");
 }
 
+/// The answer to a thaw was lost, a colleague has frozen the party again, and the caller repeats its request: the newer freeze stays.
+#[tokio::test]
+async fn a_thaw_ends_the_freeze_that_it_names() {
+    let site = Site::with(json!({})).await;
+    let frozen = site.freeze().await;
+    let thaw = json!({ "frozen_at": frozen["at"] });
+    for _ in 0..2 {
+        let thawed = site.platform.post(THAW, &thaw).await;
+        assert_eq!((thawed.status, &thawed.json["result"]["frozen"]), (200, &json!(false)), "{thawed:?}");
+    }
+    site.after(Duration::from_secs(1)).await;
+    assert_ne!(site.freeze().await["at"], frozen["at"]);
+    let refused = site.platform.post(THAW, &thaw).await;
+    assert_eq!((refused.status, refused.problem()), (409, "version-stale"), "{refused:?}");
+    assert_eq!(site.platform.get(FREEZE).await.json["result"]["frozen"], true);
+    let wrong = site.platform.post(THAW, &json!({ "frozen_at": "yesterday" })).await;
+    assert_eq!((wrong.status, wrong.errors()), (400, vec![("/frozen_at", "not_an_instant")]), "{wrong:?}");
+    assert_eq!(site.thaw().await["frozen"], false);
+}
+
 /// Whoever thaws a party may die after the first page: the sweep goes on, so nothing waits for a freeze that is over.
 #[tokio::test]
 async fn a_thaw_that_was_cut_short_is_gone_on_with() {

@@ -655,12 +655,17 @@ async fn a_repeated_thaw_of_a_party_leaves_a_newer_freeze() {
     let party = PartyId::parse("acme").unwrap();
     let order = |at| workers::store::circuits::Order { by: "ops".to_owned(), reason: None, at: jiff::Timestamp::from_millisecond(at).unwrap() };
     let is_frozen = async || store.party_freeze(&party, Mode::Test).await.unwrap().frozen.is_some();
+    let thaw = async |at, of: Option<i64>| {
+        let of = of.map(|of| order(of).at);
+        store.thaw_party(&party, Mode::Test, &order(at), of).await.unwrap()
+    };
     store.freeze_party(&party, Mode::Test, &order(1)).await.unwrap();
-    assert!(store.thaw_party(&party, Mode::Test, &order(2)).await.unwrap() && !is_frozen().await);
+    assert!(thaw(2, Some(1)).await && !is_frozen().await);
     store.freeze_party(&party, Mode::Test, &order(3)).await.unwrap();
-    store.thaw_party(&party, Mode::Test, &order(2)).await.unwrap();
-    assert!(is_frozen().await);
-    assert!(store.thaw_party(&party, Mode::Test, &order(4)).await.unwrap() && !is_frozen().await);
+    assert!(!thaw(2, Some(1)).await && is_frozen().await);
+    assert!(!thaw(4, Some(2)).await && is_frozen().await);
+    assert!(thaw(5, None).await && !is_frozen().await);
+    assert!(!thaw(6, None).await && !is_frozen().await);
 }
 
 /// While the server takes no writes, nobody may think that a delivery can never be recorded.

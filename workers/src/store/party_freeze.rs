@@ -53,28 +53,34 @@ impl Store {
         frozen.await.map(drop)
     }
 
-    /// Ends the freeze of a party. What waited is due again, and has its whole time to be dispatched. Answers whether it was frozen.
+    /// Ends the freeze of a party: that which was ordered at `of`, or else the one that is there now. What waited is due again, and has its whole time to be
+    /// dispatched. Answers whether there was that freeze.
     ///
     /// # Errors
-    /// As every call. Repeatable: what an error has left waiting is made due by that, or by a sweep.
-    pub async fn thaw_party(&self, party: &PartyId, mode: Mode, order: &Order) -> Result<bool, StoreError> {
+    /// As every call. Repeatable: what an error has left waiting is made due by that, or by a sweep, and no later freeze is ended.
+    pub async fn thaw_party(&self, party: &PartyId, mode: Mode, order: &Order, of: Option<Timestamp>) -> Result<bool, StoreError> {
         let (shard, name) = (self.shared.shards.of(party, mode), name(party, mode));
-        let (was, mut left) = self.thaw_page(shard, &name, &to_json(order)).await?;
+        let of = match of {
+            Some(of) => Some(of),
+            None => self.party_freeze(party, mode).await?.frozen.map(|frozen| frozen.at),
+        };
+        let (ended, _, mut left) = self.thaw_page(shard, &name, &to_json(order), of).await?;
         while left > 0 {
-            (_, left) = self.thaw_page(shard, &name, "").await?;
+            (.., left) = self.thaw_page(shard, &name, "", None).await?;
         }
-        Ok(was)
+        Ok(ended)
     }
 
-    async fn thaw_page(&self, shard: Shard, name: &str, order: &str) -> Result<(bool, u64), StoreError> {
+    async fn thaw_page(&self, shard: Shard, name: &str, order: &str, of: Option<Timestamp>) -> Result<(bool, bool, u64), StoreError> {
         let names = &self.shared.names;
         let [stop, held, stopped] = [self.stop_key(shard, name), self.held_of_party(shard, name), self.stopped(shard)];
         let [execute, clock] = ["due:execute", "clock"].map(|what| names.of(shard, what));
         let keys = [&stop, &held, &execute, &stopped, &clock].map(String::as_str);
-        let answer =
-            self.run(&self.shared.scripts.party_thaw, &keys, |command| _ = command.arg(name).arg(PAGE).arg(names.shard(shard)).arg(order)).await?;
-        let (was, left): (u8, u64) = from_value(answer)?;
-        Ok((was == 1, left))
+        let answer = self.run(&self.shared.scripts.party_thaw, &keys, |command| {
+            command.arg(name).arg(PAGE).arg(names.shard(shard)).arg(order).arg(of.map_or_else(String::new, |of| of.to_string()));
+        });
+        let (ended, frozen, left): (u8, u8, u64) = from_value(answer.await?)?;
+        Ok((ended == 1, frozen == 1, left))
     }
 
     /// How dispatch for a party stands.
@@ -118,7 +124,7 @@ impl Store {
         let names: Vec<String> = from_value(self.query(redis::cmd("ZRANGE").arg(self.stopped(shard)).arg(0).arg(-1).to_owned()).await?)?;
         let mut found = StoppedParties::default();
         for name in names {
-            let (frozen, left) = self.thaw_page(shard, &name, "").await?;
+            let (_, frozen, left) = self.thaw_page(shard, &name, "", None).await?;
             let held: u64 = from_value(self.query(redis::cmd("ZCARD").arg(self.held_of_party(shard, &name)).to_owned()).await?)?;
             found.parties += u64::from(frozen || left > 0);
             found.held += held;

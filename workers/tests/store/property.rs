@@ -238,7 +238,7 @@ impl World {
 
     async fn thaw(&mut self) {
         self.store.thaw(Shard::new(0), Duration::ZERO).await.unwrap();
-        self.store.thaw_party(&party(), Mode::Test, &self.stop()).await.unwrap();
+        self.store.thaw_party(&party(), Mode::Test, &self.stop(), None).await.unwrap();
         (self.frozen, self.party_frozen) = (false, false);
     }
 
