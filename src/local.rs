@@ -176,6 +176,11 @@ impl Local {
         let answer = self.caller.expect(Method::POST, "/v1/webhooks", Some(&body)).await?;
         let secret = answer["result"]["secret"].as_str().or_else(|| answer["secret"].as_str()).context("the secret of the subscription")?;
         self.subscriber.trust(vec![Secret::parse(secret)?]);
+        // It was asked before it could know the secret.
+        if answer["result"]["status"] == "pending" {
+            let id = answer["result"]["id"].as_str().context("the id of the subscription")?;
+            self.caller.expect(Method::POST, &format!("/v1/webhooks/{id}/challenge"), None).await?;
+        }
         Ok(())
     }
 

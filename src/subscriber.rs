@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use domain::signature::{self, Secret};
 use domain::wait::Jitter;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -91,12 +91,16 @@ struct Body {
     data: Data,
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 struct Data {
+    /// Empty in events that are no payout's.
     payout_id: String,
     transaction_id: String,
     sequence: u32,
     status: String,
+    /// What a URL is asked to answer with.
+    challenge: String,
 }
 
 impl Subscriber {
@@ -180,49 +184,50 @@ impl Subscriber {
         }
     }
 
-    async fn answer(&self, request: hyper::Request<Incoming>) -> io::Result<hyper::Response<Empty<Bytes>>> {
+    async fn answer(&self, request: hyper::Request<Incoming>) -> io::Result<hyper::Response<Full<Bytes>>> {
         let (head, body) = request.into_parts();
         let Ok(body) = body.collect().await else { return Err(hung_up()) };
-        let status = self.receive(&head.headers, &body.to_bytes()).await?;
-        let mut response = hyper::Response::new(Empty::new());
+        let (status, answer) = self.receive(&head.headers, &body.to_bytes()).await?;
+        let mut response = hyper::Response::new(Full::from(answer));
         *response.status_mut() = status;
         Ok(response)
     }
 
-    async fn receive(&self, headers: &HeaderMap, body: &[u8]) -> io::Result<StatusCode> {
+    async fn receive(&self, headers: &HeaderMap, body: &[u8]) -> io::Result<(StatusCode, String)> {
+        let bare = |status| Ok((status, String::new()));
         let inner = &self.inner;
         let count = inner.received.fetch_add(1, Ordering::Relaxed);
         let Ok(id) = self.verify(headers, body) else {
-            inner.refused.fetch_add(1, Ordering::Relaxed);
-            return Ok(StatusCode::UNAUTHORIZED);
+            // A new subscription's URL is asked before it can know any secret.
+            inner.refused.fetch_add(u64::from(!lock(&inner.secrets).is_empty()), Ordering::Relaxed);
+            return bare(StatusCode::UNAUTHORIZED);
         };
         inner.verified.fetch_add(1, Ordering::Relaxed);
         if inner.counting_only.load(Ordering::Relaxed) {
-            return Ok(StatusCode::OK);
+            return bare(StatusCode::OK);
         }
         let moods = *lock(&inner.moods);
         let mood = moods.map_or(Mood::Plain, |moods| moods.draw(count));
         inner.failed.fetch_add(u64::from(mood != Mood::Plain), Ordering::Relaxed);
         match mood {
-            Mood::Failing => return Ok(StatusCode::INTERNAL_SERVER_ERROR),
+            Mood::Failing => return bare(StatusCode::INTERNAL_SERVER_ERROR),
             Mood::Gone => return Err(hung_up()),
             Mood::Plain | Mood::Forgetful | Mood::Late => {}
         }
-        if !self.take(id, body) {
-            return Ok(StatusCode::BAD_REQUEST);
-        }
+        let Some(answer) = self.take(id, body) else { return bare(StatusCode::BAD_REQUEST) };
         match mood {
             Mood::Forgetful => return Err(hung_up()),
             Mood::Late => tokio::time::sleep(moods.map_or(Duration::ZERO, |moods| moods.late)).await,
             Mood::Plain | Mood::Failing | Mood::Gone => {}
         }
-        Ok(StatusCode::OK)
+        Ok((StatusCode::OK, answer))
     }
 
-    fn take(&self, id: String, body: &[u8]) -> bool {
-        let Ok(Body { r#type: kind, data }) = serde_json::from_slice::<Body>(body) else { return false };
-        let Data { payout_id: payout, transaction_id: transaction, sequence, status } = data;
-        {
+    /// What is answered with it; `None` if it cannot be read.
+    fn take(&self, id: String, body: &[u8]) -> Option<String> {
+        let Body { r#type: kind, data } = serde_json::from_slice::<Body>(body).ok()?;
+        let Data { payout_id: payout, transaction_id: transaction, sequence, status, challenge } = data;
+        if !payout.is_empty() {
             let mut arrived = lock(&self.inner.arrived);
             let sequences = arrived.entry(payout.clone()).or_default();
             if !sequences.contains(&sequence) {
@@ -232,7 +237,7 @@ impl Subscriber {
         if let Some(told) = lock(&self.inner.told).as_ref() {
             let _ = told.send(Received { id, kind, payout, transaction, sequence, status, at: Instant::now() });
         }
-        true
+        Some(challenge)
     }
 
     fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<String, signature::Mismatch> {

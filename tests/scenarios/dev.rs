@@ -25,3 +25,16 @@ async fn what_is_wrong_in_the_file_is_told() {
     assert_eq!(ended.status.code(), Some(78), "{said}");
     assert!(said.contains("approval_hour` is not a key"), "{said}");
 }
+
+/// URLs are asked before they are told anything, and that of its own subscriber answers.
+#[tokio::test]
+async fn its_subscriber_answers_a_challenge() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("more.toml");
+    std::fs::write(&file, "[ingress]\nwebhooks.challenge = ['test']\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_payrelay"));
+    command.env_remove("REDIS_URL").current_dir(&folder).arg("--config").arg(&file).args(["dev", "--demo"]).kill_on_drop(true);
+    let ended = tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect("it ends").unwrap();
+    let (said, complaint) = (String::from_utf8(ended.stdout).unwrap(), String::from_utf8(ended.stderr).unwrap());
+    assert!(ended.status.success() && said.trim_end().ends_with(" webhooks verified, 0 double payments"), "{said}\n{complaint}");
+}
