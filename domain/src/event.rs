@@ -198,48 +198,6 @@ impl Event {
         Self { id, kind, at, body: String::from_utf8(text).expect("JSON is UTF-8") }
     }
 
-    /// An event that never happened, in the form of one that did: for those who build a receiver. The payout is one of 100.00 GBP.
-    #[must_use]
-    pub fn sample(kind: EventType, payout: PayoutId, sequence: u32, at: Timestamp) -> Self {
-        let party = PartyId::parse("sample").expect("the name of a party");
-        let (status, reason) = match kind {
-            EventType::Requested => (StateName::Requested, None),
-            EventType::ApprovalRequired => (StateName::AwaitingApproval, None),
-            EventType::Scheduled | EventType::AttemptFailed => (StateName::Scheduled, None),
-            EventType::Initiated => (StateName::Initiated, None),
-            EventType::Inconclusive => (StateName::Inconclusive, None),
-            EventType::Authorised => (StateName::Authorised, None),
-            EventType::ProcessingAtBank => (StateName::Submitted, None),
-            EventType::Completed => (StateName::Settled, None),
-            EventType::Returned => (StateName::Returned, Some(Reason::new("account_closed"))),
-            EventType::Failed => (StateName::Failed, Some(Reason::new("insufficient_funds"))),
-            EventType::Canceled => (StateName::Canceled, Some(Reason::new("canceled_by_caller"))),
-            EventType::ReviewRequired => (StateName::InReview, Some(Reason::new("unresolved"))),
-        };
-        let attempt = AttemptCount { attempt: 1, attempts_remaining: 2, next_attempt_at: at };
-        let data = Data {
-            payout_id: payout,
-            transaction_id: "00000000-0000-4000-8000-000000000000",
-            party_id: &party,
-            mode: Mode::Test,
-            sequence,
-            status,
-            previous_status: (kind != EventType::Requested).then_some(StateName::Requested),
-            amount_in_minor: Some(10_000),
-            currency: "GBP",
-            reason: reason.as_ref(),
-            rule: None,
-            scheduled_for: (status == StateName::Scheduled).then_some(at),
-            initiated_by: None,
-            due_date: None,
-            attempt: (kind == EventType::AttemptFailed).then_some(&attempt),
-            metadata: &Metadata::default(),
-        };
-        let body =
-            serde_json::to_string(&Body { r#type: kind, timestamp: at, data }).expect("an event body has string keys only, so it is always JSON");
-        Self { id: EventId::new(payout, sequence), kind, at, body }
-    }
-
     /// The body less the payout's metadata and what follows it: what is kept of an event, as the metadata is kept once for all of them.
     #[must_use]
     pub fn stem<'a>(&'a self, metadata: &Metadata) -> &'a str {

@@ -23,6 +23,7 @@ pub mod party;
 pub mod payout;
 pub mod portal;
 pub mod revision;
+pub mod sample;
 pub mod schedule;
 pub mod signature;
 pub mod snapshot;

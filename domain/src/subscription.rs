@@ -177,6 +177,11 @@ pub enum HeaderRefused {
 // === impl EventTypes ===
 
 impl EventTypes {
+    /// The name of every type that can be asked for: those of payouts, and those of bulletins.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        EventType::ALL.into_iter().map(EventType::name).chain(bulletin::KINDS)
+    }
+
     /// The form that the commit script matches: `*`, or the names with a comma on both sides of each.
     #[must_use]
     pub fn to_filter(&self) -> String {
@@ -212,11 +217,7 @@ impl Pattern {
     /// There is no event type of that name, or that begins with that word.
     pub fn parse(text: &str) -> Result<Self, UnknownEventType> {
         let pattern = Self(text.to_owned());
-        if EventType::ALL.into_iter().map(EventType::name).chain(bulletin::KINDS).any(|kind| pattern.matches(kind)) {
-            Ok(pattern)
-        } else {
-            Err(UnknownEventType)
-        }
+        if EventTypes::names().any(|kind| pattern.matches(kind)) { Ok(pattern) } else { Err(UnknownEventType) }
     }
 
     #[must_use]

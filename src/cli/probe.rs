@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use domain::event::{Event, EventType};
+use domain::event::EventType;
 use domain::id::{Mode, PartyId, PayoutId, Shards};
+use domain::sample::Sample;
 use domain::signature::{Secret, header, sign};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
@@ -62,6 +63,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     table.load_style(NOTHING).set_header(["", "what was sent", "is to be", "answer"]);
     for case in cases(&secret, arguments.tolerance, Clock::of_the_machine())? {
         let status = send(&egress, &target, &case, timeout).await;
+        // What is left would find nobody either.
+        if let Some(what) = status.as_ref().err().and_then(|why| nobody(why)) {
+            bail!("{}: {what}", arguments.url);
+        }
         // Whoever does not answer at all has refused nothing.
         let right = status.as_ref().is_ok_and(|status| (200..300).contains(status) == case.accepted);
         all &= right;
@@ -78,14 +83,14 @@ fn cases(secret: &Secret, tolerance_s: i64, now: Timestamp) -> anyhow::Result<Ve
     let payout = PayoutId::derive(&party, Mode::Test, &now.to_string(), Shards::ONE);
     let other = Secret::from_bytes(&[7; 32]).context("a secret of nobody's")?;
     let now_s = now.as_second();
-    let event = |sequence, kind| Event::sample(kind, payout, sequence, now);
-    let by = |about, accepted, event: &Event, at_s: i64, signs: &dyn Fn(&str, i64, &[u8]) -> String| {
+    let event = |sequence, kind| Sample::of(kind, payout, sequence, now);
+    let by = |about, accepted, event: &Sample, at_s: i64, signs: &dyn Fn(&str, i64, &[u8]) -> String| {
         let id = event.id.to_string();
         let signature = signs(&id, at_s, event.body.as_bytes());
         Case { about, accepted, id, timestamp: at_s.to_string(), signature, body: event.body.clone() }
     };
     let good = |id: &str, at_s: i64, body: &[u8]| sign(secret, id, at_s, body);
-    let genuine = |about, event: &Event, at_s| by(about, true, event, at_s, &good);
+    let genuine = |about, event: &Sample, at_s| by(about, true, event, at_s, &good);
     let forged = |about, signs: &dyn Fn(&str, i64, &[u8]) -> String| by(about, false, &event(9, EventType::Completed), now_s, signs);
 
     let (first, second, third) = (event(1, EventType::Requested), event(2, EventType::Initiated), event(3, EventType::Completed));
@@ -121,6 +126,16 @@ fn cases(secret: &Secret, tolerance_s: i64, now: Timestamp) -> anyhow::Result<Ve
         by("an event from the future", false, &third, early, &good),
         Case { timestamp: String::new(), ..by("no timestamp", false, &third, now_s, &good) },
     ])
+}
+
+/// What is wrong where there is nobody to try.
+fn nobody(why: &str) -> Option<&'static str> {
+    match why {
+        "connect" => Some("nothing listens there"),
+        "dns" => Some("its name leads nowhere"),
+        "tls" => Some("there is no TLS session with it: is its certificate valid for this name, and is it https at all?"),
+        _ => None,
+    }
 }
 
 /// The status of the answer, or why there is none.

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail, ensure};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use domain::delivery::Attempted;
-use domain::event::{Event, EventType};
-use domain::id::{Mode, PartyId, PayoutId, Shard, Shards, SubscriptionId};
+use domain::id::{Mode, PartyId, Shard, SubscriptionId};
+use domain::sample::Sample;
 use domain::signature::Secret;
 use domain::subscription::{EventTypes, Payload, Secrets, Subscription};
 use workers::clock::Clock;
@@ -29,25 +29,34 @@ pub struct Arguments {
     /// Where to, whatever address that is.
     #[arg(long, requires = "secret", required_unless_present = "subscription")]
     url: Option<String>,
-    /// The secret that signs, `whsec_…`. Better in the environment than on the command line, which others can see.
+    /// The secret that signs, `whsec_…`; of a subscription of `/v2/webhooks`, the text that was shown. Better in the environment than on the command line, which others can see.
     #[arg(long, env = "PAYRELAY_WEBHOOK_SECRET", hide_env_values = true)]
     secret: Option<String>,
-    /// A subscription of the installation, in place of a URL: its own URL, secrets, headers and certificate. Needs the configuration and the store.
+    /// A subscription of the installation, in place of a URL: its own URL, secrets, headers, payload and certificate. Needs the configuration and the store.
     #[arg(long, conflicts_with = "url")]
     subscription: Option<SubscriptionId>,
-    /// Only this type; several times for several. Without it: each.
+    /// What the events hold: as `payload` of a subscription, or `snapshot`, as those of `/v2/webhooks` get them.
+    #[arg(long, conflicts_with = "subscription", default_value = "thin", value_parser = payload)]
+    payload: Payload,
+    /// Only this type; several times for several. Without it: each that such a subscription can get.
     #[arg(long = "type", value_parser = kind)]
-    kinds: Vec<EventType>,
+    kinds: Vec<&'static str>,
     /// The longest time for each, in seconds.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=60))]
     timeout: u16,
 }
 
-fn kind(name: &str) -> Result<EventType, String> {
-    EventType::named(name).ok_or_else(|| {
-        let known: Vec<_> = EventType::ALL.into_iter().map(EventType::name).collect();
-        format!("the types are {}", known.join(", "))
-    })
+fn kind(name: &str) -> Result<&'static str, String> {
+    EventTypes::names().find(|known| *known == name).ok_or_else(|| format!("the types are {}", EventTypes::names().collect::<Vec<_>>().join(", ")))
+}
+
+fn payload(name: &str) -> Result<Payload, String> {
+    match name {
+        "thin" => Ok(Payload::Thin),
+        "full" => Ok(Payload::Full),
+        "snapshot" => Ok(Payload::Snapshot),
+        _ => Err("thin, full or snapshot".to_owned()),
+    }
 }
 
 /// Ends with 0 if each was acknowledged, 1 if not.
@@ -56,35 +65,36 @@ fn kind(name: &str) -> Result<EventType, String> {
 /// The URL, the secret or the subscription is none, or the store does not answer.
 pub async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let now = Clock::of_the_machine();
-    let party = PartyId::parse("sample").context("the party of the samples")?;
     let (egress, keys, subscription, secrets) = match (&arguments.subscription, &arguments.url, &arguments.secret) {
         (Some(id), _, _) => {
             let config = Config::load(file)?;
             config.demand(Sections::Store)?;
             let store = Store::open(&config.redis, config.vault()?).await.context("opening the store")?;
             let (subscription, secrets) = store.subscription(*id).await?.context("there is no such subscription")?;
-            ensure!(subscription.payload != Payload::Snapshot, "it takes payouts as they are: a ping is what can be sent to it");
             (Egress::new(&config.egress), config.relay.signing_keys.clone(), subscription, secrets)
         }
         (None, Some(url), Some(secret)) => {
-            let secret = Secret::parse(secret.trim()).context("the secret is not one; copy it whole")?;
-            let id = SubscriptionId::new(Shard::new(0), [0; 11]);
-            let subscription = Subscription::new(id, party.clone(), Mode::Test, url.clone(), EventTypes::All, now);
-            (anywhere(url)?, SigningKeys::default(), subscription, Secrets::new(secret))
+            let secret = secret.trim();
+            let secret = if arguments.payload == Payload::Snapshot { Secret::from_bytes(secret.as_bytes()) } else { Secret::parse(secret) };
+            let secret = secret.context("the secret is not one; copy it whole")?;
+            let (id, party) = (SubscriptionId::new(Shard::new(0), [0; 11]), PartyId::parse("sample").context("the party of the samples")?);
+            let subscription = Subscription::new(id, party, Mode::Test, url.clone(), EventTypes::All, now);
+            (anywhere(url)?, SigningKeys::default(), Subscription { payload: arguments.payload, ..subscription }, Secrets::new(secret))
         }
         (None, _, _) => bail!("a URL and its secret are needed, or a subscription"),
     };
     egress.check_url(&subscription.url, subscription.mode)?;
-    let payout = PayoutId::derive(&party, Mode::Test, &now.to_string(), Shards::ONE);
-    let kinds = if arguments.kinds.is_empty() { EventType::ALL.to_vec() } else { arguments.kinds };
+    let wanted: Vec<&str> = if arguments.kinds.is_empty() { EventTypes::names().collect() } else { arguments.kinds.clone() };
+    let samples = wanted.into_iter().filter_map(|name| Sample::named(name, &now.to_string(), now));
+    let sent = samples.filter_map(|sample| Some((sample.as_sent(subscription.payload)?, sample))).collect::<Vec<_>>();
+    ensure!(sent.len() >= arguments.kinds.len(), "subscriptions of /v2/webhooks are not told of each of these types");
     let timeout = Duration::from_secs(arguments.timeout.into());
     let (mut table, mut all) = (Table::new(), true);
-    table.load_style(NOTHING).set_header(["type", "webhook-id", "answer", "ms"]);
-    for (sequence, kind) in (1..).zip(kinds) {
-        let Event { id, body, .. } = Event::sample(kind, payout, sequence, now);
+    table.load_style(NOTHING).set_header(["type", "id", "answer", "ms"]);
+    for (body, Sample { id, kind, .. }) in sent {
         let attempt = ping::tell(&egress, &keys, &subscription, &secrets, id.to_string(), body.into_bytes(), timeout, Clock::of_the_machine()).await;
         all &= matches!(attempt.result, Attempted::Acknowledged { .. });
-        table.add_row([kind.name().to_owned(), id.to_string(), said(&attempt.result), attempt.latency_ms.to_string()]);
+        table.add_row([kind.to_owned(), id.to_string(), said(&attempt.result), attempt.latency_ms.to_string()]);
     }
     print(&table.to_string())?;
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::hmac;
 use axum::body::Bytes;
@@ -12,9 +12,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use domain::event::{Event, EventType};
+use domain::event::EventType;
 use domain::id::{Mode, PartyId, PayoutId, Shards};
-use domain::signature::{Secret, header, sign, verify};
+use domain::sample::Sample;
+use domain::signature::{Secret, Signer, header, sign, verify};
+use domain::subscription::EventTypes;
 use tokio::net::TcpListener;
 
 const NOW: i64 = 1_800_000_000;
@@ -52,7 +54,7 @@ fn run(program: &str, arguments: &[&str], body: &[u8]) -> Output {
 fn every_sample_tells_genuine_from_forged() {
     let (secret, other) = (Secret::from_bytes(&[3; 32]).unwrap(), Secret::from_bytes(&[4; 24]).unwrap());
     let payout = PayoutId::derive(&PartyId::parse("acme").unwrap(), Mode::Test, "x", Shards::ONE);
-    let event = Event::sample(EventType::Returned, payout, 3, jiff::Timestamp::from_second(NOW).unwrap());
+    let event = Sample::of(EventType::Returned, payout, 3, jiff::Timestamp::from_second(NOW).unwrap());
     let (id, body) = (event.id.to_string(), event.body.into_bytes());
     let accented = "{\"name\":\"Zoë\\n\"}\n".as_bytes().to_vec();
     let good = |at: i64| sign(&secret, &id, at, &body);
@@ -160,15 +162,22 @@ async fn an_endpoint_is_tried() {
         })
     };
     let (code, text) = said(&["trigger", "--url", &url, "--secret", SECRET]);
-    assert_eq!((code, verified.load(Ordering::Relaxed)), (Some(0), EventType::ALL.len()), "{text}");
+    assert_eq!((code, verified.load(Ordering::Relaxed)), (Some(0), EventTypes::names().count()), "{text}");
     let (code, text) = said(&["trigger", "--url", &url, "--secret", SECRET, "--type", "payout.returned"]);
     assert!(code == Some(0) && text.contains("payout.returned") && !text.contains("payout.failed"), "{text}");
     let (code, text) = said(&["probe", "--url", &url, "--secret", SECRET]);
     assert_eq!(code, Some(0), "{text}");
     assert!(!text.contains("WRONG"), "{text}");
+    let (code, text) = said(&["trigger", "--url", &url, "--secret", SECRET, "--type", "webhook.failing", "--payload", "full"]);
+    assert!(code == Some(0) && text.contains("webhook.failing"), "{text}");
     let other = Secret::from_bytes(&[1; 32]).unwrap().to_text();
     assert_eq!(said(&["trigger", "--url", &url, "--secret", &other]).0, Some(1), "it does not verify");
     assert_eq!(said(&["probe", "--url", &url, "--secret", &other]).0, Some(1), "genuine events are refused");
+
+    // Nobody.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (code, text) = said(&["probe", "--url", &format!("http://{free}/"), "--secret", SECRET]);
+    assert!(code == Some(1) && text.contains("nothing listens there") && text.lines().count() == 1, "{text}");
 
     // Whoever accepts everything.
     let careless = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -177,4 +186,46 @@ async fn an_endpoint_is_tried() {
     let (code, text) = said(&["probe", "--url", &url, "--secret", SECRET]);
     let wrong = text.lines().filter(|line| line.contains("WRONG") && line.contains("refused")).count();
     assert_eq!((code, wrong), (Some(1), 11), "{text}");
+}
+
+/// A receiver that is written against Mollie gets samples as from a subscription of `/v2/webhooks`.
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_of_snapshots_are_signed_as_snapshots_are() {
+    let secret = "the-text-that-was-shown-once-1";
+    let signer = Signer::new(&[Secret::from_bytes(secret.as_bytes()).unwrap()]);
+    let got: Arc<Mutex<Vec<String>>> = Arc::default();
+    let keeps = got.clone();
+    let receive = async move |headers: HeaderMap, body: Bytes| {
+        let signed = headers.get("x-mollie-signature").is_some_and(|given| signer.of_body(&body).any(|expected| *given == expected));
+        let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let entity = &event["_embedded"]["entity"];
+        keeps.lock().unwrap().push(format!(
+            "{} {} {}",
+            event["type"].as_str().unwrap(),
+            entity["status"].as_str().unwrap(),
+            entity["statusReason"]["code"].as_str().unwrap()
+        ));
+        if signed { StatusCode::OK } else { StatusCode::UNAUTHORIZED }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(receive)).await });
+    let run = |more: &[&str]| {
+        tokio::task::block_in_place(|| payrelay(&[&["trigger", "--url", &url, "--secret", secret, "--payload", "snapshot"], more].concat()))
+    };
+    let output = run(&[]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        *got.lock().unwrap(),
+        [
+            "payout.initiated initiated initiated",
+            "payout.processing-at-bank processing-at-bank processing_at_bank",
+            "payout.completed completed completed",
+            "payout.failed failed returned",
+            "payout.failed failed insufficient_funds",
+            "payout.canceled canceled canceled",
+        ]
+    );
+    let none = run(&["--type", "payout.requested"]);
+    assert!(!none.status.success() && String::from_utf8_lossy(&none.stderr).contains("not told"), "{none:?}");
 }

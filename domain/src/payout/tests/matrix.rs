@@ -329,6 +329,23 @@ fn every_cell_of_the_matrix() {
     TABLES.iter().for_each(|table| check(table));
 }
 
+/// The samples of events are of payouts that could be. What opens a payout is in no table: that it waits is told as its second event.
+#[test]
+fn the_ways_of_samples_are_edges() {
+    let mut edges = edges();
+    edges.extend([StateName::AwaitingApproval, StateName::Scheduled].map(|waits| (StateName::Requested, waits)));
+    for kind in EventType::ALL {
+        let way = crate::sample::way_to(kind);
+        assert_eq!((way[0], way.len() == 1), (StateName::Requested, kind == EventType::Requested));
+        for edge in way.windows(2) {
+            assert!(edges.contains(&(edge[0], edge[1])), "{kind:?}: {edge:?}");
+        }
+        let end = *way.last().expect("an end");
+        let tells = if kind == EventType::AttemptFailed { EventType::Scheduled } else { kind };
+        assert_eq!(EventType::entering(end), tells);
+    }
+}
+
 /// A state, a fact or a walk that is in no table would be tested nowhere.
 #[test]
 fn the_matrix_is_complete() {
