@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use domain::event::EventType;
 use domain::subscription::{EventTypes, Ordering, Payload, Secrets, Subscription};
 
 use crate::ingress::json::{Fields, Value};
@@ -177,11 +176,15 @@ impl Filled {
         self.event_types.iter().any(|name| name == "*")
     }
 
-    /// Every type and family, and whether it is chosen.
+    /// Each family with its types behind it, and whether they are chosen. All that a subscription can name is among them: what had no box would be taken away by
+    /// whoever saves the form.
     pub(super) fn choices(&self) -> Vec<(String, bool)> {
-        let mut names: Vec<String> = EventType::ALL.into_iter().map(|kind| kind.name().to_owned()).collect();
-        let families: std::collections::BTreeSet<String> = names.iter().filter_map(|name| Some(format!("{}.*", name.split_once('.')?.0))).collect();
-        names.splice(0..0, families);
+        let mut names: Vec<String> = Vec::new();
+        for name in EventTypes::names() {
+            let family = name.split_once('.').map(|(family, _)| format!("{family}.*"));
+            names.extend(family.filter(|family| !names.contains(family)));
+            names.push(name.to_owned());
+        }
         names.into_iter().map(|name| (name.clone(), self.event_types.contains(&name))).collect()
     }
 }

@@ -106,6 +106,34 @@ async fn a_subscription_is_looked_after_without_scripts() {
     assert_eq!(shop.get("/v1/webhooks").await.json["results"], json!([]));
 }
 
+/// Whoever saves the form as it was filled in changes nothing, whatever the subscription asks for.
+#[tokio::test]
+async fn a_form_that_is_saved_as_it_was_changes_nothing() {
+    let installation = Installation::with(plan()).await;
+    let shop = installation.caller("shop").await;
+    let browser = Browser::of(&installation, &shop, "manage").await;
+    for wanted in [
+        json!(["*"]),
+        json!(["payout.completed", "webhook.*"]),
+        json!(["payout.*", "reconciliation.break"]),
+        json!(["payout.failed", "webhook.disabled"]),
+        json!(["webhook.*"]),
+        json!(["reconciliation.*", "webhook.changed", "webhook.enabled", "webhook.failing"]),
+    ] {
+        let id = subscribed(&shop, &json!({ "url": "https://hooks.example.com/", "event_types": wanted })).await;
+        let path = format!("/portal/subscriptions/{id}/edit");
+        let form = browser.get(&path).await.text;
+        let mut fields = vec![("url", "https://hooks.example.com/"), ("ordering", "strict"), ("payload", "thin"), ("version", "1")];
+        fields.push(("events", if form.contains(r#"value="all" checked"#) { "all" } else { "some" }));
+        let boxes = form.split(r#"name="event_types" value=""#).skip(1).map(|rest| rest.split_once('"').unwrap());
+        fields.extend(boxes.filter(|(_, rest)| rest.starts_with(" checked")).map(|(name, _)| ("event_types", name)));
+        let saved = browser.send(&path, &fields).await;
+        assert_eq!(saved.status, 303, "{wanted}: {}", saved.text);
+        let kept = shop.get(&format!("/v1/webhooks/{id}")).await.json["result"].clone();
+        assert_eq!((&kept["event_types"], &kept["version"]), (&wanted, &json!(2)));
+    }
+}
+
 /// A delivery that fails is shown with what the subscriber said, and is made again by a button.
 #[tokio::test]
 async fn a_failed_delivery_is_read_and_sent_again() {
