@@ -47,6 +47,10 @@ pub struct Arguments {
     /// The secret to sign with, `whsec_…`. Without it: a new one, which is printed.
     #[arg(long, env = "PAYRELAY_WEBHOOK_SECRET", hide_env_values = true)]
     pub secret: Option<String>,
+    /// How often an event is posted that is answered 5xx or 429, or not at all, before it is passed over. Twelve tries take some eight seconds, in which a receiver can be
+    /// started again.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub tries: u32,
     /// A file that remembers how far it has come. Without it, and at its first use, it begins with the next event.
     #[arg(long)]
     pub cursor: Option<PathBuf>,
@@ -71,9 +75,26 @@ struct Event {
 struct Problem {
     title: String,
     detail: String,
+    #[serde(default)]
+    errors: Vec<Wrong>,
 }
 
-/// Listens until `stop`. An event that was not taken is shown and passed over; one of which nobody knows whether it was posted is posted again by the next run.
+/// One of the things that are wrong with what it was asked.
+#[derive(Deserialize)]
+struct Wrong {
+    #[serde(alias = "pointer")]
+    parameter: String,
+    detail: String,
+}
+
+/// How the receiver took an event.
+struct Taken {
+    what: String,
+    /// Whether it may take it another time.
+    again: bool,
+}
+
+/// Listens until `stop`. An event that was not taken is shown, and passed over after some tries; one of which nobody knows whether it was posted is posted again by the next run.
 ///
 /// # Errors
 /// The service does not accept the key, or does not keep what comes after the cursor any more. While it does not answer, it is asked again.
@@ -116,7 +137,7 @@ impl Listener {
             };
             wait = waits::reconnect();
             for event in &page.results {
-                print(&format!("{} {} → {}", event.id, event.r#type, self.forward(event).await))?;
+                self.deliver(event).await?;
             }
             if page.next_cursor != cursor {
                 cursor = page.next_cursor;
@@ -135,6 +156,7 @@ impl Listener {
         let answer = match answer.status() {
             StatusCode::CONFLICT => {
                 read(self.ask(Method::PUT, "/v1/feed", &[]).await?).await?;
+                print("the party had no feed, so it was opened; it stays open, and keeps events, until DELETE /v1/feed")?;
                 self.ask(Method::GET, "/v1/events", &query).await?
             }
             _ => answer,
@@ -148,11 +170,29 @@ impl Listener {
         let party = self.arguments.party.iter().map(|party| ("party_id", party));
         let request = self.client.request(method, url).bearer_auth(&self.arguments.api_key).query(query).query(&party.collect::<Vec<_>>());
         let sent = request.timeout(TIMEOUT + Duration::from_secs(WAIT_S)).send().await;
-        sent.map_err(|error| Again(error.without_url().to_string()).into())
+        sent.map_err(|error| Again(format!("{}: {}", self.arguments.url, reason(&error))).into())
     }
 
-    /// Posts an event, and says what came back.
-    async fn forward(&self, Event { id, payload, .. }: &Event) -> String {
+    /// Posts an event until it is taken, and shows how that went.
+    async fn deliver(&self, event: &Event) -> anyhow::Result<()> {
+        let line = |what: &str| print(&format!("{} {} → {what}", event.id, event.r#type));
+        let (tries, mut wait) = (self.arguments.tries, waits::reconnect());
+        for number in 1..tries {
+            let Taken { what, again } = self.forward(event).await;
+            match (again, number) {
+                (false, 1) => return line(&what),
+                (false, _) => return line(&format!("{what}, at try {number}")),
+                (true, 1) => line(&format!("{what}; it is tried again"))?,
+                (true, _) => {}
+            }
+            waits::pause(&mut wait).await;
+        }
+        let Taken { what, again } = self.forward(event).await;
+        line(&if again { format!("{what}; passed over after {tries} tries") } else { what })
+    }
+
+    /// Posts an event once.
+    async fn forward(&self, Event { id, payload, .. }: &Event) -> Taken {
         let (id, body, at_s) = (id.to_string(), payload.get(), Clock::of_the_machine().as_second());
         let signature = self.signer.header(&id, at_s, body.as_bytes());
         let request = self
@@ -166,8 +206,12 @@ impl Listener {
             .timeout(TIMEOUT);
         let began = Instant::now();
         match request.send().await {
-            Ok(answer) => format!("{} in {} ms", answer.status(), began.elapsed().as_millis()),
-            Err(error) => format!("not delivered: {}", error.without_url()),
+            Ok(answer) => {
+                let status = answer.status();
+                let again = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+                Taken { what: format!("{status} in {} ms", began.elapsed().as_millis()), again }
+            }
+            Err(error) => Taken { what: format!("not delivered: {}", reason(&error)), again: true },
         }
     }
 
@@ -201,16 +245,48 @@ impl fmt::Display for Again {
 
 impl std::error::Error for Again {}
 
+/// Why there is no answer, in a few words.
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    match (error.is_timeout(), error.is_connect()) {
+        (true, _) => "no answer in time".to_owned(),
+        (_, true) => format!("nobody answers there ({cause})"),
+        _ => format!("the connection ended ({cause})"),
+    }
+}
+
 /// The text of a 2xx.
 async fn read(answer: Response) -> anyhow::Result<String> {
     let status = answer.status();
-    let text = answer.text().await.map_err(|error| Again(error.without_url().to_string()))?;
+    let text = answer.text().await.map_err(|error| Again(reason(&error)))?;
     if status.is_success() {
         return Ok(text);
     }
-    let said = serde_json::from_str::<Problem>(&text).map_or_else(|_| String::new(), |problem| format!(": {}. {}", problem.title, problem.detail));
+    let said = serde_json::from_str::<Problem>(&text).map_or_else(
+        |_| String::new(),
+        |Problem { title, detail, errors }| {
+            let wrongs = errors.iter().map(|Wrong { parameter, detail }| format!("\n  {parameter}: {detail}"));
+            format!(": {title}. {detail}{}", wrongs.collect::<String>())
+        },
+    );
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return Err(Again(format!("{status}{said}")).into());
     }
     bail!("{status}{said}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_nobody_listens_at_is_told_as_such() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = Client::builder().no_proxy().build().unwrap().get(format!("http://{free}/")).send().await.unwrap_err();
+        let said = reason(&error);
+        assert!(said.starts_with("nobody answers there (") && said.contains("refused"), "{said}");
+    }
 }
