@@ -11,5 +11,6 @@ pub mod ingress;
 pub mod local;
 pub mod portal;
 pub mod run;
+mod spelling;
 pub mod subscriber;
 pub mod telemetry;

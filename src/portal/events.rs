@@ -16,6 +16,7 @@ use super::page::{Frame, Notice, Pill, When, shown};
 use super::subscriptions::again;
 use crate::ingress::Ingress;
 use crate::ingress::problem::{Errors, Problem};
+use crate::spelling::Spelling;
 
 /// Events on a page, at most.
 const EVENTS: usize = 100;
@@ -117,63 +118,9 @@ async fn page_of(ingress: &Ingress, visitor: &Visitor, id: &str, status: StatusC
         kind: &event.kind,
         at: When(event.at),
         transaction: &timeline.payout.transaction_id,
-        payload: indented(&event.body),
+        payload: Spelling::lines("  ").of(&event.body),
         rows,
         more,
     };
     shown(status, &page)
-}
-
-/// JSON with a line for each part, in the order that it has. Text and numbers stay as they are.
-fn indented(json: &str) -> String {
-    let (mut text, mut depth, mut within, mut escaped) = (String::with_capacity(json.len() * 2), 0_usize, false, false);
-    let mut last = ' ';
-    for sign in json.chars() {
-        if within {
-            text.push(sign);
-            within = escaped || sign != '"';
-            escaped = !escaped && sign == '\\';
-        } else {
-            let line = |text: &mut String, depth: usize| {
-                text.push('\n');
-                text.extend(std::iter::repeat_n("  ", depth));
-            };
-            match sign {
-                '}' | ']' => {
-                    depth = depth.saturating_sub(1);
-                    if !matches!(last, '{' | '[') {
-                        line(&mut text, depth);
-                    }
-                }
-                _ if matches!(last, '{' | '[' | ',') => line(&mut text, depth),
-                _ => {}
-            }
-            match sign {
-                '{' | '[' => depth = depth.saturating_add(1),
-                '"' => within = true,
-                _ => {}
-            }
-            text.push(sign);
-            if sign == ':' {
-                text.push(' ');
-            }
-        }
-        last = if within { 'x' } else { sign };
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_payload_is_written_in_lines_and_stays_itself() {
-        for json in [r#"{"a":{"b":[1,2,{}],"c":"x{,}\"]:\\"},"d":9007199254740993,"e":[]}"#, "{}", r#"[{"a":null},true]"#] {
-            let lines = indented(json);
-            let same = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
-            assert_eq!(same(&lines), same(json));
-        }
-        assert_eq!(indented(r#"{"b":{"c":"}"},"a":[1]}"#), "{\n  \"b\": {\n    \"c\": \"}\"\n  },\n  \"a\": [\n    1\n  ]\n}");
-    }
 }

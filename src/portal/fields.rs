@@ -202,3 +202,8 @@ fn lines(at: &str, text: &str, errors: &mut Errors) -> Vec<(String, Value)> {
     }
     entries
 }
+
+/// A time as the field for one says it, in UTC, as the API reads it: it has minutes, and seconds where they are not 0.
+pub(super) fn instant(text: &str) -> String {
+    if text.len() == 16 { format!("{text}:00Z") } else { format!("{text}Z") }
+}

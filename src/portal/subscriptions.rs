@@ -18,7 +18,7 @@ use workers::store::subscriptions::Standing;
 
 use super::deliveries::{Recent, Row, how};
 use super::door::Visitor;
-use super::fields::Filled;
+use super::fields::{Filled, instant};
 use super::page::{Frame, Notice, Pill, When, see_other, shown};
 use crate::ingress::Ingress;
 use crate::ingress::deliveries::{read_cursor, write_cursor};
@@ -307,12 +307,7 @@ fn replay_of(form: &mut Parameters, dry_run: bool) -> Fields {
     let mut members = vec![("dry_run".to_owned(), Value::Bool(dry_run))];
     for name in ["what", "from", "to"] {
         let Some(text) = form.one(name, &mut Errors::default()).filter(|text| !text.trim().is_empty()) else { continue };
-        // A field for a time has minutes, and seconds where they are not 0.
-        let exact = match (name, text.len()) {
-            ("what", _) => text,
-            (_, 16) => format!("{text}:00Z"),
-            _ => format!("{text}Z"),
-        };
+        let exact = if name == "what" { text } else { instant(&text) };
         members.push((name.to_owned(), Value::Text(exact)));
     }
     Fields::of(members)

@@ -8,11 +8,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use domain::portal::Access;
 use domain::subscription::{Payload, Secrets, Subscription};
+use jiff::Timestamp;
 use workers::store::subscriptions::Standing;
 
 use super::door::Visitor;
+use super::fields::instant;
 use super::page::{Frame, Notice, shown};
-use crate::cli::verify::{Received, explain};
+use crate::cli::verify::{By, Received, Trust, explain};
 use crate::ingress::Ingress;
 use crate::ingress::problem::{Errors, Problem};
 
@@ -39,6 +41,8 @@ struct Tried {
     id: String,
     timestamp: String,
     signature: String,
+    /// When it came, in UTC, as a field for a time holds it. Empty: now.
+    at: String,
     body: String,
 }
 
@@ -57,17 +61,32 @@ pub(super) async fn check(State(ingress): State<Arc<Ingress>>, request: Request)
         id: header(text("id")),
         timestamp: header(text("timestamp")),
         signature: header(text("signature")),
+        at: header(text("at")),
         body: text("body"),
     };
     let (_, secrets) = ingress.subscription(&visitor.caller, None, &tried.subscription).await?;
     let now = ingress.recorder().store.clock().now();
-    let secrets: Vec<String> = secrets.valid_at(now).iter().map(domain::signature::Secret::to_text).collect();
+    let came = if tried.at.is_empty() { Ok(now) } else { instant(&tried.at).parse::<Timestamp>() };
+    let keys = ingress.settings().signing_keys.published();
     let Tried { id, timestamp, signature, body, .. } = &tried;
     let received = Received { id, timestamp, signature, body: body.as_bytes() };
-    let notice = match explain(&secrets, &received, now.as_second(), TOLERANCE_S) {
-        Ok(None) => Notice::good("Genuine: signed with the secret of this subscription, over these very bytes, and not long ago."),
-        Ok(Some(explanation)) => Notice::bad(format!("Not genuine: {explanation}")),
-        Err(_) => Notice::bad("It cannot be checked."),
+    let notice = match came {
+        Ok(at) => {
+            // Whatever signed then.
+            let trust = Trust { secrets: secrets.valid_at(at.min(now)), keys };
+            match explain(&trust, &received, at.as_second(), TOLERANCE_S, "“When it came”") {
+                Ok(by) => {
+                    let with = match by {
+                        By::Secret => "the secret of this subscription",
+                        By::Key => "a key of this service",
+                    };
+                    let when = if tried.at.is_empty() { "not long ago" } else { "not long before it came" };
+                    Notice::good(format!("Genuine: signed with {with}, over these very bytes, and {when}."))
+                }
+                Err(explanation) => Notice::bad(format!("Not genuine: {explanation}")),
+            }
+        }
+        Err(_) => Notice::bad("“When it came” is no time, such as 2026-01-31T09:00:00, in UTC."),
     };
     page_of(&ingress, &visitor, tried, Some(notice)).await
 }

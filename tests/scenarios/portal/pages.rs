@@ -194,6 +194,19 @@ async fn a_failed_delivery_is_read_and_sent_again() {
     assert!(check(&body).await.contains("Genuine: signed"));
     assert!(check(&body.replace("requested", "completed")).await.contains("Not genuine"));
     assert!(check(&format!("{body}\r\n")).await.contains("a line break at its end"));
+    // Later on it has to be said when it came.
+    installation.store.move_clock(Duration::from_secs(600)).await.unwrap();
+    let late = check(&body).await;
+    assert!(late.contains("Not genuine") && late.contains("“When it came” says when it came") && !late.contains("--at"), "{late}");
+    let came = jiff::Timestamp::from_second(at.parse().unwrap()).unwrap().strftime("%Y-%m-%dT%H:%M:%S").to_string();
+    let check_at = async |came: &str| {
+        let fields = [("subscription", id.as_str()), ("id", &webhook), ("timestamp", &at), ("signature", &signature), ("at", came), ("body", &body)];
+        browser.send("/portal/verify", &fields).await.text
+    };
+    let then = check_at(&came).await;
+    assert!(then.contains("not long before it came") && then.contains(&format!(r#"value="{came}""#)), "{then}");
+    assert!(check_at("2020-01-31T09:00").await.contains("further ahead than allowed"));
+    assert!(check_at("soon").await.contains("is no time"));
     assert_eq!(browser.send(&path, &[("action", "retry"), ("event", "ev_x")]).await.status, 404);
 }
 
@@ -268,6 +281,7 @@ async fn hostile_texts_are_shown_as_text() {
         ("id", HOSTILE),
         ("timestamp", HOSTILE),
         ("signature", HOSTILE),
+        ("at", HOSTILE),
         ("body", "</textarea><script>alert(5)</script>"),
     ];
     let pages = [
