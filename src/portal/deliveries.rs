@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use domain::delivery::{Attempt, Attempted, Delivery, Heard, Progress, Status};
 use domain::id::{EventId, SubscriptionId};
 use domain::payout::Payout;
+use domain::subscription::Payload;
 use jiff::{SignedDuration, Timestamp};
 use workers::store::deliveries::{Told, Wanted};
 use workers::store::lists::Range;
@@ -29,6 +30,8 @@ pub(super) struct Row {
     pub(super) at: When,
     pub(super) transaction: String,
     pub(super) subscription: SubscriptionId,
+    /// What the subscription is called, where that is not known anyway.
+    pub(super) name: Option<String>,
     pub(super) progress: Progress,
     pub(super) next_at: Option<When>,
     pub(super) ended_at: Option<When>,
@@ -62,6 +65,7 @@ impl Row {
             at: When(event.at),
             transaction: transaction.to_owned(),
             subscription,
+            name: None,
             progress: Progress::of(delivery),
             next_at,
             ended_at,
@@ -155,11 +159,18 @@ impl Recent {
     }
 }
 
-/// The deliveries of one event, the first ones where there are many, and whether that is so.
-pub(super) async fn rows(ingress: &Ingress, timeline: &Timeline, event: EventId) -> Result<(Vec<Row>, bool), Problem> {
+/// The deliveries of one event, the first ones where there are many, with the names of their subscriptions and what these want to be sent, and whether there are more.
+pub(super) async fn rows(ingress: &Ingress, timeline: &Timeline, event: EventId) -> Result<(Vec<(Row, Option<Payload>)>, bool), Problem> {
     let Payout { id, party, mode, .. } = &timeline.payout;
+    let store = &ingress.recorder().store;
     let wanted = Wanted::of(party, *mode, *id, Some(event.sequence()));
-    let (mut told, next) = ingress.recorder().store.deliveries_of(timeline, &wanted, None, SHOWN).await?;
+    let (mut told, next) = store.deliveries_of(timeline, &wanted, None, SHOWN).await?;
     told.sort_by_key(|told| told.subscription);
-    Ok((told.iter().map(Row::of).collect(), next.is_some()))
+    let found = futures_util::future::try_join_all(told.iter().map(|told| store.subscription(told.subscription))).await?;
+    let rows = told.iter().zip(found).map(|(told, found)| {
+        // One that was deleted has neither.
+        let (name, payload) = found.map(|(subscription, _)| (subscription.name.unwrap_or(subscription.url), subscription.payload)).unzip();
+        (Row { name, ..Row::of(told) }, payload)
+    });
+    Ok((rows.collect(), next.is_some()))
 }

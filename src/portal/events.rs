@@ -7,13 +7,17 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use domain::delivery::Progress;
+use domain::event::{self, EventType};
 use domain::id::EventId;
 use domain::portal::Access;
+use domain::snapshot;
+use domain::subscription::Payload;
+use workers::store::payouts::{StoredEvent, Timeline};
 
 use super::deliveries::{PAYOUTS, Recent, Row, rows};
 use super::door::Visitor;
 use super::page::{Frame, Notice, Pill, When, shown};
-use super::subscriptions::again;
+use super::subscriptions::{again, form_of};
 use crate::ingress::Ingress;
 use crate::ingress::problem::{Errors, Problem};
 use crate::spelling::Spelling;
@@ -51,10 +55,20 @@ struct One<'a> {
     kind: &'a str,
     at: When,
     transaction: &'a str,
-    payload: String,
+    /// What is sent of it, in each form in which somebody listed gets it.
+    sent: Vec<Sent>,
     rows: Vec<Row>,
     /// Whether there are deliveries beside those.
     more: bool,
+}
+
+/// What subscriptions with one kind of payload are sent.
+struct Sent {
+    form: &'static str,
+    /// The names of these subscriptions.
+    to: Vec<String>,
+    /// `None` where they are not told.
+    body: Option<String>,
 }
 
 /// Events of the latest payouts, latest first.
@@ -111,6 +125,18 @@ async fn page_of(ingress: &Ingress, visitor: &Visitor, id: &str, status: StatusC
     let timeline = ingress.event(&visitor.caller, id).await?;
     let event = timeline.events.iter().find(|event| event.id == id).ok_or_else(missing)?;
     let (rows, more) = rows(ingress, &timeline, id).await?;
+    let mut sent = Vec::new();
+    for payload in [Payload::Thin, Payload::Full, Payload::Snapshot] {
+        let to: Vec<String> = rows.iter().filter(|(_, wanted)| *wanted == Some(payload)).filter_map(|(row, _)| row.name.clone()).collect();
+        if !to.is_empty() {
+            let body = as_sent(ingress, &timeline, event, payload).await?;
+            sent.push(Sent { form: form_of(payload), to, body });
+        }
+    }
+    if sent.is_empty() {
+        let body = as_sent(ingress, &timeline, event, Payload::Thin).await?;
+        sent.push(Sent { form: form_of(Payload::Thin), to: Vec::new(), body });
+    }
     let page = One {
         frame: Frame::new(visitor, "events", event.kind.clone()).with(notice),
         path: format!("/portal/events/{id}"),
@@ -118,9 +144,23 @@ async fn page_of(ingress: &Ingress, visitor: &Visitor, id: &str, status: StatusC
         kind: &event.kind,
         at: When(event.at),
         transaction: &timeline.payout.transaction_id,
-        payload: Spelling::lines("  ").of(&event.body),
-        rows,
+        sent,
+        rows: rows.into_iter().map(|(row, _)| row).collect(),
         more,
     };
     shown(status, &page)
+}
+
+/// What is signed and sent to whoever wants it like that, in lines. `None` where they are not told.
+async fn as_sent(ingress: &Ingress, timeline: &Timeline, event: &StoredEvent, payload: Payload) -> Result<Option<String>, Problem> {
+    let (store, payout) = (&ingress.recorder().store, &timeline.payout);
+    let body = match (payload, EventType::named(&event.kind)) {
+        (Payload::Thin, _) | (_, None) => Some(event.body.clone()),
+        (Payload::Full, Some(_)) => Some(event::full(event.body.clone(), &store.beneficiary(payout.id).await?)),
+        (Payload::Snapshot, Some(kind)) => {
+            let beneficiary = store.beneficiary(payout.id).await?;
+            snapshot::message(event.id, kind, event.at, &event.body, payout, &beneficiary, store.shards())
+        }
+    };
+    Ok(body.map(|body| Spelling::lines("  ").of(&body)))
 }

@@ -75,17 +75,21 @@ struct Past {
     running: bool,
     asked_at: When,
     looked_at: u64,
+    /// How much there is to look at, while it runs.
+    of: Option<u64>,
     deliveries: u64,
 }
 
 impl Past {
-    fn new(replay: &Replay) -> Self {
+    /// `left`: what it has to look at yet.
+    fn new(replay: &Replay, left: Option<u64>) -> Self {
         Self {
             id: replay.id,
             status: replay.standing.name(),
             running: replay.standing == Replaying::Running,
             asked_at: When(replay.spec.asked_at),
             looked_at: replay.payouts_looked_at,
+            of: left.map(|left| replay.payouts_looked_at.saturating_add(left)),
             deliveries: replay.deliveries,
         }
     }
@@ -172,11 +176,7 @@ impl<'a> Shown<'a> {
     }
 
     fn payload(&self) -> &'static str {
-        match self.subscription.payload {
-            Payload::Thin => "thin",
-            Payload::Full => "full, with the masked destination",
-            Payload::Snapshot => "the payout as it was, signed over the body",
-        }
+        form_of(self.subscription.payload)
     }
 
     /// Whether its signatures are those of Standard Webhooks, which the guide explains.
@@ -186,6 +186,15 @@ impl<'a> Shown<'a> {
 
     fn created_at(&self) -> When {
         When(self.subscription.created_at)
+    }
+}
+
+/// What events hold, in words.
+pub(super) const fn form_of(payload: Payload) -> &'static str {
+    match payload {
+        Payload::Thin => "thin",
+        Payload::Full => "full, with the masked destination",
+        Payload::Snapshot => "the payout as it was, signed over the body",
     }
 }
 
@@ -246,7 +255,15 @@ async fn page_of(
     };
     let (listed, next) = ingress.recorder().store.deliveries(&wanted, look.after, ROWS).await?;
     let rows = listed.iter().map(Row::of).collect();
-    let replays = ingress.recorder().store.replays(subscription.id).await?.iter().map(Past::new).collect();
+    let mut replays = Vec::new();
+    for replay in ingress.recorder().store.replays(subscription.id).await? {
+        // One runs, at most.
+        let left = match replay.standing {
+            Replaying::Running => Some(ingress.recorder().store.replay_left(&replay.spec, replay.place.as_ref()).await?),
+            Replaying::Done { .. } | Replaying::Canceled { .. } | Replaying::Stopped { .. } => None,
+        };
+        replays.push(Past::new(&replay, left));
+    }
     let narrowings = Progress::ALL.map(|known| (known.name(), look.progress == Some(known))).to_vec();
     let it = Shown::new(ingress, &subscription, &secrets, &standing, &recent);
     let frame = Frame::new(visitor, "subscriptions", it.title()).with(notice);

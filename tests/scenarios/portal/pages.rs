@@ -210,6 +210,45 @@ async fn a_failed_delivery_is_read_and_sent_again() {
     assert_eq!(browser.send(&path, &[("action", "retry"), ("event", "ev_x")]).await.status, 404);
 }
 
+/// The page of an event says to whom it goes, and what each of them gets, byte for byte but for the space in it.
+#[tokio::test]
+async fn an_event_is_shown_as_each_subscription_gets_it() {
+    let installation = Installation::with(plan()).await;
+    let shop = installation.caller("shop").await;
+    let browser = Browser::of(&installation, &shop, "manage").await;
+    let mut all = Vec::new();
+    for (name, payload) in [("books", "thin"), ("bank <b>", "full")] {
+        let (url, got, _) = subscriber(200, "").await;
+        subscribed(&shop, &json!({ "url": url, "event_types": ["payout.requested"], "name": name, "payload": payload })).await;
+        all.push((name, got));
+    }
+    let (url, got, _) = subscriber(200, "").await;
+    let made = shop.post("/v2/webhooks", &json!({ "url": url, "name": "shop", "eventTypes": ["payout.canceled"] })).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    all.push(("shop", got));
+    let id = transaction();
+    shop.post("/v1/payouts", &payout(&id)).await;
+    assert_eq!(shop.post(&format!("/v1/payouts/{id}/cancel"), &json!({})).await.status, 200);
+    assert_eq!(installation.deliver().await, 3);
+    let shown = async |kind: &str| {
+        let events = browser.get("/portal/events").await.text;
+        let line = events.split("/portal/events/").find(|line| line.contains(&format!(">{kind}<"))).unwrap_or_else(|| panic!("{events}"));
+        browser.get(&format!("/portal/events/{}", line.split_once('"').unwrap().0)).await.text
+    };
+    let page = shown("payout.requested").await;
+    assert!(page.contains("For books, as it is set up now") && page.contains("For bank &#60;b&#62;, as it is set up now"), "{page}");
+    let payloads = |page: &str| -> Vec<Value> {
+        let texts = page.split("<pre data-copy>").skip(1).map(|rest| rest.split_once("</pre>").unwrap().0.replace("&#34;", "\""));
+        texts.map(|text| serde_json::from_str(&text).unwrap()).collect()
+    };
+    let got: Vec<Value> = all.iter().map(|(_, got)| serde_json::from_str(&got.lock().unwrap()[0].1).unwrap()).collect();
+    assert_eq!(payloads(&page), got[..2]);
+    assert!(got[1]["data"].get("destination").is_some() && !page.contains("signed over the body"), "{page}");
+    let page = shown("payout.canceled").await;
+    assert_eq!(payloads(&page), got[2..]);
+    assert_eq!(got[2]["_embedded"]["entity"]["status"], "canceled");
+}
+
 /// After a receiver has lost what it had, all of it is sent again; more than a page of deliveries is read page by page.
 #[tokio::test]
 async fn what_was_lost_is_replayed() {
@@ -241,7 +280,11 @@ async fn what_was_lost_is_replayed() {
     let wrong = send(&[("action", "replay"), ("what", "ended"), ("from", "soon")]).await;
     assert_eq!(wrong.status, 400);
     let begun = send(&[("action", "replay"), ("what", "ended"), ("from", ""), ("to", "")]).await;
-    assert!(begun.status == 200 && begun.text.contains("The replay begins") && begun.text.contains("running"), "{}", begun.text);
+    assert!(
+        begun.status == 200 && begun.text.contains("The replay begins") && begun.text.contains("running: 0 sent; 0 of 55 looked at"),
+        "{}",
+        begun.text
+    );
     let again = send(&[("action", "replay"), ("what", "ended")]).await;
     assert!(again.status == 409 && again.text.contains("under way"), "one at a time");
     let replay = between(&begun.text, r#"name="replay" value=""#, "\"").unwrap().to_owned();

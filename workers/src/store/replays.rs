@@ -161,17 +161,8 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn replay_page(&self, spec: &Spec, after: Option<&Place>, page: usize) -> Result<Vec<(Place, PayoutId)>, StoreError> {
-        let shard = spec.subscription.shard();
-        let (key, first, last) = match spec.walk() {
-            Walk::Payouts { from, to } => (self.shared.names.party(shard, "list", &spec.party, spec.mode), from, to),
-            Walk::Abandoned => (self.shared.names.of(shard, &format!("abandoned:{}", spec.subscription)), i64::MIN, i64::MAX),
-        };
+        let (key, first, last) = self.walk_of(spec);
         let first = after.map_or(first, |place| place.at_ms);
-        let bound = |ms| match ms {
-            i64::MIN => "-inf".to_owned(),
-            i64::MAX => "+inf".to_owned(),
-            ms => ms.to_string(),
-        };
         let (mut found, mut offset) = (Vec::new(), 0);
         while found.len() < page {
             let mut command = redis::cmd("ZRANGEBYSCORE");
@@ -195,6 +186,25 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// How much there is behind a place for a replay to go through: payouts, or deliveries that were given up. What stands in the same millisecond as the place is not counted.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn replay_left(&self, spec: &Spec, after: Option<&Place>) -> Result<u64, StoreError> {
+        let (key, first, last) = self.walk_of(spec);
+        let first = after.map_or_else(|| bound(first), |place| format!("({}", place.at_ms));
+        from_value(self.query(redis::cmd("ZCOUNT").arg(key).arg(first).arg(bound(last)).to_owned()).await?)
+    }
+
+    /// What a replay goes through, and between which times.
+    fn walk_of(&self, spec: &Spec) -> (String, i64, i64) {
+        let shard = spec.subscription.shard();
+        match spec.walk() {
+            Walk::Payouts { from, to } => (self.shared.names.party(shard, "list", &spec.party, spec.mode), from, to),
+            Walk::Abandoned => (self.shared.names.of(shard, &format!("abandoned:{}", spec.subscription)), i64::MIN, i64::MAX),
+        }
     }
 
     /// What a replay looks at of a payout: its events, and its deliveries to the subscription. One that cannot be read is reported, and counts as none.
@@ -288,5 +298,14 @@ impl Timeline {
         let wanted = (id.event().sequence(), id.subscription());
         let at = self.deliveries.binary_search_by_key(&wanted, |listed| (listed.sequence, listed.subscription)).ok()?;
         self.deliveries.get(at)
+    }
+}
+
+/// A time as the bound of a range, in ms.
+fn bound(ms: i64) -> String {
+    match ms {
+        i64::MIN => "-inf".to_owned(),
+        i64::MAX => "+inf".to_owned(),
+        ms => ms.to_string(),
     }
 }
