@@ -14,7 +14,10 @@ def is_genuine(secret, headers, body, now=None, tolerance_s=300):
         return False
     if abs((time.time() if now is None else now) - int(timestamp)) > tolerance_s:
         return False  # a replay, or one of the clocks is wrong
-    key = base64.b64decode(secret.removeprefix("whsec_"))
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"))
+    except ValueError:
+        return False  # no secret at all
     if len(key) < 24:
         return False  # no secret of ours: with an empty one anybody could sign
     signed = id.encode() + b"." + timestamp.encode() + b"." + body

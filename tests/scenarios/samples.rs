@@ -18,6 +18,7 @@ use domain::sample::Sample;
 use domain::signature::{Secret, Signer, header, sign, verify};
 use domain::subscription::EventTypes;
 use tokio::net::TcpListener;
+use workers::relay::keys::{self, SigningKeys};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -61,7 +62,7 @@ fn every_sample_tells_genuine_from_forged() {
     let mut changed = body.clone();
     *changed.last_mut().unwrap() = b' ';
     let text = |at: i64| at.to_string();
-    let (right, none, short) = (secret.to_text(), "whsec_".to_owned(), "whsec_YWJj".to_owned());
+    let (right, none, short, cut) = (secret.to_text(), "whsec_".to_owned(), "whsec_YWJj".to_owned(), "whsec_abc".to_owned());
     // Whoever has no secret configured accepts nothing: what is signed with nothing could be anybody's.
     let with = |key: &[u8]| {
         let signed = [format!("{id}.{NOW}.").as_bytes(), &body].concat();
@@ -81,6 +82,7 @@ fn every_sample_tells_genuine_from_forged() {
         ("another version", &right, text(NOW), good(NOW).replacen("v1,", "v2,", 1), &body, false),
         ("no secret", &none, text(NOW), with(b""), &body, false),
         ("too short a secret", &short, text(NOW), with(b"abc"), &body, false),
+        ("a secret that is no base64", &cut, text(NOW), good(NOW), &body, false),
     ];
     let page = std::fs::read_to_string(samples().join("../verify.md")).unwrap();
     for (program, arguments) in LANGUAGES {
@@ -111,6 +113,40 @@ fn every_sample_tells_genuine_from_forged() {
             assert_eq!(output.status.code(), Some(expected), "{program}, {name}: {}", String::from_utf8_lossy(&output.stderr));
             assert!(output.stderr.is_empty(), "{program}, {name}: {}", String::from_utf8_lossy(&output.stderr));
         }
+    }
+}
+
+/// The sample for public keys does the same with them.
+#[test]
+fn the_sample_for_public_keys_tells_genuine_from_forged() {
+    let page = std::fs::read_to_string(samples().join("../verify.md")).unwrap();
+    assert!(page.contains("(samples/verify-v1a.mjs)"));
+    if !is_there("node") {
+        eprintln!("SKIPPED: node is not installed, so docs/samples/verify-v1a.mjs was not run");
+        return;
+    }
+    let pairs = [[3; 32], [4; 32]].map(|seed| keys::make(&seed).unwrap());
+    let [(_, public), (_, other)] = pairs.each_ref().map(|(private, public)| (private, public.text.clone()));
+    let [signs, others] = pairs.each_ref().map(|(private, _)| SigningKeys::read([private.as_str()]).unwrap());
+    let (id, body) = ("ev_1", "{\"name\":\"Zoë\"}".as_bytes());
+    let good = |at: i64| signs.sign(id, at, body);
+    let rotated = format!("v1,abc {} {}", others.sign(id, NOW, body), good(NOW));
+    for (name, key, at, signature, body, accepted) in [
+        ("genuine", &public, NOW, good(NOW), body, true),
+        ("beside others", &public, NOW, rotated.clone(), body, true),
+        ("by one of two keys", &format!("{other},{public}"), NOW, good(NOW), body, true),
+        ("another key", &other, NOW, good(NOW), body, false),
+        ("changed", &public, NOW, good(NOW), &b"{}"[..], false),
+        ("old", &public, NOW - 301, good(NOW - 301), body, false),
+        ("another time", &public, NOW - 1, good(NOW), body, false),
+        ("another version", &public, NOW, good(NOW).replacen("v1a,", "v1,", 1), body, false),
+        ("no signature", &public, NOW, String::new(), body, false),
+        ("none at all", &public, NOW, "v1a,abc".to_owned(), body, false),
+        ("no key", &"whpk_".to_owned(), NOW, good(NOW), body, false),
+    ] {
+        let output = run("node", &["verify-v1a.mjs", key, id, &at.to_string(), &signature, &NOW.to_string()], body);
+        assert_eq!(output.status.code(), Some(if accepted { 0 } else { 1 }), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stderr.is_empty(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
