@@ -151,6 +151,7 @@ impl Chromium {
             return [...bare('input:not([type=hidden]), select, textarea', (it) => it.labels.length > 0),
                     ...bare('button, a', (it) => (it.ariaLabel || it.textContent).trim()),
                     ...(document.documentElement.scrollWidth > innerWidth ? ['wider than the window'] : []),
+                    ...[...document.querySelectorAll('.scroll')].filter((it) => it.scrollWidth > it.clientWidth).map((it) => `${it.scrollWidth} in ${it.clientWidth}`),
                     ...(document.querySelectorAll('h1').length === 1 ? [] : ['not one heading'])];";
         assert_eq!(self.run(script).await, json!([]));
     }
@@ -201,9 +202,15 @@ async fn a_party_looks_after_its_subscriptions_in_a_browser() {
     assert!(first.starts_with("whsec_"));
     browser.is_usable().await;
     browser.picture("3-made").await;
+    let long = format!("https://hooks.example.com/{}", "a_long_way_to_go".repeat(8));
+    let kinds = json!(["payout.processing-at-bank", "payout.review-required", "payout.attempt-failed", "webhook.*", "reconciliation.break"]);
+    let beside = subscribed(&shop, &json!({ "url": long, "event_types": kinds })).await;
+    assert_eq!(shop.post(&format!("/v1/webhooks/{beside}/pause"), &json!({})).await.status, 200);
     browser.click("//a[.=\"Subscriptions\"]").await;
     browser.sees("Back office").await;
+    browser.is_usable().await;
     browser.picture("4-list").await;
+    assert_eq!(shop.delete(&format!("/v1/webhooks/{beside}")).await.status, 204);
     browser.post("/back", json!({})).await;
     assert!(!browser.text().await.contains("whsec_"), "nor is it shown by going back");
 
