@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use domain::delivery::{Attempt, Attempted, Heard};
 use domain::event::EventType;
 use domain::payout::state::StateName;
+use domain::sample::Sample;
+use domain::subscription::Payload;
 use payrelay::ingress::problem::Kind;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -87,14 +90,41 @@ fn every_problem_status_and_event_is_documented() {
     assert_eq!(items(&below(&text, "    EventType:")), events);
 }
 
+/// That an object has no members but those of a schema.
+fn within(text: &str, schema: &str, value: &Value) {
+    let fields = keys(&below(text, &format!("    {schema}:")), 8);
+    let unknown: Vec<_> = value.as_object().unwrap().keys().filter(|key| !fields.contains(*key)).cloned().collect();
+    assert!(unknown.is_empty(), "{unknown:?} of {schema}");
+}
+
+#[test]
+fn webhooks_and_attempts_hold_documented_fields_only() {
+    let (text, at) = (schemas(), jiff::Timestamp::UNIX_EPOCH);
+    for kind in EventType::ALL.map(EventType::name) {
+        let body: Value = serde_json::from_str(&Sample::named(kind, "x", at).unwrap().as_sent(Payload::Full).unwrap()).unwrap();
+        within(&text, "WebhookBody", &body);
+        within(&text, "WebhookData", &body["data"]);
+    }
+    let heard = Some(Heard { excerpt: "no".to_owned(), request_id: Some("x".to_owned()) });
+    for result in [
+        Attempted::Acknowledged { status: 200 },
+        Attempted::Answered { status: 429, retry_after_ms: Some(1) },
+        Attempted::Unreachable { why: "connect".to_owned() },
+        Attempted::Unwanted,
+    ] {
+        let attempt = json!(Attempt { at, latency_ms: 1, result, heard: heard.clone() });
+        within(&text, "DeliveryAttempt", &attempt);
+        within(&text, "AttemptResult", &attempt["result"]);
+        let known = below(&text, "    AttemptResult:").concat();
+        assert!(known.contains(attempt["result"]["result"].as_str().unwrap()), "{attempt}");
+    }
+}
+
 #[tokio::test]
 async fn answers_hold_documented_fields_only() {
     let text = schemas();
     let fields = |schema: &str| keys(&below(&text, &format!("    {schema}:")), 8);
-    let within = |schema: &str, value: &Value| {
-        let unknown: Vec<_> = value.as_object().unwrap().keys().filter(|key| !fields(schema).contains(*key)).cloned().collect();
-        assert!(unknown.is_empty(), "{unknown:?} of {schema}");
-    };
+    let within = |schema: &str, value: &Value| within(&text, schema, value);
     for state in StateName::ALL {
         assert!(fields("Payout").contains(state.timestamp_field()), "{}", state.timestamp_field());
     }
