@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::bulletin;
 use domain::id::Mode;
 use domain::subscription::{CertifiedKey, ClientCertificate, EventTypes, Headers, Ordering, Pattern, Payload, Secrets, Subscription};
 use jiff::Timestamp;
@@ -133,16 +134,18 @@ fn event_types(value: &Value, errors: &mut Errors) -> Option<EventTypes> {
     let (mut patterns, mut wrong, mut all) = (BTreeSet::new(), false, false);
     for (index, name) in names.iter().enumerate() {
         let name = if let Value::Text(name) = name { name.as_str() } else { "" };
-        if name == "*" {
-            all = true;
-        } else if let Ok(pattern) = Pattern::parse(name) {
+        all |= name == "*";
+        // Beside others it is what it means: every type of payouts.
+        if let Ok(pattern) = Pattern::parse(if name == "*" { "payout.*" } else { name }) {
             patterns.insert(pattern);
         } else {
             wrong = true;
             errors.field(format!("{AT}/{index}"), "unknown_event_type", "is neither an event type nor the beginning of some, as in payout.*");
         }
     }
-    (!wrong).then_some(if all { EventTypes::All } else { EventTypes::These(patterns) })
+    let these = EventTypes::These(patterns);
+    let all = all && !bulletin::KINDS.iter().any(|kind| these.asks_for(kind));
+    (!wrong).then_some(if all { EventTypes::All } else { these })
 }
 
 /// Headers of the party's own. Their values are repeated nowhere.

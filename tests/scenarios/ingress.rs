@@ -634,10 +634,12 @@ async fn webhooks_do_not_lead_into_the_private_network() {
         shop.post("/v1/webhooks", &kinds).await.errors(),
         [("/event_types/1", "unknown_event_type"), ("/event_types/2", "unknown_event_type")]
     );
-    // Twice the same is that, and all beside others is all.
-    for (event_types, kept) in
-        [(json!(["payout.completed", "payout.completed"]), json!(["payout.completed"])), (json!(["payout.completed", "*"]), json!(["*"]))]
-    {
+    // Twice the same is that, and `*` stands for all payouts.
+    for (event_types, kept) in [
+        (json!(["payout.completed", "payout.completed"]), json!(["payout.completed"])),
+        (json!(["payout.completed", "*"]), json!(["*"])),
+        (json!(["*", "webhook.*"]), json!(["payout.*", "webhook.*"])),
+    ] {
         let made = shop.post("/v1/webhooks", &json!({ "url": "https://hooks.example.com/", "event_types": event_types })).await;
         assert_eq!((made.status, &made.json["result"]["event_types"]), (201, &kept), "{made:?}");
     }
