@@ -1,7 +1,12 @@
 //! One event for one subscription: what was tried, and what follows from how it went.
 
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
 use crate::id::DeliveryId;
 use crate::wait::Retry;
@@ -18,6 +23,9 @@ pub struct Delivery {
     pub attempt_count: u32,
     /// The latest attempts, oldest first.
     pub attempts: Vec<Attempt>,
+    /// What was sent, and where to: an entry with the number of the try, from 1, where that was another than at the try before. `None`: nothing. Nothing is known of tries before the first entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sent: Vec<(u32, Option<Sent>)>,
     /// How often it was asked for once more after it had ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replays: u32,
@@ -61,6 +69,21 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard: Option<Heard>,
 }
+
+/// What a try has sent, and where to; also where nobody was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sent {
+    /// Of the subscription's URL without its query, so that whoever shows a URL to others need not show what is secret in it.
+    pub to: Digest,
+    /// Of the body, where that is not the one that the event is kept with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Digest>,
+}
+
+/// A SHA-256. Kept as base64, shown in hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Digest([u8; 32]);
 
 /// What came with an answer, cut. Foreign text: for whoever owns the subscription, not for logs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +156,48 @@ impl Progress {
     }
 }
 
+// === impl Sent, Digest ===
+
+impl Sent {
+    /// What [`to`](Self::to) is for this URL.
+    #[must_use]
+    pub fn place(url: &str) -> Digest {
+        Digest::of(url.split(['?', '#']).next().unwrap_or_default().as_bytes())
+    }
+}
+
+impl Digest {
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&const_hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let bytes = URL_SAFE_NO_PAD.decode(String::deserialize(input)?).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| serde::de::Error::custom("it is no SHA-256"))
+    }
+}
+
 // === impl Attempt, Delivery ===
 
 impl Attempt {
@@ -146,7 +211,7 @@ impl Attempt {
 impl Delivery {
     #[must_use]
     pub const fn new(now: Timestamp) -> Self {
-        Self { status: Status::Pending { next_at: now }, attempt_count: 0, attempts: Vec::new(), replays: 0 }
+        Self { status: Status::Pending { next_at: now }, attempt_count: 0, attempts: Vec::new(), sent: Vec::new(), replays: 0 }
     }
 
     /// The same once more, from now on. It goes by what is left of its schedule: a replay that fails does not begin another three days.
@@ -155,6 +220,25 @@ impl Delivery {
         self.status = Status::Pending { next_at: now };
         self.replays = self.replays.saturating_add(1);
         self
+    }
+
+    /// Notes what the try that is recorded next has sent. The same as before costs nothing.
+    pub fn sends(&mut self, sent: Option<Sent>) {
+        if self.sent.last().and_then(|(_, before)| *before) != sent {
+            self.sent.push((self.attempt_count.saturating_add(1), sent));
+        }
+    }
+
+    /// What a try that is listed has sent, by its place in [`attempts`](Self::attempts); `None` if nothing, or nothing is known of it.
+    #[must_use]
+    pub fn sent(&self, place: usize) -> Option<Sent> {
+        let number = self.first_listed().saturating_add(u32::try_from(place).unwrap_or(u32::MAX));
+        self.sent.iter().rev().find(|(from, _)| *from <= number).and_then(|(_, sent)| *sent)
+    }
+
+    /// The number of the first try that is listed, from 1.
+    fn first_listed(&self) -> u32 {
+        self.attempt_count.saturating_sub(u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)).saturating_add(1)
     }
 
     /// Records a try and decides what follows: done, again later by the schedule (never before the subscriber's `Retry-After`, of which at most
@@ -172,6 +256,10 @@ impl Delivery {
             self.attempts.remove(0);
         }
         self.attempts.push(attempt);
+        let first = self.first_listed();
+        while self.sent.get(1).is_some_and(|(from, _)| *from <= first) {
+            self.sent.remove(0);
+        }
         self.status = match decision {
             Decision::Delivered => Status::Delivered { at: now },
             Decision::RetryAt(next_at) => Status::Pending { next_at },
@@ -347,6 +435,35 @@ mod tests {
         assert_eq!(heard, [Some(named), None, None, Heard::of("later", None)]);
         assert_eq!(delivery.1.attempts.iter().map(|attempt| &attempt.result).collect::<Vec<_>>(), [&answered(500, None); 4]);
         assert_eq!(delivery.1.forget_excerpts(at(4)), None);
+    }
+
+    /// What was sent is noted where it changes, and is known of each try that is listed: not of those before, and not of what sent nothing.
+    #[test]
+    fn what_was_sent_is_known_of_each_try() {
+        let sent = |url, body: Option<&[u8]>| Some(Sent { to: Sent::place(url), body: body.map(Digest::of) });
+        let (thin, full) = (sent("https://a.example/hooks?key=1", None), sent("https://a.example/hooks", Some(b"{}")));
+        let mut delivery = delivery("order-1");
+        let mut expected = Vec::new();
+        tried(&mut delivery, answered(500, None), now());
+        expected.push(None);
+        for (what, times) in [(thin, 2), (full, 1), (None, 2), (full, 12), (thin, 9)] {
+            for _ in 0..times {
+                delivery.1.sends(what);
+                tried(&mut delivery, answered(500, None), now());
+                expected.push(what);
+                let listed: Vec<_> = (0..delivery.1.attempts.len()).map(|place| delivery.1.sent(place)).collect();
+                assert_eq!(listed, expected[expected.len().saturating_sub(KEPT_ATTEMPTS)..]);
+                assert!(delivery.1.sent.get(1).is_none_or(|(from, _)| *from > delivery.1.first_listed()), "what is not listed any more is forgotten");
+                assert_eq!(serde_json::from_str::<Delivery>(&serde_json::to_string(&delivery.1).expect("JSON")).expect("reads"), delivery.1);
+            }
+        }
+        assert_eq!(delivery.1.sent, [(7, full), (19, thin)], "once for all that sent the same");
+        let empty = Digest::of(b"");
+        assert_eq!(empty.to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(serde_json::to_string(&empty).expect("JSON"), r#""47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU""#);
+        for wrong in [r#""""#, r#""47DEQpj8""#, r#""?""#] {
+            assert!(serde_json::from_str::<Digest>(wrong).is_err(), "{wrong}");
+        }
     }
 
     fn attempted() -> impl Strategy<Value = Attempted> {

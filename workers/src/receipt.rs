@@ -2,8 +2,7 @@
 //! what was answered; and that nothing was put before it afterwards. Made when one is asked for, so deliveries cost nothing more; only by those who may write, so that
 //! readers cannot make the store grow.
 
-use aws_lc_rs::digest::{SHA256, digest};
-use domain::delivery::{Attempt, Progress};
+use domain::delivery::{Attempt, Digest, Progress};
 use domain::id::{DeliveryId, EventId, Mode, PartyId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -55,12 +54,27 @@ struct Record<'a> {
     mode: Mode,
     event_type: &'a str,
     event_at: Timestamp,
-    /// Of the thin body, in hexadecimal digits.
-    payload_sha256: String,
+    /// Of the body that the latest try of `attempts` that sent one has sent, byte for byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_sha256: Option<String>,
+    /// Of the URL that this went to, without its query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url_sha256: Option<String>,
     status: Progress,
     attempt_count: u32,
     /// When each was sent, and what was answered; the latest 20. Without excerpts of bodies, which are not kept as long as receipts are.
-    attempts: Vec<Attempt>,
+    attempts: Vec<Tried>,
+}
+
+/// A try. The hashes, in hexadecimal digits, are absent where nothing was sent.
+#[derive(Serialize)]
+struct Tried {
+    #[serde(flatten)]
+    attempt: Attempt,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url_sha256: Option<String>,
 }
 
 /// Why a receipt proves nothing.
@@ -74,12 +88,8 @@ pub enum Invalid {
     Hash,
 }
 
-fn sha256(text: &str) -> String {
-    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn link_hash(previous: &str, record: &str) -> String {
-    sha256(&[previous, &sha256(record)].concat())
+    Digest::of(format!("{previous}{}", Digest::of(record.as_bytes())).as_bytes()).to_string()
 }
 
 /// Makes the receipt of a delivery as it stands; `None` if it was not tried. The same state has the same place, whenever it is asked for, as long as that is kept.
@@ -112,8 +122,16 @@ fn corrupt(told: &Told) -> StoreError {
 fn on_record(party: &PartyId, mode: Mode, told: &Told) -> Result<Option<(String, String)>, StoreError> {
     let Some(delivery) = told.delivery.as_ref().filter(|delivery| delivery.attempt_count > 0) else { return Ok(None) };
     let status = Progress::of(Some(delivery));
-    let mut attempts = delivery.attempts.clone();
-    attempts.iter_mut().for_each(Attempt::forget_excerpt);
+    let kept = Digest::of(told.event.body.as_bytes());
+    let tried = |(place, attempt): (usize, &Attempt)| {
+        let mut attempt = attempt.clone();
+        attempt.forget_excerpt();
+        let sent = delivery.sent(place);
+        let payload_sha256 = sent.map(|sent| sent.body.unwrap_or(kept).to_string());
+        Tried { attempt, payload_sha256, url_sha256: sent.map(|sent| sent.to.to_string()) }
+    };
+    let attempts: Vec<Tried> = delivery.attempts.iter().enumerate().map(tried).collect();
+    let latest = attempts.iter().rev().find(|tried| tried.payload_sha256.is_some());
     let record = Record {
         delivery_id: told.id(),
         event_id: told.event.id,
@@ -121,7 +139,8 @@ fn on_record(party: &PartyId, mode: Mode, told: &Told) -> Result<Option<(String,
         mode,
         event_type: &told.event.kind,
         event_at: told.event.at,
-        payload_sha256: sha256(&told.event.body),
+        payload_sha256: latest.and_then(|tried| tried.payload_sha256.clone()),
+        url_sha256: latest.and_then(|tried| tried.url_sha256.clone()),
         status,
         attempt_count: delivery.attempt_count,
         attempts,

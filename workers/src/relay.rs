@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use domain::bulletin::News;
-use domain::delivery::{Attempt, Attempted, Delivery, Heard};
+use domain::delivery::{Attempt, Attempted, Delivery, Digest, Heard, Sent};
 use domain::event::{self, EventType};
 use domain::fact::Reason;
 use domain::id::{DeliveryId, SubscriptionId};
@@ -192,7 +192,7 @@ impl RelayContext {
         let clock = self.store.clock();
         let at = clock.now();
         let body = std::mem::take(&mut work.event.body);
-        let Some((attempt, subscriber)) = self.attempt(&work, body, at).await? else { return Ok(Delivered::NotNow) };
+        let Some(Made { attempt, sent, subscriber }) = self.attempt(&work, body, at).await? else { return Ok(Delivered::NotNow) };
         fail::fail_point!("delivered-not-marked");
         self.metrics.attempted(&attempt);
         Span::current().record("outcome", metrics::outcome(&attempt.result));
@@ -201,6 +201,7 @@ impl RelayContext {
         let now = clock.now();
         let trouble = self.trouble(&attempt.result, now);
         let retry = subscriber.as_ref().map_or(&self.retry, |subscriber| subscriber.retry(&self.retry, work.event.at, now));
+        delivery.sends(sent);
         let decision = delivery.record(DeliveryId::new(work.event.id, work.subscription), attempt, retry, self.retry_after_cap, now);
         match self.patiently(|| self.store.relayed(ticket, &delivery, decision, trouble)).await? {
             Relayed::Done { more, failing_since } => {
@@ -267,33 +268,34 @@ impl RelayContext {
         Ok(())
     }
 
-    /// How the attempt went, and of whom, where that was read; `None` if there is to be none now. Fails only if the subscription or the payout cannot be read,
-    /// and then nothing was sent.
-    async fn attempt(&self, work: &RelayWork, body: String, at: Timestamp) -> Result<Option<(Attempt, Option<Arc<Subscriber>>)>, StoreError> {
-        let unsent = |result| Ok(Some((Attempt { at, latency_ms: 0, result, heard: None }, None)));
+    /// Makes an attempt; `None` if there is to be none now. Fails only if the subscription or the payout cannot be read, and then nothing was sent.
+    async fn attempt(&self, work: &RelayWork, body: String, at: Timestamp) -> Result<Option<Made>, StoreError> {
+        let unsent = |result| Ok(Some(Made { attempt: Attempt { at, latency_ms: 0, result, heard: None }, sent: None, subscriber: None }));
         if work.times_leased > self.settings.leases_max {
             return unsent(Attempted::Unreachable { why: "worker_lost".to_owned() });
         }
         let Some(version) = work.subscription_version else { return unsent(Attempted::Unwanted) };
         let Some(subscriber) = self.subscriber(work.subscription, version, at).await? else { return unsent(Attempted::Unwanted) };
-        let attempt = match &subscriber.course {
+        let (attempt, sent) = match &subscriber.course {
             Course::Paused => return Ok(None),
             Course::Disabled => return unsent(Attempted::Unwanted),
             Course::Refused => return unsent(Attempted::Unreachable { why: "url_refused".to_owned() }),
             Course::Send(way) => {
-                let body = match way.payload {
-                    Payload::Thin => body,
+                let (body, is_kept) = match way.payload {
+                    Payload::Thin => (body, true),
                     // No payout's: there is no more to say.
-                    Payload::Full if EventType::named(&work.event.kind).is_none() => body,
-                    Payload::Full => event::full(body, &self.store.beneficiary(work.event.id.payout()).await?),
+                    Payload::Full if EventType::named(&work.event.kind).is_none() => (body, true),
+                    Payload::Full => (event::full(body, &self.store.beneficiary(work.event.id.payout()).await?), false),
                     Payload::Snapshot => match self.snapshot(&work.event, &body).await? {
-                        Some(body) => body,
+                        Some(body) => (body, false),
                         None => return unsent(Attempted::Unwanted),
                     },
                 };
+                // What is kept anyway costs a delivery nothing. Another body cannot be made again for sure: the subscription may change, and so may what snapshots show.
+                let sent = Sent { to: way.to, body: (!is_kept).then(|| Digest::of(body.as_bytes())) };
                 fail::fail_point!("relay-before-post");
                 let replays = work.delivery.as_ref().map_or(0, |delivery| delivery.replays);
-                post(&self.egress, way, work.event.id.to_string(), Bytes::from(body), replays, at).await
+                (post(&self.egress, way, work.event.id.to_string(), Bytes::from(body), replays, at).await, sent)
             }
         };
         if matches!(attempt.result, Attempted::Answered { status: GONE, .. }) {
@@ -302,7 +304,7 @@ impl RelayContext {
                 tracing::warn!(subscription.id = %work.subscription, %error, "a subscription that is gone could not be disabled; its next delivery will try");
             }
         }
-        Ok(Some((attempt, Some(subscriber))))
+        Ok(Some(Made { attempt, sent: Some(sent), subscriber: Some(subscriber) }))
     }
 
     /// The event with its payout inside; `None` if there is no word for it.
@@ -366,6 +368,15 @@ impl RelayContext {
         }
         call().await
     }
+}
+
+/// An attempt that was made.
+struct Made {
+    attempt: Attempt,
+    /// `None` where no request was.
+    sent: Option<Sent>,
+    /// Where it was read.
+    subscriber: Option<Arc<Subscriber>>,
 }
 
 /// What became of a delivery that was leased.

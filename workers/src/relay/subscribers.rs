@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use domain::delivery::{Digest, Sent};
 use domain::id::SubscriptionId;
 use domain::signature::Signer;
 use domain::subscription::{Payload, Secrets, Status, Subscription};
@@ -53,6 +54,8 @@ pub(super) enum Course {
 /// Where events go, and what goes with each.
 pub(super) struct Way {
     pub(super) target: Target,
+    /// The place that records of tries name.
+    pub(super) to: Digest,
     pub(super) signer: Signer,
     /// The merchant's own.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
@@ -120,6 +123,7 @@ impl Way {
                 // Once it has expired, whoever is shown it may say so.
                 Some(pem) => egress.target(&subscription.url, subscription.mode)?.showing(Identity::read(pem, None)?.0),
             },
+            to: Sent::place(&subscription.url),
             signer: Signer::new(&secrets.valid_at(now)),
             headers: secrets.headers.iter().filter_map(header).collect(),
             payload: subscription.payload,
