@@ -26,6 +26,13 @@ impl Metadata {
         self.0.as_ref().map_or("", |text| text.get())
     }
 
+    /// Whether each of these entries is among them.
+    #[must_use]
+    pub fn has(&self, entries: &BTreeMap<String, String>) -> bool {
+        let own: BTreeMap<String, String> = serde_json::from_str(self.json()).unwrap_or_default();
+        entries.iter().all(|(name, value)| own.get(name) == Some(value))
+    }
+
     /// Whether there is none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -51,10 +51,10 @@ pub struct ReplayArguments {
     /// Events before then. Without it: until now.
     #[arg(long)]
     to: Option<Timestamp>,
-    /// An event type, or all that begin with a word (payout.*). Several times for several; without it: all.
+    /// An event type, or all that begin with a word (payout.*). Several times for several; without it: all, or of what is missing those that the subscription asks for.
     #[arg(long = "type", value_parser = |text: &str| Pattern::parse(text).map_err(|error| format!("`{text}` {error}")))]
     types: Vec<Pattern>,
-    /// `ended`, `delivered`, `abandoned`, or `missing`: events that were never meant for it.
+    /// `ended`, `delivered`, `abandoned`, or `missing`: events that made no delivery, of payouts with the metadata that the subscription asks for.
     #[arg(long, default_value = "ended", value_parser = What::named)]
     what: What,
     /// Deliveries that become due in a second. Without it: `ingress.replays.rate_per_s`.
@@ -119,6 +119,7 @@ async fn begin(config: &Config, store: &Store, arguments: ReplayArguments) -> an
     let ReplayArguments { subscription, from, to, types, what, rate, dry_run } = arguments;
     let (owner, _) = store.subscription(subscription).await?.context("there is no such subscription")?;
     let now = store.clock().now();
+    let (types, metadata) = what.filter(&owner, (!types.is_empty()).then(|| EventTypes::These(types.into_iter().collect())));
     let spec = Spec {
         subscription,
         party: owner.party,
@@ -126,7 +127,8 @@ async fn begin(config: &Config, store: &Store, arguments: ReplayArguments) -> an
         from: from.unwrap_or(Timestamp::UNIX_EPOCH),
         to: to.unwrap_or(now),
         looks_back_s: i64::from(config.rules.history_days) * 86_400,
-        types: if types.is_empty() { EventTypes::All } else { EventTypes::These(types.into_iter().collect()) },
+        types,
+        metadata,
         what,
         rate_per_s: rate.unwrap_or(config.ingress.replays.rate_per_s),
         asked_at: now,

@@ -1,6 +1,6 @@
 //! `/v1/webhooks/{id}/replays` and `/abandoned`: what a subscription did not get, and what it is told once more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Router;
@@ -64,6 +64,8 @@ struct View<'a> {
     from: Moment,
     to: Moment,
     event_types: Vec<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: &'a BTreeMap<String, String>,
     rate_per_s: u16,
     asked_at: Moment,
     /// Payouts, or entries of what was given up, that it has gone through.
@@ -86,6 +88,7 @@ impl<'a> View<'a> {
                 EventTypes::All => vec!["*"],
                 EventTypes::These(patterns) => patterns.iter().map(Pattern::as_str).collect(),
             },
+            metadata: &replay.spec.metadata,
             rate_per_s: replay.spec.rate_per_s,
             asked_at: Moment(replay.spec.asked_at),
             looked_at: replay.payouts_looked_at,
@@ -98,7 +101,7 @@ impl<'a> View<'a> {
 struct Asked {
     from: Option<Timestamp>,
     to: Option<Timestamp>,
-    types: EventTypes,
+    types: Option<EventTypes>,
     what: What,
     dry_run: bool,
     rate_per_s: u16,
@@ -126,7 +129,7 @@ impl Asked {
 
     /// All that was given up.
     const fn abandoned(settings: &Settings) -> Self {
-        Self { from: None, to: None, types: EventTypes::All, what: What::Abandoned, dry_run: false, rate_per_s: settings.rate_per_s }
+        Self { from: None, to: None, types: None, what: What::Abandoned, dry_run: false, rate_per_s: settings.rate_per_s }
     }
 }
 
@@ -140,13 +143,12 @@ pub(super) fn instant(fields: &mut Fields, name: &str, errors: &mut Errors) -> O
     instant
 }
 
-fn types(fields: &mut Fields, errors: &mut Errors) -> EventTypes {
-    let Some(value) = fields.take("event_types") else { return EventTypes::All };
-    let names = match value {
+fn types(fields: &mut Fields, errors: &mut Errors) -> Option<EventTypes> {
+    let names = match fields.take("event_types")? {
         Value::List(names) if !names.is_empty() => names,
         _ => {
             errors.field("/event_types", "wrong_type", "must be a list of event types");
-            return EventTypes::All;
+            return None;
         }
     };
     let mut patterns = BTreeSet::new();
@@ -156,7 +158,7 @@ fn types(fields: &mut Fields, errors: &mut Errors) -> EventTypes {
             None => errors.field(format!("/event_types/{index}"), "unknown_event_type", "is neither an event type nor the beginning of some"),
         }
     }
-    EventTypes::These(patterns)
+    Some(EventTypes::These(patterns))
 }
 
 /// With an optional body `{"from", "to", "event_types", "what", "dry_run", "rate_per_s", "party_id"}`: 202 and the replay, or how much it would be.
@@ -176,7 +178,7 @@ async fn retry_abandoned(State(ingress): State<Arc<Ingress>>, Path(id): Path<Str
 
 /// What came of asking for a replay.
 pub(crate) enum Replayed {
-    Begun(Replay),
+    Begun(Box<Replay>),
     /// Of a dry run.
     Counted(Counted),
 }
@@ -268,6 +270,7 @@ impl Ingress {
         }
         let store = &self.recorder.store;
         let now = store.clock().now();
+        let (types, metadata) = asked.what.filter(subscription, asked.types);
         let spec = Spec {
             subscription: subscription.id,
             party: subscription.party.clone(),
@@ -275,7 +278,8 @@ impl Ingress {
             from: asked.from.unwrap_or(Timestamp::UNIX_EPOCH),
             to: asked.to.unwrap_or(now),
             looks_back_s: self.recorder.looks_back.as_secs(),
-            types: asked.types,
+            types,
+            metadata,
             what: asked.what,
             rate_per_s: asked.rate_per_s,
             asked_at: now,
@@ -288,7 +292,7 @@ impl Ingress {
         }
         let replay = Replay::new(ReplayId::new(subscription.id.shard(), random()), spec);
         match store.begin_replay(&replay).await? {
-            Begun::Done => Ok(Replayed::Begun(replay)),
+            Begun::Done => Ok(Replayed::Begun(Box::new(replay))),
             Begun::Busy(other) => Err(Problem::new(Kind::NotPossibleNow, format!("The replay {other} of this subscription is under way."))),
             Begun::Missing => Err(Problem::not_found("webhook")),
         }

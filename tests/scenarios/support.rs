@@ -25,10 +25,11 @@ use workers::record::{Recorder, Rules};
 use workers::relay::{RelayContext, RelaySettings, relay};
 use workers::store::batches::ExpandLane;
 use workers::store::lanes::{ExecuteLane, Lane, RelayLanes, SettleLane};
+use workers::store::replays::ReplayLane;
 use workers::store::schedules::ScheduleLane;
 use workers::store::vault::Vault;
 use workers::store::{self, Store, StoreError};
-use workers::{batch, queue, schedule, settle};
+use workers::{batch, queue, replay, schedule, settle};
 
 pub(crate) const PEPPER: &str = "a pepper for scenarios only";
 
@@ -306,6 +307,15 @@ impl Installation {
             }
         }
         did
+    }
+
+    /// Does one turn of each replay that is due.
+    pub(crate) async fn replay(&self) {
+        let context = Arc::new(RelayContext::new(self.store.clone(), Egress::new(&self.egress), &self.relay));
+        for shard in self.store.shards().all() {
+            let lane = ReplayLane(Lane { store: self.store.clone(), shard, lease: Duration::from_secs(30) });
+            queue::turn(&lane, &self.by_hand("replay"), &context, replay::replay).await.expect("a turn");
+        }
     }
 
     /// Opens one page of each batch that is due; says how many there were.

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use workers::egress;
 
+use crate::receiver::Receiver;
 use crate::support::{Caller, Installation, Plan, payout, transaction};
 
 fn wishes() -> Value {
@@ -215,6 +216,48 @@ async fn an_event_is_read_and_delivered_again_within_its_party() {
     assert_eq!(shop.post(&format!("{path}/retry"), &json!({ "event_id": "x" })).await.errors(), [("/event_id", "invalid")]);
 }
 
+/// What never came is by default what the subscription asks for: its types, and payouts that have its metadata. Counted and done by the same.
+#[tokio::test]
+async fn what_is_missing_is_what_the_subscription_asks_for() {
+    let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
+    let installation = Installation::with(Plan { egress, ..Plan::default() }).await;
+    let shop = installation.caller("shop").await;
+    let mut names = Vec::new();
+    for shop_name in ["mine", "other"] {
+        let mut order = payout(&transaction());
+        order["metadata"] = json!({ "only": shop_name, "more": "x" });
+        assert_eq!(shop.post("/v1/payouts", &order).await.status, 202);
+        let id = order["transaction_id"].as_str().unwrap().to_owned();
+        assert_eq!(shop.post_bytes(&format!("/v1/payouts/{id}/cancel"), "", &[]).await.status, 200);
+        let timeline = shop.get(&format!("/v1/payouts/{id}/timeline")).await;
+        names.extend(timeline.json["result"]["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned()));
+    }
+    let receiver = Receiver::start().await;
+    let asked = json!({ "url": receiver.url, "event_types": ["payout.canceled"], "metadata": { "only": "mine" } });
+    let (path, _) = made(&shop, &asked).await;
+    let replays = format!("{path}/replays");
+    let count = async |more: Value| {
+        let mut body = json!({ "what": "missing", "dry_run": true });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        shop.post(&replays, &body).await.json["result"]["deliveries"].as_u64()
+    };
+    assert_eq!(count(json!({})).await, Some(1));
+    // Named types are told, whatever it asks for; those of other payouts never are.
+    assert_eq!(count(json!({ "event_types": ["payout.*"] })).await, Some(2));
+    assert_eq!(count(json!({ "event_types": ["payout.completed"] })).await, Some(0));
+    let begun = shop.post(&replays, &json!({ "what": "missing" })).await;
+    assert_eq!(
+        (begun.status, &begun.json["result"]["event_types"], &begun.json["result"]["metadata"]),
+        (202, &json!(["payout.canceled"]), &asked["metadata"])
+    );
+    installation.replay().await;
+    installation.deliver().await;
+    let came: Vec<_> = receiver.take().iter().map(|message| message.header("webhook-id").to_owned()).collect();
+    assert_eq!(came, [names[1].clone()], "the cancellation of the one that has the metadata");
+    let done = shop.get(begun.header("location").unwrap()).await;
+    assert_eq!((&done.json["result"]["status"], &done.json["result"]["deliveries"]), (&json!("done"), &json!(1)));
+}
+
 #[tokio::test]
 async fn a_replay_is_asked_for_seen_and_canceled_within_its_party() {
     let installation = Installation::start().await;
@@ -222,7 +265,8 @@ async fn a_replay_is_asked_for_seen_and_canceled_within_its_party() {
     let (path, shown) = made(&shop, &json!({ "url": "https://hooks.example.com/", "event_types": ["payout.completed"] })).await;
     assert_eq!(shop.post("/v1/payouts", &payout(&transaction())).await.status, 202);
     let replays = format!("{path}/replays");
-    let dry = shop.post(&replays, &json!({ "what": "missing", "dry_run": true })).await;
+    let missing = json!({ "what": "missing", "event_types": ["payout.requested"], "dry_run": true });
+    let dry = shop.post(&replays, &missing).await;
     assert_eq!((dry.status, &dry.json["result"]), (200, &json!({ "deliveries": 1, "looked_at": 1, "complete": true })));
     assert!(shop.get(&replays).await.json["results"].as_array().unwrap().is_empty(), "a dry run leaves nothing");
     for (body, at, code) in [
@@ -238,6 +282,7 @@ async fn a_replay_is_asked_for_seen_and_canceled_within_its_party() {
         assert_eq!(shop.post(&replays, &body).await.errors(), [(at, code)], "{body}");
     }
     let begun = shop.post(&replays, &json!({ "what": "missing", "rate_per_s": 7 })).await;
+    assert_eq!(begun.json["result"]["event_types"], json!(["payout.completed"]), "by default what the subscription asks for");
     assert_eq!((begun.status, &begun.json["result"]["status"], &begun.json["result"]["rate_per_s"]), (202, &json!("running"), &json!(7)));
     assert_eq!(begun.json["result"]["subscription_id"], shown["id"]);
     let one = begun.header("location").unwrap().to_owned();

@@ -2,7 +2,7 @@
 //! one that goes on where the last page had ended, and what was made due already is not made due again. Each delivery keeps its `webhook-id` and says in `payrelay-replay`
 //! that it is one; those of one payout keep their order.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,9 @@ pub struct Spec {
     /// Payouts that were asked for so long before `from` are looked at too.
     pub looks_back_s: i64,
     pub types: EventTypes,
+    /// Only events of payouts whose metadata has each of these entries. Empty: of all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
     pub what: What,
     /// Deliveries that are made due in a second, at most.
     pub rate_per_s: u16,
@@ -52,7 +55,7 @@ pub enum What {
     Ended,
     Delivered,
     Abandoned,
-    /// Events that were never meant for the subscription, because it was not there or wanted others: told for the first time.
+    /// Events that made no delivery for the subscription, because it was not there, was disabled or wanted others: told for the first time.
     Missing,
 }
 
@@ -127,6 +130,16 @@ impl What {
         }
     }
 
+    /// The types and the metadata by which events are chosen. `named` are types that whoever asks has named. Without that, what never came is what would have: nobody gets by a
+    /// replay what the subscription does not ask for.
+    #[must_use]
+    pub fn filter(self, subscription: &Subscription, named: Option<EventTypes>) -> (EventTypes, BTreeMap<String, String>) {
+        match self {
+            Self::Missing => (named.unwrap_or_else(|| subscription.event_types.clone()), subscription.metadata.clone()),
+            Self::Ended | Self::Delivered | Self::Abandoned => (named.unwrap_or(EventTypes::All), BTreeMap::new()),
+        }
+    }
+
     /// # Errors
     /// There is no such word.
     pub fn named(name: &str) -> Result<Self, &'static str> {
@@ -172,6 +185,9 @@ impl Spec {
     /// The deliveries of a payout that are to be made once more, in their order.
     #[must_use]
     pub fn picks(&self, timeline: &Timeline, now: Timestamp) -> Vec<Again> {
+        if !self.metadata.is_empty() && !timeline.payout.metadata.has(&self.metadata) {
+            return Vec::new();
+        }
         let is_wanted = |kind: &str, at| EventType::named(kind).is_none_or(|kind| self.types.wants(kind)) && at >= self.from && at < self.to;
         let wanted = timeline.events.iter().filter(|event| is_wanted(&event.kind, event.at));
         let picked = wanted.filter_map(|event| {

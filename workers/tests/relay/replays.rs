@@ -19,6 +19,7 @@ impl Installation {
             to: now,
             looks_back_s: 3_600,
             types: EventTypes::All,
+            metadata: BTreeMap::new(),
             what,
             rate_per_s: 1_000,
             asked_at: now,
