@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use domain::id::{DeliveryId, EventId, ReplayId, SubscriptionId};
-use domain::subscription::{EventTypes, Pattern};
+use domain::subscription::{EventTypes, Pattern, Status};
 use jiff::Timestamp;
 use serde_json::json;
 use workers::replay::{self, Replay, Spec, What};
@@ -106,6 +106,9 @@ async fn retry(store: &Store, subscription: SubscriptionId, event: EventId) -> a
     let (payout, told, _) = store.event_for(id).await?.context("there is no such event")?;
     ensure!((&payout.party, payout.mode) == (&owner.party, owner.mode), "the event is of another party than the subscription");
     match store.redeliver((&owner.party, owner.mode), subscription, event, told.delivery.as_ref()).await? {
+        Redelivered::Due if matches!(owner.status, Status::Paused { .. } | Status::Pending { .. }) => {
+            print("it waits until the subscription is served again")
+        }
         Redelivered::Due => print("it is due now"),
         Redelivered::UnderWay => bail!("it is being delivered"),
         Redelivered::Queued => bail!("it waits for an earlier event of its payout; retry that one"),

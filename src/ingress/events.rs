@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use domain::credential::Scope;
 use domain::id::{DeliveryId, EventId, PartyId, PayoutId, SubscriptionId};
-use domain::subscription::Status;
+use domain::subscription::{Status, Subscription};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use workers::store::StoreError;
@@ -24,6 +24,7 @@ use super::payouts::party_in;
 use super::problem::{Errors, Kind, Problem};
 use super::timeline::{DELIVERIES_MAX, DeliveryView};
 use super::view::{Moment, result};
+use super::webhooks::condition;
 use super::{DECISIONS_MAX, Ingress, json, order};
 
 pub(super) fn routes() -> Router<Arc<Ingress>> {
@@ -99,6 +100,8 @@ async fn retry(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, requ
         event_id: EventId,
         subscription_id: SubscriptionId,
         status: &'static str,
+        /// Of one that is paused or pending it waits.
+        subscription_status: &'static str,
     }
     let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
     json::check_media_type(&parts.headers)?;
@@ -109,17 +112,19 @@ async fn retry(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, requ
     let party = order::party_id(&mut fields, &mut errors);
     fields.finish(&mut errors);
     let (Some(event), true) = (event, errors.is_empty()) else { return Err(errors.into_problem()) };
-    let subscription_id = ingress.deliver_again(&caller, party, &id, event).await?;
-    Ok(result(StatusCode::ACCEPTED, &Retried { event_id: event, subscription_id, status: "pending" }))
+    let subscription = ingress.deliver_again(&caller, party, &id, event).await?;
+    let standing = ingress.recorder.store.standing(subscription.id).await?;
+    let (subscription_status, ..) = condition(&subscription, &standing);
+    Ok(result(StatusCode::ACCEPTED, &Retried { event_id: event, subscription_id: subscription.id, status: "pending", subscription_status }))
 }
 
 impl Ingress {
     /// Delivers an event to a subscription, sooner if it was to be tried again later, or once more if it was delivered or given up, or was never meant for
-    /// it. What is sent once more says so in `payrelay-replay`.
+    /// it. What is sent once more says so in `payrelay-replay`. Gives the subscription: while that is paused or pending, the delivery waits.
     ///
     /// # Errors
     /// [`Kind::NotPossibleNow`] while it is being delivered, waits for an earlier event, is still to come by the party's fan-out, or the subscription is disabled. Trouble with the store; a repeat is safe.
-    pub(crate) async fn deliver_again(&self, caller: &Caller, party: Option<PartyId>, id: &str, event: EventId) -> Result<SubscriptionId, Problem> {
+    pub(crate) async fn deliver_again(&self, caller: &Caller, party: Option<PartyId>, id: &str, event: EventId) -> Result<Subscription, Problem> {
         for _ in 0..DECISIONS_MAX {
             let (subscription, _) = self.subscription(caller, party.clone(), id).await?;
             if let Status::Disabled { .. } = subscription.status {
@@ -134,7 +139,7 @@ impl Ingress {
             let found = found.filter(|(payout, ..)| (&payout.party, payout.mode) == (&subscription.party, subscription.mode));
             let (_, told, _) = found.ok_or_else(missing)?;
             match store.redeliver((&subscription.party, subscription.mode), subscription.id, event, told.delivery.as_ref()).await? {
-                Redelivered::Due => return Ok(subscription.id),
+                Redelivered::Due => return Ok(subscription),
                 Redelivered::UnderWay => return Err(Problem::new(Kind::NotPossibleNow, "It is being delivered.")),
                 Redelivered::Queued => {
                     return Err(Problem::new(Kind::NotPossibleNow, "It waits for an earlier event of its payout; retry that one."));

@@ -10,7 +10,7 @@ use domain::delivery::Progress;
 use domain::id::{ReplayId, SubscriptionId};
 use domain::portal::Access;
 use domain::signature::Secret;
-use domain::subscription::{EventTypes, Ordering, Payload, Secrets, Subscription};
+use domain::subscription::{EventTypes, Ordering, Payload, Secrets, Status, Subscription};
 use jiff::Timestamp;
 use workers::replay::{Replay, Standing as Replaying};
 use workers::store::deliveries::{Place, Wanted};
@@ -358,8 +358,13 @@ fn rotation(form: &mut Parameters) -> Fields {
 pub(super) async fn again(ingress: &Ingress, visitor: &Visitor, subscription: &str, form: &mut Parameters) -> Result<Notice, Problem> {
     let event = form.one("event", &mut Errors::default()).unwrap_or_default();
     let event = event.parse().map_err(|_| Problem::not_found("event"))?;
-    ingress.deliver_again(&visitor.caller, None, subscription, event).await?;
-    Ok(Notice::good("It is delivered again now. The list shows how that went in a moment."))
+    let subscription = ingress.deliver_again(&visitor.caller, None, subscription, event).await?;
+    Ok(Notice::good(match subscription.status {
+        Status::Paused { .. } | Status::Pending { .. } => {
+            "It is delivered again once the subscription is resumed or its URL has answered; until then it waits."
+        }
+        Status::Enabled | Status::Disabled { .. } => "It is delivered again now. The list shows how that went in a moment.",
+    }))
 }
 
 fn pinged(attempt: &domain::delivery::Attempt) -> Notice {

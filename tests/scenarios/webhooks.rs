@@ -258,6 +258,32 @@ async fn what_is_missing_is_what_the_subscription_asks_for() {
     assert_eq!((&done.json["result"]["status"], &done.json["result"]["deliveries"]), (&json!("done"), &json!(1)));
 }
 
+/// A retry is accepted while nothing is sent, says so, and is made when the subscription is served again.
+#[tokio::test]
+async fn what_is_retried_while_it_is_paused_waits() {
+    let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
+    let installation = Installation::with(Plan { egress, ..Plan::default() }).await;
+    let shop = installation.caller("shop").await;
+    let receiver = Receiver::start().await;
+    let (path, _) = made(&shop, &json!({ "url": receiver.url, "event_types": "*" })).await;
+    assert_eq!(shop.post("/v1/payouts", &payout(&transaction())).await.status, 202);
+    installation.deliver().await;
+    let event = json!({ "event_id": receiver.take()[0].header("webhook-id") });
+    let retry = async || {
+        let retried = shop.post(&format!("{path}/retry"), &event).await;
+        assert_eq!((retried.status, &retried.json["result"]["status"]), (202, &json!("pending")), "{retried:?}");
+        retried.json["result"]["subscription_status"].clone()
+    };
+    assert_eq!(shop.post_bytes(&format!("{path}/pause"), "", &[]).await.status, 200);
+    assert_eq!(retry().await, "paused");
+    installation.deliver().await;
+    assert_eq!(receiver.take().len(), 0);
+    assert_eq!(shop.post_bytes(&format!("{path}/resume"), "", &[]).await.status, 200);
+    installation.deliver().await;
+    assert_eq!(receiver.take().len(), 1);
+    assert_eq!(retry().await, "enabled");
+}
+
 #[tokio::test]
 async fn a_replay_is_asked_for_seen_and_canceled_within_its_party() {
     let installation = Installation::start().await;
