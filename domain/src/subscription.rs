@@ -122,7 +122,7 @@ pub enum Status {
     },
 }
 
-/// What a subscription has of secrets: those that sign, newest first, of which the older one signs too until it expires, and headers of the merchant's own.
+/// What a subscription has of secrets: those that sign, newest first, of which the older ones sign too until they expire, and headers of the merchant's own.
 /// Stored encrypted, never in the record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Secrets {
@@ -148,6 +148,13 @@ pub struct ClientCertificate {
 pub struct CertifiedKey {
     pub certificate: String,
     pub key: String,
+}
+
+/// So many former secrets sign still that there is no room for a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} secrets sign already; the first of the former ones ends at {first_ends}", Secrets::SIGNING_MAX)]
+pub struct TooManySecrets {
+    pub first_ends: Timestamp,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -410,28 +417,53 @@ impl std::fmt::Debug for Headers {
 // === impl Secrets ===
 
 impl Secrets {
+    /// Secrets that sign at one time, at most: each is a signature of every delivery.
+    pub const SIGNING_MAX: usize = 5;
+
     #[must_use]
     pub fn new(secret: Secret) -> Self {
         Self { signing: vec![Slot { secret, until: None }], headers: Headers::default(), client_certificate: None }
     }
 
-    /// Puts a new secret in front. The one before it goes on signing until `overlap_until`; all older ones end now.
-    #[must_use]
-    pub fn rotated(&self, secret: Secret, overlap_until: Timestamp) -> Self {
-        let older = self.signing.first().map(|slot| Slot { secret: slot.secret.clone(), until: Some(overlap_until) });
-        Self { signing: [Slot { secret, until: None }].into_iter().chain(older).collect(), ..self.clone() }
+    /// Puts a new secret in front. The one before it goes on signing until `overlap_until`, and older ones until the time that each was given. Without an overlap,
+    /// which is one that is over `now`, the new one signs alone.
+    ///
+    /// # Errors
+    /// [`TooManySecrets`], with an overlap only.
+    pub fn rotated(&self, secret: Secret, now: Timestamp, overlap_until: Timestamp) -> Result<Self, TooManySecrets> {
+        let mut signing = vec![Slot { secret, until: None }];
+        if now < overlap_until {
+            let signs = self.signing.iter().filter(|slot| slot.signs_at(now));
+            signing.extend(signs.map(|slot| Slot { until: slot.until.or(Some(overlap_until)), ..slot.clone() }));
+        }
+        match self.next_change(now) {
+            Some(first_ends) if signing.len() > Self::SIGNING_MAX => Err(TooManySecrets { first_ends }),
+            _ => Ok(Self { signing, ..self.clone() }),
+        }
     }
 
     /// The secrets that sign at this time, newest first. Never empty.
     #[must_use]
     pub fn valid_at(&self, now: Timestamp) -> Vec<Secret> {
-        self.signing.iter().filter(|slot| slot.until.is_none_or(|until| now < until)).map(|slot| slot.secret.clone()).collect()
+        self.signing.iter().filter(|slot| slot.signs_at(now)).map(|slot| slot.secret.clone()).collect()
+    }
+
+    /// Until when each of the former secrets signs that does so at this time, newest first.
+    #[must_use]
+    pub fn former_until(&self, now: Timestamp) -> Vec<Timestamp> {
+        self.signing.iter().filter(|slot| slot.signs_at(now)).filter_map(|slot| slot.until).collect()
     }
 
     /// When [`valid_at`](Self::valid_at) will next give another answer by itself: the end of an overlap. `None` if there is none ahead.
     #[must_use]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         self.signing.iter().filter_map(|slot| slot.until).filter(|until| now < *until).min()
+    }
+}
+
+impl Slot {
+    fn signs_at(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
     }
 }
 
@@ -471,6 +503,33 @@ mod tests {
         assert_eq!(patterns(&["payout.*", "payout.failed"]).to_filter(), ",payout.*,payout.failed,");
         // As records of before wildcards are written.
         assert_eq!(serde_json::to_string(&patterns(&["payout.failed"])).expect("JSON"), r#"{"these":["payout.failed"]}"#);
+    }
+
+    /// Each former secret signs until the time that it was given, whatever is rotated meanwhile, and there are never more than the limit.
+    #[test]
+    fn a_rotation_ends_no_former_secret_before_its_time() {
+        let now: Timestamp = "2026-03-02T09:00:00Z".parse().expect("a time");
+        let after = |hours| now + jiff::SignedDuration::from_hours(hours);
+        let secret = |byte| Secret::from_bytes(&[byte; 32]).expect("a secret");
+        let numbers = |secrets: &Secrets, at| -> Vec<u8> {
+            let valid = secrets.valid_at(at);
+            valid.iter().map(|found| (1..=9).find(|byte| secret(*byte) == *found).expect("one of them")).collect()
+        };
+        let two = Secrets::new(secret(1)).rotated(secret(2), now, after(5)).expect("there is room");
+        let three = two.rotated(secret(3), after(1), after(2)).expect("there is room");
+        assert_eq!([1, 2, 4, 5].map(|hours| numbers(&three, after(hours))), [vec![3, 2, 1], vec![3, 1], vec![3, 1], vec![3]]);
+        assert_eq!([1, 2, 5].map(|hours| three.former_until(after(hours))), [vec![after(2), after(5)], vec![after(5)], vec![]]);
+        assert_eq!([1, 2, 5].map(|hours| three.next_change(after(hours))), [Some(after(2)), Some(after(5)), None]);
+        let five = three.rotated(secret(4), after(1), after(6)).and_then(|four| four.rotated(secret(5), after(1), after(6))).expect("there is room");
+        assert_eq!(numbers(&five, after(1)), [5, 4, 3, 2, 1]);
+        assert_eq!(five.rotated(secret(6), after(1), after(6)).err(), Some(TooManySecrets { first_ends: after(2) }));
+        // Room is made by time, or by whoever wants no overlap: then the new one signs alone.
+        assert_eq!(numbers(&five.rotated(secret(6), after(2), after(6)).expect("there is room"), after(2)), [6, 5, 4, 3, 1]);
+        assert_eq!(numbers(&five.rotated(secret(6), after(1), after(1)).expect("there is room"), after(1)), [6]);
+        // As records of before are written.
+        let written = r#"{"signing":[{"secret":"whsec_AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI="},{"secret":"whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","until":"2026-03-02T14:00:00Z"}]}"#;
+        assert_eq!(serde_json::to_string(&two).expect("JSON"), written);
+        assert_eq!(numbers(&serde_json::from_str(written).expect("secrets"), now), [2, 1]);
     }
 
     #[test]

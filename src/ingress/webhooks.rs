@@ -120,6 +120,14 @@ struct View<'a> {
     /// Until when the secret before it signs as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_secret_until: Option<Moment>,
+    /// All former secrets that sign as well, newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    previous_secrets: Vec<FormerSecret>,
+}
+
+#[derive(Serialize)]
+struct FormerSecret {
+    until: Moment,
 }
 
 /// What everybody may know of it.
@@ -135,6 +143,7 @@ struct Certificate<'a> {
 impl<'a> View<'a> {
     fn new(egress: &Egress, subscription: &'a Subscription, secrets: &'a Secrets, standing: &Standing, now: Timestamp) -> Self {
         let (status, status_reason, status_since) = condition(subscription, standing);
+        let former = secrets.former_until(now);
         Self {
             id: subscription.id,
             party_id: &subscription.party,
@@ -171,7 +180,8 @@ impl<'a> View<'a> {
             created_at: Moment(subscription.created_at),
             version: subscription.version,
             secret: None,
-            previous_secret_until: secrets.next_change(now).map(Moment),
+            previous_secret_until: former.first().copied().map(Moment),
+            previous_secrets: former.into_iter().map(|until| FormerSecret { until: Moment(until) }).collect(),
         }
     }
 }
@@ -317,7 +327,7 @@ async fn one(
     ingress.shown_subscription(&subscription, &secrets).await
 }
 
-/// With an optional body `{"overlap_hours", "party_id"}`. The secret before goes on signing for that long.
+/// With an optional body `{"overlap_hours", "party_id"}`. The secret before goes on signing for that long, and those before it until their time.
 async fn rotate(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::WebhooksWrite, Duty::None).await?;
     let mut errors = Errors::default();
@@ -526,10 +536,11 @@ impl Ingress {
         Problem::new(Kind::SubscriptionsFull, format!("A party can have {}. Delete one first.", self.settings.webhooks.subscriptions_max))
     }
 
-    /// Gives a subscription a new secret, which is shown to whoever asked, now and never again. The one before goes on signing for `overlap_hours`.
+    /// Gives a subscription a new secret, which is shown to whoever asked, now and never again. The one before goes on signing for `overlap_hours`, and those before it
+    /// until the time that each was given; with 0 the new one signs alone.
     ///
     /// # Errors
-    /// Every field that is wrong, or trouble with the store. A repeat rotates once more, so that only what it answers signs at the end.
+    /// Every field that is wrong; [`Kind::NotPossibleNow`] where [`Secrets::SIGNING_MAX`] sign already; trouble with the store. A repeat rotates once more, so that only what it answers signs at the end.
     pub(crate) async fn rotate_secret(
         &self,
         caller: &Caller,
@@ -545,12 +556,15 @@ impl Ingress {
         fields.finish(&mut errors);
         errors.check()?;
         let store = &self.recorder.store;
-        let until = store.clock().now().saturating_add(SignedDuration::from_hours(hours)).unwrap_or(jiff::Timestamp::MAX);
+        let now = store.clock().now();
+        let until = now.saturating_add(SignedDuration::from_hours(hours)).unwrap_or(jiff::Timestamp::MAX);
         for _ in 0..DECISIONS_MAX {
             let (mut subscription, secrets) = self.subscription(caller, party.clone(), id).await?;
             subscription.version = subscription.version.saturating_add(1);
             let secret = new_secret(subscription.payload);
-            let secrets = secrets.rotated(secret.clone(), until);
+            let secrets = secrets.rotated(secret.clone(), now, until).map_err(|full| {
+                Problem::new(Kind::NotPossibleNow, format!("{full}. With `overlap_hours` 0 the new secret signs alone, from now on."))
+            })?;
             match store.subscribe(&subscription, Some(&secrets)).await? {
                 Subscribed::Done => return Ok((subscription, secrets, secret)),
                 Subscribed::Stale => {}

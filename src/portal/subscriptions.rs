@@ -122,8 +122,8 @@ pub(super) struct Shown<'a> {
     reason: Option<&'a str>,
     since: Option<When>,
     last_success: Option<When>,
-    /// Until when the secret before this one signs too.
-    overlap_until: Option<When>,
+    /// Until when each of the former secrets signs too, newest first.
+    former_until: Vec<When>,
 }
 
 impl<'a> Shown<'a> {
@@ -137,7 +137,7 @@ impl<'a> Shown<'a> {
             reason,
             since: since.map(When),
             last_success: recent.last_successes().get(&subscription.id).copied(),
-            overlap_until: secrets.next_change(ingress.recorder().store.clock().now()).map(When),
+            former_until: secrets.former_until(ingress.recorder().store.clock().now()).into_iter().map(When).collect(),
         }
     }
 
@@ -182,6 +182,11 @@ impl<'a> Shown<'a> {
     /// Whether its signatures are those of Standard Webhooks, which the guide explains.
     fn is_standard(&self) -> bool {
         self.subscription.payload != Payload::Snapshot
+    }
+
+    /// Secrets that sign at one time, at most.
+    const fn secrets_max() -> usize {
+        Secrets::SIGNING_MAX
     }
 
     fn created_at(&self) -> When {
@@ -294,7 +299,7 @@ pub(super) async fn act(State(ingress): State<Arc<Ingress>>, Path(id): Path<Stri
             let fields = rotation(&mut form);
             ingress.rotate_secret(caller, &id, fields, errors).await.map(|(_, _, new)| {
                 secret = Some(new);
-                Notice::good("The secret is rotated. Deliveries carry signatures of both until the overlap ends.")
+                Notice::good("The secret is rotated. Each former one that has time left signs too until then.")
             })
         }
         "retry" => again(&ingress, &visitor, &id, &mut form).await,

@@ -2,6 +2,9 @@
 
 mod challenge;
 
+use std::time::Duration;
+
+use domain::signature::Secret;
 use payrelay::subscriber::Subscriber;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -282,6 +285,50 @@ async fn what_is_retried_while_it_is_paused_waits() {
     installation.deliver().await;
     assert_eq!(receiver.take().len(), 1);
     assert_eq!(retry().await, "enabled");
+}
+
+/// A rotation within the overlap of another one ends no secret before the time that it was promised; each is shown, and each signs.
+#[tokio::test]
+async fn a_secret_signs_as_long_as_it_was_promised_whatever_is_rotated() {
+    let egress = egress::Settings { allow: vec!["127.0.0.1".parse().unwrap()], ..egress::Settings::default() };
+    let installation = Installation::with(Plan { egress, ..Plan::default() }).await;
+    let shop = installation.caller("shop").await;
+    let receiver = Receiver::start().await;
+    let (path, first) = made(&shop, &json!({ "url": receiver.url, "event_types": "*" })).await;
+    let mut secrets = vec![Secret::parse(first["secret"].as_str().unwrap()).unwrap()];
+    let rotate = async |hours: u32| shop.post(&format!("{path}/rotate"), &json!({ "overlap_hours": hours })).await;
+    let mut ends = Vec::new();
+    for hours in [3, 1] {
+        let rotated = rotate(hours).await;
+        let result = &rotated.json["result"];
+        secrets.push(Secret::parse(result["secret"].as_str().unwrap()).unwrap());
+        ends.insert(0, json!({ "until": result["previous_secret_until"] }));
+        assert_eq!(result["previous_secrets"], Value::from(ends.clone()), "newest first");
+        assert_eq!(shop.get(&path).await.json["result"]["previous_secrets"], Value::from(ends.clone()));
+    }
+    let signed_by = async || -> Vec<bool> {
+        assert_eq!(shop.post("/v1/payouts", &payout(&transaction())).await.status, 202);
+        installation.deliver().await;
+        let came = receiver.take().remove(0);
+        let now_s = installation.store.clock().now().as_second();
+        secrets.iter().map(|secret| came.verify(secret, now_s).is_ok()).collect()
+    };
+    assert_eq!(signed_by().await, [true, true, true]);
+    installation.store.move_clock(Duration::from_hours(2)).await.unwrap();
+    assert_eq!(signed_by().await, [true, false, true], "the second had the shorter overlap");
+    assert_eq!(shop.get(&path).await.json["result"]["previous_secrets"], json!([ends[1]]));
+
+    // There is a limit, which ends nothing either, and a way out.
+    for _ in 0..3 {
+        assert_eq!(rotate(24).await.status, 200);
+    }
+    let full = rotate(24).await;
+    assert_eq!((full.status, full.problem()), (409, "not-possible-now"), "{full:?}");
+    assert!(full.text.contains("5 secrets sign already"), "{full:?}");
+    assert_eq!(signed_by().await, [true, false, true]);
+    let alone = rotate(0).await.json["result"].clone();
+    assert!(alone.get("previous_secrets").is_none() && alone.get("previous_secret_until").is_none(), "{alone}");
+    assert_eq!(signed_by().await, [false, false, false]);
 }
 
 #[tokio::test]

@@ -396,7 +396,7 @@ async fn a_rotation_overlaps_and_ends_by_itself() {
     at.open("a").await;
     at.crank().await;
     let until = at.store.clock().now() + SignedDuration::from_secs(60);
-    at.change(|_, secrets| *secrets = secrets.as_ref().map(|secrets| secrets.rotated(secret(2), until))).await;
+    at.change(|_, secrets| *secrets = secrets.as_ref().map(|secrets| secrets.rotated(secret(2), at.store.clock().now(), until).unwrap())).await;
     at.open("b").await;
     at.crank().await;
     at.later(61).await;

@@ -72,6 +72,9 @@ async fn a_subscription_is_looked_after_without_scripts() {
     let rotated = browser.send(&path, &[("action", "rotate"), ("overlap_hours", "1")]).await;
     let newer = format!("whsec_{}", secret_in(&rotated.text).unwrap());
     assert_ne!(newer, secret);
+    assert!(rotated.text.contains("The secret before signs until") && !rotated.text.contains("The one before that until"), "{}", rotated.text);
+    let again = browser.send(&path, &[("action", "rotate"), ("overlap_hours", "1")]).await;
+    assert!(again.text.contains("The secret before signs until") && again.text.contains("The one before that until"), "{}", again.text);
     assert_eq!(browser.send(&path, &[("action", "rotate"), ("overlap_hours", "999")]).await.status, 400);
     assert_eq!(act("burn").await.status, 403);
 
