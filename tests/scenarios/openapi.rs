@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use domain::bulletin::{Hook, News};
 use domain::delivery::{Attempt, Attempted, Heard};
 use domain::event::EventType;
+use domain::fact::{Provider, Reason};
+use domain::id::{Mode, PartyId, Shard, SubscriptionId};
 use domain::payout::state::StateName;
 use domain::sample::Sample;
 use domain::subscription::Payload;
@@ -118,6 +121,25 @@ fn webhooks_and_attempts_hold_documented_fields_only() {
         let known = below(&text, "    AttemptResult:").concat();
         assert!(known.contains(attempt["result"]["result"].as_str().unwrap()), "{attempt}");
     }
+}
+
+#[test]
+fn what_is_told_of_a_party_has_the_documented_fields() {
+    let (text, now) = (schemas(), jiff::Timestamp::UNIX_EPOCH);
+    let of = || Hook { subscription_id: SubscriptionId::new(Shard::new(0), [7; 11]), name: Some("books".to_owned()) };
+    let mut told = BTreeSet::new();
+    for news in [
+        News::Break { provider: Provider::Mollie, day: jiff::civil::date(2026, 1, 31), matched: 1, breaks: BTreeMap::from([("amount", 1)]) },
+        News::Failing { of: of(), failing_since: now, disabled_at: now },
+        News::Disabled { of: of(), reason: Reason::new("gone") },
+        News::Enabled { of: of() },
+        News::Changed { of: of(), changed: &["url"] },
+    ] {
+        let body: Value = serde_json::from_str(&news.body(&PartyId::parse("shop").unwrap(), Mode::Test, 1, now)).unwrap();
+        within(&text, "WebhookBody", &body);
+        told.extend(body["data"].as_object().unwrap().keys().cloned());
+    }
+    assert_eq!(told, keys(&below(&text, "    PartyEventData:"), 8));
 }
 
 #[tokio::test]
