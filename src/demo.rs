@@ -153,7 +153,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
 
 /// Sends the payouts and follows them to their ends.
 async fn show(local: &Local, told: &mut UnboundedReceiver<Received>) -> anyhow::Result<Report> {
-    let began = Instant::now();
+    // A new subscription's URL may have been asked before it could know the secret.
+    let (began, refused) = (Instant::now(), local.subscriber.refused());
     let screen = Screen::new();
     let mut ids = BTreeMap::new();
     for (place, scene) in SCENES.iter().enumerate() {
@@ -217,7 +218,7 @@ async fn show(local: &Local, told: &mut UnboundedReceiver<Received>) -> anyhow::
         payouts: SCENES.len(),
         requests: SCENES.iter().map(|scene| scene.sent).sum(),
         webhooks_verified: local.subscriber.verified(),
-        webhooks_refused: local.subscriber.refused(),
+        webhooks_refused: local.subscriber.refused() - refused,
         double_payments: local.sandboxes.ledger().double_movements,
         seconds: began.elapsed().as_secs_f64(),
         scenes: scenes.into_iter().map(|(_, scene)| scene).collect(),
