@@ -162,6 +162,9 @@ fn read_keys(texts: &[String]) -> anyhow::Result<Vec<PublicKey>> {
     texts.iter().map(|text| PublicKey::read(text.trim())).collect::<Result<Vec<_>, _>>().context("a key is not one")
 }
 
+/// The longest body, in bytes, for which other spellings are tried: more than events have, and each takes as long as the first.
+const RESPELLED_MAX: usize = 16 * 1_024;
+
 /// What a receipt proves, or why it proves nothing.
 fn explain_receipt(text: &str, keys: &[PublicKey]) -> anyhow::Result<Result<String, Invalid>> {
     #[derive(Deserialize)]
@@ -300,7 +303,7 @@ fn respelled(body: &[u8], by: impl Fn(&[u8]) -> bool) -> Option<String> {
     if [&b"\n"[..], b"\r\n"].iter().any(|end| by(&[body, end].concat())) {
         return Some("The body lacks a line break at its end that was sent: something has cut it off.".to_owned());
     }
-    let text = str::from_utf8(body).ok().filter(|text| is_json(text))?;
+    let text = str::from_utf8(body).ok().filter(|text| text.len() <= RESPELLED_MAX && is_json(text))?;
     let plain = unescaped(text);
     let spellings = [
         ("without space between its parts", Spelling::COMPACT),
@@ -311,6 +314,9 @@ fn respelled(body: &[u8], by: impl Fn(&[u8]) -> bool) -> Option<String> {
     ];
     for (how, spelling) in spellings {
         for spelled in [text, &plain].map(|text| spelling.of(text)) {
+            if spelled.len() > 4 * RESPELLED_MAX {
+                continue;
+            }
             if by(spelled.as_bytes()) || by((spelled + "\n").as_bytes()) {
                 return Some(format!(
                     "The body was formatted anew: written {how}, as it was sent, it verifies. Verify the bytes that came, before JSON is parsed."

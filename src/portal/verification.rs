@@ -64,10 +64,11 @@ pub(super) async fn check(State(ingress): State<Arc<Ingress>>, request: Request)
         at: header(text("at")),
         body: text("body"),
     };
-    let (_, secrets) = ingress.subscription(&visitor.caller, None, &tried.subscription).await?;
+    let (subscription, secrets) = ingress.subscription(&visitor.caller, None, &tried.subscription).await?;
     let now = ingress.recorder().store.clock().now();
     let came = if tried.at.is_empty() { Ok(now) } else { instant(&tried.at).parse::<Timestamp>() };
-    let keys = ingress.settings().signing_keys.published();
+    // They sign for all parties.
+    let keys = if subscription.asymmetric { ingress.settings().signing_keys.published() } else { Vec::new() };
     let Tried { id, timestamp, signature, body, .. } = &tried;
     let received = Received { id, timestamp, signature, body: body.as_bytes() };
     let notice = match came {
@@ -75,6 +76,9 @@ pub(super) async fn check(State(ingress): State<Arc<Ingress>>, request: Request)
             // Whatever signed then.
             let trust = Trust { secrets: secrets.valid_at(at.min(now)), keys };
             match explain(&trust, &received, at.as_second(), TOLERANCE_S, "“When it came”") {
+                Ok(By::Key) if party_of(body).as_deref() != Some(subscription.party.as_str()) => {
+                    Notice::bad("Not yours: a key of this service has signed it, and it tells of another party.")
+                }
                 Ok(by) => {
                     let with = match by {
                         By::Secret => "the secret of this subscription",
@@ -89,6 +93,12 @@ pub(super) async fn check(State(ingress): State<Arc<Ingress>>, request: Request)
         Err(_) => Notice::bad("“When it came” is no time, such as 2026-01-31T09:00:00, in UTC."),
     };
     page_of(&ingress, &visitor, tried, Some(notice)).await
+}
+
+/// The party that an event tells of.
+fn party_of(body: &str) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some(event.pointer("/data/party_id")?.as_str()?.to_owned())
 }
 
 async fn page_of(ingress: &Ingress, visitor: &Visitor, tried: Tried, notice: Option<Notice>) -> Result<Response, Problem> {

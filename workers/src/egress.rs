@@ -5,7 +5,8 @@
 //! that leads elsewhere a moment later gains nothing. There are no redirects, no proxy from the environment, no cookies, no decompression, and the
 //! deadline covers the last byte of the answer.
 //!
-//! HTTP/1.1 with kept connections. HTTP/2 would let one connection that hangs hold up every delivery to its host until a ping finds out.
+//! HTTP/1.1 with kept connections, or HTTP/2 where the configuration wants it and the server offers it: then all deliveries to a host share a connection, and one that
+//! is not answered in time is the last to be sent on it.
 
 mod address;
 mod connect;
@@ -25,6 +26,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Resp
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -71,6 +73,8 @@ pub struct Settings {
     /// A file of addresses by name, in the form of `/etc/hosts`, that is read at each connection and comes before the system's resolver. What it says is
     /// checked like any other answer. None.
     pub hosts_file: Option<PathBuf>,
+    /// Speak HTTP/2 to servers whose TLS offers it. Of a server that lets few requests run at one time, a slow one holds up those of others. False.
+    pub http2: bool,
     /// Clients kept for subscriptions with a client certificate, at most, one per certificate. 256.
     pub certificates_cached: usize,
     /// A client certificate that expires within so many days is warned of. 30.
@@ -87,6 +91,7 @@ impl Default for Settings {
             allow: Vec::new(),
             https_only_in_live: true,
             idle_timeout_ms: 10_000,
+            http2: false,
             idle_max_per_host: 64,
             url_max_bytes: 2_048,
             ca_file: None,
@@ -184,6 +189,7 @@ pub struct Egress {
     connector: Connector,
     idle_timeout: Duration,
     idle_max_per_host: usize,
+    http2: bool,
     certificate_warning: SignedDuration,
     timeout: Duration,
     body_max: usize,
@@ -202,7 +208,8 @@ impl Egress {
 
     fn with_resolver(settings: &Settings, resolver: impl connect::Resolve) -> Self {
         let policy = Policy { allow: settings.allow.clone() };
-        let connector = Connector::new(policy, resolver, Duration::from_millis(settings.connect_timeout_ms), settings.ca_file.clone());
+        let connector =
+            Connector::new(policy, resolver, Duration::from_millis(settings.connect_timeout_ms), settings.ca_file.clone(), settings.http2);
         let (idle_timeout, idle_max_per_host) = (Duration::from_millis(settings.idle_timeout_ms), settings.idle_max_per_host);
         Self {
             client: client(connector.clone(), idle_timeout, idle_max_per_host),
@@ -210,6 +217,7 @@ impl Egress {
             connector,
             idle_timeout,
             idle_max_per_host,
+            http2: settings.http2,
             certificate_warning: SignedDuration::from_hours(24 * i64::from(settings.certificate_warn_days)),
             timeout: Duration::from_millis(settings.timeout_ms),
             body_max: settings.response_body_max_bytes,
@@ -350,9 +358,16 @@ impl Egress {
             self.identified.of(identity, || client(connector(), self.idle_timeout, self.idle_max_per_host))
         });
         let client = identified.as_ref().unwrap_or(&self.client);
-        let mut answered = client.request(request()).await;
+        let send = async || {
+            let mut request = request();
+            let unanswered = Unanswered(self.http2.then(|| capture_connection(&mut request)));
+            let answered = client.request(request).await;
+            unanswered.end();
+            answered
+        };
+        let mut answered = send().await;
         if answered.as_ref().is_err_and(ended_while_kept) {
-            answered = client.request(request()).await;
+            answered = send().await;
         }
         let response = answered.map_err(|error| why(&error))?;
         if let Some(reused) = response.extensions().get::<Reused>() {
@@ -373,6 +388,26 @@ impl Egress {
             excerpt.extend_from_slice(&data[..data.len().min(room)]);
         }
         Ok(String::from_utf8_lossy(&excerpt).into_owned())
+    }
+}
+
+/// A request under way. Given up before its time, it lets its connection take no other: of HTTP/1.1 none could follow anyway; one of HTTP/2 may live, and answer
+/// pings, without ever answering a request again.
+struct Unanswered(Option<CaptureConnection>);
+
+impl Unanswered {
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(capture) = &self.0
+            && let Some(connected) = capture.connection_metadata().as_ref()
+        {
+            connected.poison();
+        }
     }
 }
 
@@ -440,7 +475,8 @@ impl Why {
 /// Whether a request failed on a connection that had answered before. Requests that were not begun have been repeated already.
 fn ended_while_kept(error: &legacy::Error) -> bool {
     let mut extras = Extensions::new();
-    if let Some(connection) = error.connect_info() {
+    // Of HTTP/2 a single request can end so, and the next one no less.
+    if let Some(connection) = error.connect_info().filter(|connection| !connection.is_negotiated_h2()) {
         connection.get_extras(&mut extras);
     }
     extras.get::<Reused>().is_some_and(Reused::is_marked) && why(error) == Why::Closed

@@ -92,8 +92,8 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(policy: Policy, resolver: impl Resolve, timeout: Duration, ca_file: Option<PathBuf>) -> Self {
-        let shared = Shared { policy, resolver: Box::new(resolver), timeout, ca_file, verifier: OnceLock::new() };
+    pub(super) fn new(policy: Policy, resolver: impl Resolve, timeout: Duration, ca_file: Option<PathBuf>, http2: bool) -> Self {
+        let shared = Shared { policy, resolver: Box::new(resolver), timeout, ca_file, http2, verifier: OnceLock::new() };
         Self { tcp: Tcp { shared: Arc::new(shared) }, tls: Arc::default(), identity: None }
     }
 
@@ -126,7 +126,8 @@ impl Connector {
                 None => config.with_no_client_auth(),
                 Some(identity) => config.with_client_cert_resolver(identity.resolver()),
             };
-            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            let best = shared.http2.then(|| b"h2".to_vec());
+            config.alpn_protocols = best.into_iter().chain([b"http/1.1".to_vec()]).collect();
             Ok(config)
         });
         let loaded = loaded.await.unwrap_or_else(|error| Err(rustls::Error::General(error.to_string())));
@@ -172,6 +173,7 @@ struct Shared {
     resolver: Box<dyn Resolve>,
     timeout: Duration,
     ca_file: Option<PathBuf>,
+    http2: bool,
     /// Read once for all clients.
     verifier: OnceLock<Arc<Verifier>>,
 }

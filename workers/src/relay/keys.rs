@@ -12,6 +12,8 @@ use serde::{Deserialize, Deserializer};
 
 /// Keys of an installation, at most: each of them signs.
 pub const KEYS_MAX: usize = 4;
+/// Signatures of a message that are looked at, at most: each takes a look at all of it.
+const SIGNATURES_MAX: usize = 16;
 
 const PRIVATE: &str = "whsk_";
 const PUBLIC: &str = "whpk_";
@@ -109,7 +111,7 @@ impl PublicKey {
     pub fn has_signed(&self, signatures: &str, id: &str, timestamp_s: i64, body: &[u8]) -> bool {
         let Ok(key) = URL_SAFE_NO_PAD.decode(&self.x) else { return false };
         let (key, message) = (UnparsedPublicKey::new(&ED25519, key), message(id, timestamp_s, body));
-        let signatures = signatures.split(' ').filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1a,")?).ok());
+        let signatures = signatures.split(' ').filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1a,")?).ok()).take(SIGNATURES_MAX);
         signatures.into_iter().any(|signature| key.verify(&message, &signature).is_ok())
     }
 
@@ -156,6 +158,16 @@ mod tests {
         keys.add_to(&mut signatures, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
         assert_eq!(signatures, "v1,x v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==");
         assert_eq!(keys.published()[0].text, "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=");
+    }
+
+    /// More signatures than anybody has sent are not worth the time that each takes.
+    #[test]
+    fn only_so_many_signatures_are_looked_at() {
+        let keys = SigningKeys::read([KEY]).unwrap();
+        let (right, wrong) = (keys.sign("msg_1", 5, b"{}"), format!("v1a,{}", STANDARD.encode([1; 64])));
+        let behind = |others: usize| format!("{}{right}", format!("{wrong} ").repeat(others));
+        let has_signed = |signatures: &str| keys.published()[0].has_signed(signatures, "msg_1", 5, b"{}");
+        assert!(has_signed(&behind(SIGNATURES_MAX - 1)) && !has_signed(&behind(SIGNATURES_MAX)));
     }
 
     #[test]
