@@ -213,6 +213,32 @@ async fn a_failed_delivery_is_read_and_sent_again() {
     assert_eq!(browser.send(&path, &[("action", "retry"), ("event", "ev_x")]).await.status, 404);
 }
 
+/// A key of the installation signs for all parties: what it has signed for another one is not genuine here.
+#[tokio::test]
+async fn a_key_is_believed_for_its_own_party_only() {
+    let (private, public) = workers::relay::keys::make(&[7; 32]).unwrap();
+    let signing_keys = workers::relay::keys::SigningKeys::read([private.as_str()]).unwrap();
+    let installation = Installation::with(Plan { signing_keys: signing_keys.clone(), ..plan() }).await;
+    let shop = installation.caller("shop").await;
+    let subscription = async |signatures: &[&str]| {
+        subscribed(&shop, &json!({ "url": "https://hooks.example.com/", "event_types": "*", "signatures": signatures })).await
+    };
+    let [asks, does_not] = [subscription(&["v1", "v1a"]).await, subscription(&["v1"]).await];
+    let browser = Browser::of(&installation, &shop, "read").await;
+    let at = installation.store.clock().now().as_second();
+    let check = async |subscription: &str, party: &str| {
+        let body = json!({ "type": "payout.requested", "data": { "party_id": party } }).to_string();
+        let signature = signing_keys.sign("msg_1", at, body.as_bytes());
+        assert!(public.has_signed(&signature, "msg_1", at, body.as_bytes()));
+        let at = at.to_string();
+        let fields = [("subscription", subscription), ("id", "msg_1"), ("timestamp", &at), ("signature", &signature), ("body", &body)];
+        browser.send("/portal/verify", &fields).await.text
+    };
+    assert!(check(&asks, "shop").await.contains("Genuine: signed with a key"));
+    assert!(check(&asks, "mallory").await.contains("tells of another party"));
+    assert!(check(&does_not, "shop").await.contains("Not genuine"));
+}
+
 /// The page of an event says to whom it goes, and what each of them gets, byte for byte but for the space in it.
 #[tokio::test]
 async fn an_event_is_shown_as_each_subscription_gets_it() {
