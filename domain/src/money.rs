@@ -123,9 +123,9 @@ pub enum MoneyError {
     #[error("an amount is at most {} minor units", Money::MAX_MINOR)]
     TooLarge,
     /// Not digits, or digits around one point: a sign, an exponent, a comma, white space, a leading zero before another digit, nothing before or after the point.
-    #[error("not a plain decimal number")]
+    #[error("must be a plain decimal number")]
     NotADecimal,
-    #[error("more decimal digits than the currency has")]
+    #[error("must have no more decimal digits than the currency")]
     TooManyDecimals,
 }
 

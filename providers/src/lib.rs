@@ -82,6 +82,14 @@ pub struct FieldProblem {
     pub why: &'static str,
 }
 
+impl FieldProblem {
+    /// Whether the account has nothing to pay in that currency from.
+    #[must_use]
+    pub fn is_of_currency(&self) -> bool {
+        matches!(self.field, "currency" | "merchant_account_id" | "balanceId")
+    }
+}
+
 /// Why there is no request to store and send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unprepared {

@@ -350,7 +350,7 @@ fn unpayable(objection: &Problem) -> Problem {
     if objection.is_about("/amount") {
         return Problem::field("/amount", "refused_by_provider", "cannot be paid by any provider that can pay this balance out");
     }
-    if objection.is_about("/currency") {
+    if ["/currency", "/merchant_account_id", "/balanceId"].iter().any(|field| objection.is_about(field)) {
         return Problem::field("/balanceId", "refused_by_provider", "is of a currency that no provider pays in which is configured");
     }
     Problem::new(Kind::DestinationInvalid, format!("The payout destination (bank account) is invalid: no provider can pay to it. {NOTHING_DONE}"))

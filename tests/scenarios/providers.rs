@@ -339,6 +339,13 @@ async fn a_currency_goes_to_a_provider_that_pays_in_it() {
     assert_eq!(shown["result"]["currencies"], json!(["EUR", "GBP"]));
     let answer = house.local.caller.call(Method::POST, "/v1/payouts", Some(&body)).await.unwrap();
     assert_eq!((answer.status, &answer.body["result"]["provider"]), (StatusCode::ACCEPTED, &json!("worldpay-account")), "{}", answer.body);
+    // What is wrong is told by who pays in dollars, and would take them otherwise.
+    let short = json!({ "beneficiary_reference": "r", "transaction_id": Uuid::new_v4() });
+    let mut wrong = body.clone();
+    wrong.as_object_mut().unwrap().extend(short.as_object().unwrap().clone());
+    let refused = house.local.caller.call(Method::POST, "/v1/payouts", Some(&wrong)).await.unwrap();
+    let pointer = &refused.body["errors"][0]["pointer"];
+    assert_eq!((refused.status, pointer), (StatusCode::BAD_REQUEST, &json!("/beneficiary_reference")), "{}", refused.body);
     (body["transaction_id"], body["provider"]) = (json!(Uuid::new_v4()), json!("truelayer"));
     let refused = house.local.caller.call(Method::POST, "/v1/payouts", Some(&body)).await.unwrap();
     assert_eq!((refused.status, &refused.body["errors"][0]["pointer"]), (StatusCode::BAD_REQUEST, &json!("/currency")), "{}", refused.body);

@@ -9,7 +9,7 @@ use domain::destination::{Destination, Iban};
 use domain::fact::Provider;
 use domain::id::{Mode, PartyId};
 use domain::money::{Currency, Money};
-use providers::{Order, Providers};
+use providers::{Order, Providers, Unprepared};
 use serde::Deserialize;
 
 /// What is to be with the payouts that fit. What is left out fits all.
@@ -177,7 +177,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 }
 
 /// The providers that a payout may go to, in order: the one that is asked for; else those of the rule that fits, less those that cannot take it; else the
-/// first that can take it. If none can, the first of them, so that its reasons can be told. Empty if nobody who may get it is configured.
+/// first that can take it. If none can, the first of them that pays in that currency, so that its reasons can be told. Empty if nobody who may get it is configured.
 #[must_use]
 pub fn route(providers: &Providers, rules: &[Rule], asked: Option<Provider>, (party, mode): (&PartyId, Mode), order: &Order<'_>) -> Vec<Provider> {
     let ruled = ruled(rules, party, order.money, &order.beneficiary.destination);
@@ -190,8 +190,14 @@ pub fn route(providers: &Providers, rules: &[Rule], asked: Option<Provider>, (pa
     let takes = |provider: &Provider| providers.prepare(*provider, mode, order).is_ok();
     let [first, _, ..] = candidates.as_slice() else { return candidates };
     let (first, most) = (*first, if asked.is_none() && ruled.is_some() { usize::MAX } else { 1 });
-    let able: Vec<_> = candidates.into_iter().filter(takes).take(most).collect();
-    if able.is_empty() { vec![first] } else { able }
+    let able: Vec<_> = candidates.iter().copied().filter(takes).take(most).collect();
+    if !able.is_empty() {
+        return able;
+    }
+    // Whoever pays in that currency knows better what is wrong than one who does not.
+    let pays_in_it =
+        |provider: &Provider| !matches!(providers.prepare(*provider, mode, order), Err(Unprepared::Field(problem)) if problem.is_of_currency());
+    vec![candidates.into_iter().find(pays_in_it).unwrap_or(first)]
 }
 
 /// The providers of the first route that fits; `None` if none does.
