@@ -33,6 +33,7 @@ mod portal_links;
 pub mod problem;
 mod providers;
 pub mod query;
+mod quotes;
 pub mod rate;
 mod receipts;
 mod reconciliations;

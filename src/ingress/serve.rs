@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Settings;
+use super::quotes::Unquoted;
 
 /// What goes wrong with accepting is mostly a lack of file descriptors, which passes when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -50,7 +51,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, settings: &Sett
         connections.spawn(async move {
             let _place = place;
             let _ = stream.set_nodelay(true);
-            let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
+            let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(Unquoted::new(stream)), service));
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = shutdown.cancelled() => {

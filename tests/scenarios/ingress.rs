@@ -844,6 +844,24 @@ async fn half_of(caller: &Caller, path: &str, proof: &str) -> TcpStream {
     stream
 }
 
+/// As `curl` sends the example of seed 003: it leaves the double quotes of a URL as they are.
+#[tokio::test]
+async fn quotes_are_taken_as_curl_sends_them() {
+    let installation = Installation::start().await;
+    let shop = installation.caller("shop").await;
+    let transaction_id = transaction();
+    assert_eq!(shop.post("/v1/payouts", &payout(&transaction_id)).await.status, 202);
+    let address = shop.url.strip_prefix("http://").unwrap();
+    let query = r#"from="2019-10-01T17:00:00.0000000Z"&to="2100-10-02T17:00:00.0000000Z"&type="Payout"&currency="GBP""#;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head =
+        format!("GET /v1/transactions?{query} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n", shop.token);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&transaction_id), "{answer}");
+}
+
 #[tokio::test]
 async fn too_many_at_once_are_turned_away_and_the_slow_are_not_waited_for() {
     let plan = Plan { ingress: json!({ "concurrency": 1, "body_timeout_ms": 700, "timeout_ms": 5_000 }), ..Plan::default() };
