@@ -3,16 +3,16 @@
 //!
 //! Only up to the first line break of a connection, which always is within a request's own line: where later requests begin, only hyper knows.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// Read at one time as long as the first line lasts.
 const CHUNK: usize = 1_024;
 
-/// A connection whose first line holds no quotes.
+/// What comes by a connection, with no quotes in its first line.
 pub(super) struct Unquoted<S> {
     stream: S,
     /// Read, and not handed on yet.
@@ -53,29 +53,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Unquoted<S> {
         let count = self.pending.len().min(buffer.remaining());
         buffer.put_slice(&self.pending[..count]);
         self.pending.drain(..count);
+        if self.pending.is_empty() {
+            // Connections are many, and stay.
+            self.pending = Vec::new();
+        }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Unquoted<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buffer)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

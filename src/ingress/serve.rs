@@ -51,7 +51,9 @@ pub(super) async fn serve(listener: TcpListener, router: Router, settings: &Sett
         connections.spawn(async move {
             let _place = place;
             let _ = stream.set_nodelay(true);
-            let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(Unquoted::new(stream)), service));
+            let (read, write) = stream.into_split();
+            let stream = tokio::io::join(Unquoted::new(read), write);
+            let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = shutdown.cancelled() => {
