@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use domain::id::PartyId;
 use domain::portal::Access;
 use domain::subscription::{Payload, Secrets, Subscription};
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use super::fields::instant;
 use super::page::{Frame, Notice, shown};
 use crate::cli::verify::{By, Received, Trust, explain};
 use crate::ingress::Ingress;
-use crate::ingress::problem::{Errors, Problem};
+use crate::ingress::problem::{Errors, Kind, Problem};
 
 /// How far its timestamp may be from now, in seconds: as receivers usually have it.
 const TOLERANCE_S: i64 = 300;
@@ -69,30 +70,37 @@ pub(super) async fn check(State(ingress): State<Arc<Ingress>>, request: Request)
     let came = if tried.at.is_empty() { Ok(now) } else { instant(&tried.at).parse::<Timestamp>() };
     // They sign for all parties.
     let keys = if subscription.asymmetric { ingress.settings().signing_keys.published() } else { Vec::new() };
-    let Tried { id, timestamp, signature, body, .. } = &tried;
-    let received = Received { id, timestamp, signature, body: body.as_bytes() };
-    let notice = match came {
-        Ok(at) => {
+    // To look for other spellings of a body takes a while, which nobody else should wait for.
+    let judging = tokio::task::spawn_blocking(move || {
+        let notice = match came {
             // Whatever signed then.
-            let trust = Trust { secrets: secrets.valid_at(at.min(now)), keys };
-            match explain(&trust, &received, at.as_second(), TOLERANCE_S, "“When it came”") {
-                Ok(By::Key) if party_of(body).as_deref() != Some(subscription.party.as_str()) => {
-                    Notice::bad("Not yours: a key of this service has signed it, and it tells of another party.")
-                }
-                Ok(by) => {
-                    let with = match by {
-                        By::Secret => "the secret of this subscription",
-                        By::Key => "a key of this service",
-                    };
-                    let when = if tried.at.is_empty() { "not long ago" } else { "not long before it came" };
-                    Notice::good(format!("Genuine: signed with {with}, over these very bytes, and {when}."))
-                }
-                Err(explanation) => Notice::bad(format!("Not genuine: {explanation}")),
-            }
-        }
-        Err(_) => Notice::bad("“When it came” is no time, such as 2026-01-31T09:00:00, in UTC."),
-    };
+            Ok(at) => judged(&tried, &Trust { secrets: secrets.valid_at(at.min(now)), keys }, at, &subscription.party),
+            Err(_) => Notice::bad("“When it came” is no time, such as 2026-01-31T09:00:00, in UTC."),
+        };
+        (tried, notice)
+    });
+    let (tried, notice) = judging.await.map_err(|_| Problem::new(Kind::Internal, "The signature could not be checked."))?;
     page_of(&ingress, &visitor, tried, Some(notice)).await
+}
+
+/// What is to be said of a webhook that came at that time to that party.
+fn judged(tried: &Tried, trust: &Trust, at: Timestamp, party: &PartyId) -> Notice {
+    let Tried { id, timestamp, signature, body, .. } = tried;
+    let received = Received { id, timestamp, signature, body: body.as_bytes() };
+    match explain(trust, &received, at.as_second(), TOLERANCE_S, "“When it came”") {
+        Ok(By::Key) if party_of(body).as_deref() != Some(party.as_str()) => {
+            Notice::bad("Not yours: a key of this service has signed it, and it tells of another party.")
+        }
+        Ok(by) => {
+            let with = match by {
+                By::Secret => "the secret of this subscription",
+                By::Key => "a key of this service",
+            };
+            let when = if tried.at.is_empty() { "not long ago" } else { "not long before it came" };
+            Notice::good(format!("Genuine: signed with {with}, over these very bytes, and {when}."))
+        }
+        Err(explanation) => Notice::bad(format!("Not genuine: {explanation}")),
+    }
 }
 
 /// The party that an event tells of.
