@@ -22,7 +22,7 @@ use providers::Providers;
 use providers::jws::{Algorithm, SigningKey};
 use providers::sandbox::all::{self, All};
 use secrecy::SecretString;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -242,7 +242,7 @@ fn private(path: &Path, text: &str) -> std::io::Result<()> {
 fn configuration(plan: &Plan<'_>, redis: &str, sandbox: &str, accounts: &Accounts) -> anyhow::Result<String> {
     let fence = plan.folder.join("fence");
     let Plan { listen, more, providers, .. } = plan;
-    Ok(format!(
+    let own = format!(
         r#"redis.url = {redis:?}
 {prefix}
 vault.keys = {{ 1 = "{vault}" }}
@@ -251,15 +251,34 @@ ingress.admin_listen = "127.0.0.1:0"
 ingress.key_pepper = "{pepper}"
 fence.path = {fence:?}
 egress.allow = ["127.0.0.1"]
-{account}{sandboxes}{more}
-"#,
+{account}{sandboxes}"#,
         // A store of its own needs no name of its own.
         prefix = plan.redis_url.as_ref().map_or_else(String::new, |_| format!("redis.prefix = \"local-{}:\"", uuid::Uuid::new_v4().simple())),
         vault = random_text()?,
         pepper = random_text()?,
         account = accounts.of(providers, sandbox)?,
         sandboxes = accounts.sandboxes("127.0.0.1:0", None)?,
-    ))
+    );
+    if let Some(key) = set_by_both(&keys(&own)?, &keys(more)?) {
+        anyhow::bail!("`{key}` is set here already, and cannot be set beside it");
+    }
+    Ok(format!("{own}{more}\n"))
+}
+
+fn keys(text: &str) -> anyhow::Result<Value> {
+    let source = ::config::File::from_str(text, ::config::FileFormat::Toml);
+    Ok(::config::Config::builder().add_source(source).build()?.try_deserialize()?)
+}
+
+/// A key, with dots, that two files set.
+fn set_by_both(one: &Value, other: &Value) -> Option<String> {
+    one.as_object()?.iter().find_map(|(name, value)| {
+        let beside = other.get(name)?;
+        if !(value.is_object() && beside.is_object()) {
+            return Some(name.clone());
+        }
+        set_by_both(value, beside).map(|key| format!("{name}.{key}"))
+    })
 }
 
 /// A key of the platform that may do everything, made as `payrelay keys create` makes it.

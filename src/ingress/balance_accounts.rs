@@ -64,8 +64,10 @@ pub(super) struct AccountView<'a> {
     version: u64,
 }
 
-/// The fields of an account that only the service writes, or that are written once. `nextPayoutDate` has a rule of its own.
-const READ_ONLY: [&str; 5] = ["currency", "balanceAccountId", "accountNumber", "dateTimeCreated", "dateTimeUpdated"];
+/// The fields of an account that are written once. `nextPayoutDate` has a rule of its own.
+const LASTING: [&str; 3] = ["currency", "balanceAccountId", "dateTimeCreated"];
+/// Those that follow from what else is set.
+const CHANGING: [&str; 2] = ["accountNumber", "dateTimeUpdated"];
 
 /// A balance account that is asked for, read. Serialised, it is what the fingerprint is made of: the order of the fields is fixed for ever.
 #[derive(Clone, Serialize)]
@@ -221,7 +223,7 @@ async fn update(State(ingress): State<Arc<Ingress>>, Path((party, id)): Path<(St
     json::check_media_type(&parts.headers)?;
     let mut errors = Errors::default();
     let mut fields = json::read(&body, &mut errors)?;
-    let revised = Revised::take(&mut fields, &READ_ONLY, &mut errors);
+    let revised = Revised::take(&mut fields, &LASTING, &CHANGING, &mut errors);
     let seen = fields.optional_text("nextPayoutDate", &mut errors).and_then(|text| date(&text, &mut errors));
     let instrument = fields.optional_text("payoutInstrumentReference", &mut errors);
     let instrument = instrument.and_then(|text| reference("/payoutInstrumentReference", &text, &mut errors));
@@ -238,7 +240,10 @@ async fn update(State(ingress): State<Arc<Ingress>>, Path((party, id)): Path<(St
         let revision = account.revise(instrument.clone(), schedule, (revised.version, &caller.key().owner), days.date(now), now);
         match &revision {
             Revision::Stale => return Err(stale(account.version)),
-            Revision::Repeated => return Ok(changed(&ingress.account_view(&account), true)),
+            Revision::Repeated => {
+                revised.check_repeated(&ingress.account_view(&account))?;
+                return Ok(changed(&ingress.account_view(&account), true));
+            }
             Revision::Same | Revision::Changed(_) => {}
         }
         revised.check(&ingress.account_view(&account))?;

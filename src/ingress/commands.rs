@@ -39,9 +39,8 @@ pub(super) async fn cancel(State(ingress): State<Arc<Ingress>>, Path(key): Path<
     if payout.state.name() == StateName::Canceled {
         return ingress.shown(StatusCode::OK, &payout).await;
     }
-    // Fails closed: after a rollback of the store a payout that looks undispatched may be with its provider.
-    if payout.state.name().is_before_dispatch() && ingress.recorder.store.is_suspect(&payout).await? {
-        return Err(not_now(Declined::TooLate, &payout));
+    if payout.state.name().is_before_dispatch() {
+        ingress.check_unsent(&payout).await?;
     }
     let why = reason.unwrap_or_else(|| Reason::new("canceled_by_caller"));
     match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Cancel { reason: why.clone() })).await? {
@@ -123,6 +122,25 @@ impl Ingress {
     async fn shown(&self, status: StatusCode, payout: &Payout) -> Result<Response, Problem> {
         let beneficiary = self.recorder.store.beneficiary(payout.id).await?;
         Ok(result(status, &PayoutView::new(payout, &beneficiary)))
+    }
+}
+
+impl Ingress {
+    /// Fails closed: after a rollback of the store a payout that looks undispatched may be with its provider.
+    ///
+    /// # Errors
+    /// [`Kind::NotPossibleNow`] where nobody can say whether it was sent.
+    pub(super) async fn check_unsent(&self, payout: &Payout) -> Result<(), Problem> {
+        let store = &self.recorder.store;
+        if !store.is_suspect(payout).await? {
+            return Ok(());
+        }
+        let why = if store.frozen(payout.id.shard()).await?.is_some() {
+            "Dispatch is frozen, and whether the payout was sent before can only be said when it is thawed. It was not canceled, and is not sent meanwhile: ask again then."
+        } else {
+            "The store may have forgotten that the payout was sent. It was not canceled: its providers are asked for it before it is sent."
+        };
+        Err(Problem::new(Kind::NotPossibleNow, why))
     }
 }
 

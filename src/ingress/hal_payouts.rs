@@ -327,10 +327,7 @@ async fn cancel(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         Status::Requested => {}
         Status::Initiated | Status::ProcessingAtBank | Status::Completed | Status::Failed => return Err(too_late()),
     }
-    // Fails closed: after a rollback of the store a payout that looks undispatched may be with its provider.
-    if ingress.recorder.store.is_suspect(&payout).await? {
-        return Err(too_late());
-    }
+    ingress.check_unsent(&payout).await?;
     let why = Reason::new("canceled_by_caller");
     // What was initiated meanwhile and not sent can be taken back by `/v1`, which says so; here it has had its chance.
     let cancel = Fact::new(Source::Caller, What::Cancel { reason: why });

@@ -53,9 +53,10 @@ pub(super) struct InstrumentView<'a> {
     date_time_updated: Zoned,
 }
 
-/// The fields of an instrument that only the service writes, or that are written once.
-const READ_ONLY: [&str; 7] =
-    ["payoutInstrumentReference", "currency", "destinationType", "destinationMasked", "beneficiaryNameMasked", "dateTimeCreated", "dateTimeUpdated"];
+/// The fields of an instrument that are written once.
+const LASTING: [&str; 3] = ["payoutInstrumentReference", "currency", "dateTimeCreated"];
+/// Those that only the service writes, with each version.
+const CHANGING: [&str; 4] = ["destinationType", "destinationMasked", "beneficiaryNameMasked", "dateTimeUpdated"];
 
 impl<'a> InstrumentView<'a> {
     pub(super) fn new(instrument: &'a Instrument) -> Self {
@@ -208,7 +209,7 @@ async fn update(
     let mut fields = json::read(&body, &mut errors)?;
     let store = &ingress.recorder.store;
     let mut instrument = ingress.found_instrument(&party, caller.mode(), &reference).await?;
-    let revised = Revised::take(&mut fields, &READ_ONLY, &mut errors);
+    let revised = Revised::take(&mut fields, &LASTING, &CHANGING, &mut errors);
     let name = fields.optional_text("beneficiaryName", &mut errors);
     let name = name.and_then(|text| checked(&mut errors, "/beneficiaryName", beneficiary_name(&text)));
     // Its currency never changes, so any version of it will do.
@@ -221,7 +222,10 @@ async fn update(
         let payee = Payee { name: name.clone().unwrap_or(held_name), destination: destination.clone().unwrap_or(held) };
         match instrument.revise(payee, revised.version, &caller.key().owner, store.clock().now()) {
             Revision::Stale => return Err(stale(instrument.version)),
-            Revision::Repeated => return Ok(changed(&InstrumentView::new(&instrument), true)),
+            Revision::Repeated => {
+                revised.check_repeated(&InstrumentView::new(&instrument))?;
+                return Ok(changed(&InstrumentView::new(&instrument), true));
+            }
             Revision::Same => {
                 revised.check(&InstrumentView::new(&instrument))?;
                 return Ok(changed(&InstrumentView::new(&instrument), false));

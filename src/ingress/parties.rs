@@ -65,8 +65,10 @@ struct PartyView<'a> {
     balance_accounts: Vec<AccountView<'a>>,
 }
 
-/// The fields of a party that only the service writes.
-const READ_ONLY: [&str; 4] = ["partyId", "partyReference", "dateTimeCreated", "dateTimeUpdated"];
+/// The fields of a party that only the service writes, once.
+const LASTING: [&str; 3] = ["partyId", "partyReference", "dateTimeCreated"];
+/// And with each version.
+const CHANGING: [&str; 1] = ["dateTimeUpdated"];
 
 /// A time as seed 001 writes it: ISO 8601, to the millisecond.
 #[derive(Clone, Copy, Debug)]
@@ -252,7 +254,7 @@ async fn update(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
     json::check_media_type(&parts.headers)?;
     let mut errors = Errors::default();
     let mut fields = json::read(&body, &mut errors)?;
-    let revised = Revised::take(&mut fields, &READ_ONLY, &mut errors);
+    let revised = Revised::take(&mut fields, &LASTING, &CHANGING, &mut errors);
     let display_name = display_name(&mut fields, &mut errors);
     let country = country(&mut fields, &mut errors);
     let status = fields.optional_text("status", &mut errors).and_then(|text| status(&text, &mut errors));
@@ -266,7 +268,10 @@ async fn update(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
         let details = Details { display_name: display_name.clone(), country, status: status.unwrap_or(party.details.status) };
         match party.revise(details, revised.version, store.clock().now()) {
             Revision::Stale => return Err(stale(party.version)),
-            Revision::Repeated => return Ok(changed(&PartyView::new(&party), true)),
+            Revision::Repeated => {
+                revised.check_repeated(&PartyView::new(&party))?;
+                return Ok(changed(&PartyView::new(&party), true));
+            }
             Revision::Same => {
                 revised.check(&PartyView::new(&party))?;
                 return Ok(changed(&PartyView::new(&party), false));

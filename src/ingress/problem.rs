@@ -508,8 +508,8 @@ impl From<StoreError> for Problem {
                 tracing::warn!(%error, "a request could not be served");
                 Self::new(
                     Kind::StoreUnavailable,
-                    "The account does not cover the payout, but its balance is not certain after a restore. Nothing was decided: top-ups that are missing can \
-                     be repeated, and so can this request.",
+                    "The account does not cover the payout, but its balance is not certain: dispatch is frozen, or was after a restore. Nothing was decided: top-ups \
+                     that are missing can be repeated, and so can this request.",
                 )
             }
             StoreError::Full => {

@@ -11,12 +11,14 @@ use super::problem::{Errors, Kind, Problem};
 pub(super) struct Revised {
     /// The version that the caller has seen.
     pub(super) version: u64,
-    read_only: Vec<(&'static str, String)>,
+    lasting: Vec<(&'static str, String)>,
+    changing: Vec<(&'static str, String)>,
 }
 
 impl Revised {
-    /// Takes `version`, which must be there, and those of the read-only fields that are.
-    pub(super) fn take(fields: &mut Fields, read_only: &[&'static str], errors: &mut Errors) -> Option<Self> {
+    /// Takes `version`, which must be there, and those of the read-only fields that are: the ones that `last` as long as what is changed, and the ones that a
+    /// change may change.
+    pub(super) fn take(fields: &mut Fields, last: &[&'static str], change: &[&'static str], errors: &mut Errors) -> Option<Self> {
         let version = fields.integer("version", errors).and_then(|version| {
             let version = u64::try_from(version).ok();
             if version.is_none() {
@@ -24,8 +26,9 @@ impl Revised {
             }
             version
         });
-        let read_only = read_only.iter().filter_map(|name| Some((*name, fields.optional_text(name, errors)?))).collect();
-        Some(Self { version: version?, read_only })
+        let mut those_of = |names: &[&'static str]| names.iter().filter_map(|name| Some((*name, fields.optional_text(name, errors)?))).collect();
+        let (lasting, changing) = (those_of(last), those_of(change));
+        Some(Self { version: version?, lasting, changing })
     }
 
     /// Whether the read-only fields are as they are shown.
@@ -33,18 +36,30 @@ impl Revised {
     /// # Errors
     /// [`Kind::InvalidFields`] with those that are not.
     pub(super) fn check<T: Serialize>(&self, shown: &T) -> Result<(), Problem> {
-        let shown = serde_json::to_value(shown).unwrap_or_default();
-        let mut errors = Errors::default();
-        for (name, sent) in &self.read_only {
-            let is = shown.get(name).and_then(Value::as_str);
-            // A time may have been read and written by a library that spells it otherwise.
-            let same_instant = || order::timestamp(sent).is_some_and(|sent| is.and_then(order::timestamp) == Some(sent));
-            if is != Some(sent) && !same_instant() {
-                errors.field(format!("/{name}"), "read_only", "cannot be changed: send it as it is, or leave it out");
-            }
-        }
-        errors.check()
+        compare(self.lasting.iter().chain(&self.changing), shown)
     }
+
+    /// The same of a change that was made before: what it has changed, its caller cannot have seen.
+    ///
+    /// # Errors
+    /// As [`Revised::check`].
+    pub(super) fn check_repeated<T: Serialize>(&self, shown: &T) -> Result<(), Problem> {
+        compare(self.lasting.iter(), shown)
+    }
+}
+
+fn compare<'a, T: Serialize>(sent: impl Iterator<Item = &'a (&'static str, String)>, shown: &T) -> Result<(), Problem> {
+    let shown = serde_json::to_value(shown).unwrap_or_default();
+    let mut errors = Errors::default();
+    for (name, sent) in sent {
+        let is = shown.get(name).and_then(Value::as_str);
+        // A time may have been read and written by a library that spells it otherwise.
+        let same_instant = || order::timestamp(sent).is_some_and(|sent| is.and_then(order::timestamp) == Some(sent));
+        if is != Some(sent) && !same_instant() {
+            errors.field(format!("/{name}"), "read_only", "cannot be changed: send it as it is, or leave it out");
+        }
+    }
+    errors.check()
 }
 
 /// The change was decided on another version than the present one.
@@ -65,7 +80,7 @@ mod tests {
         let wrong = |body: &str| {
             let mut errors = Errors::default();
             let mut fields = json::read(body.as_bytes(), &mut errors).unwrap();
-            let revised = Revised::take(&mut fields, &["partyId", "dateTimeCreated", "nextPayoutDate"], &mut errors);
+            let revised = Revised::take(&mut fields, &["partyId", "dateTimeCreated"], &["nextPayoutDate"], &mut errors);
             fields.finish(&mut errors);
             let problem = match revised.filter(|_| errors.is_empty()) {
                 Some(revised) => revised.check(&shown).err(),
@@ -93,5 +108,19 @@ mod tests {
         ] {
             assert_eq!(wrong(bad), Some((at.into(), code.into())), "{bad}");
         }
+    }
+
+    /// Whoever repeats a change has seen the record as it was before, but another record never.
+    #[test]
+    fn a_repeat_says_what_has_always_been_so() {
+        let shown = json!({ "partyId": "acme", "dateTimeUpdated": "2026-01-31T09:00:00.120Z", "version": 3 });
+        let is_taken = |body: &str| {
+            let mut errors = Errors::default();
+            let mut fields = json::read(body.as_bytes(), &mut errors).unwrap();
+            let revised = Revised::take(&mut fields, &["partyId"], &["dateTimeUpdated"], &mut errors).unwrap();
+            (revised.check(&shown).is_ok(), revised.check_repeated(&shown).is_ok())
+        };
+        assert_eq!(is_taken(r#"{"version":2,"partyId":"acme","dateTimeUpdated":"2026-01-30T09:00:00Z"}"#), (false, true));
+        assert_eq!(is_taken(r#"{"version":2,"partyId":"other"}"#), (false, false));
     }
 }

@@ -408,7 +408,7 @@ impl Ingress {
         mut errors: Errors,
     ) -> Result<(Subscription, Secrets), Problem> {
         let wishes = Wishes::read(&mut fields, false, self, caller.mode(), &mut errors);
-        let revised = revision::Revised::take(&mut fields, &[], &mut errors);
+        let revised = revision::Revised::take(&mut fields, &[], &[], &mut errors);
         let party = order::party_id(&mut fields, &mut errors);
         fields.finish(&mut errors);
         let (Some(revised), true) = (revised, errors.is_empty()) else { return Err(errors.into_problem()) };

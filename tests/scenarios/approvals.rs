@@ -45,7 +45,7 @@ async fn events(caller: &Caller, path: &str) -> Vec<String> {
 #[tokio::test]
 async fn somebody_else_approves() {
     let installation = cautious().await;
-    let (maker, again, checker) = (held_by(&installation, "ann").await, held_by(&installation, "ann").await, held_by(&installation, "bob").await);
+    let (maker, again, checker) = (held_by(&installation, "ann").await, held_by(&installation, "Ann ").await, held_by(&installation, "bob").await);
     assert_eq!(ask(&maker, &of(9_999)).await.1["status"], "requested");
     let (path, shown) = ask(&maker, &of(10_000)).await;
     assert_eq!(shown["status"], "awaiting_approval");

@@ -8,9 +8,22 @@ use tokio::process::Command;
 /// A file that is given is read, and not passed over.
 #[tokio::test]
 async fn what_is_wrong_in_the_file_is_told() {
+    let (code, said) = refused("ingress.approval_hour = 7\n").await;
+    assert!(code == Some(78) && said.contains("approval_hour` is not a key"), "{said}");
+}
+
+/// It does not end in a complaint about a file that nobody has written.
+#[tokio::test]
+async fn what_it_sets_itself_is_told() {
+    let (_, said) = refused("[ingress]\nadmin_listen = '127.0.0.1:1'\n").await;
+    assert!(said.contains("`ingress.admin_listen` is set"), "{said}");
+}
+
+/// How it ends with that file, and what it says.
+async fn refused(text: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("more.toml");
-    std::fs::write(&file, "ingress.approval_hour = 7\n").unwrap();
+    std::fs::write(&file, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_payrelay"));
     command
         .env_remove("REDIS_URL")
@@ -21,9 +34,7 @@ async fn what_is_wrong_in_the_file_is_told() {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let ended = tokio::time::timeout(Duration::from_secs(30), command.output()).await.expect("it ends").unwrap();
-    let said = String::from_utf8(ended.stderr).unwrap();
-    assert_eq!(ended.status.code(), Some(78), "{said}");
-    assert!(said.contains("approval_hour` is not a key"), "{said}");
+    (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
 }
 
 /// URLs are asked before they are told anything, and that of its own subscriber answers.

@@ -151,7 +151,10 @@ impl Payout {
 
     /// Whether that owner is a second person: one who has decided nothing about it yet.
     fn may_approve(&self, by: &str) -> Result<(), Declined> {
-        if by == self.maker || self.decided_by.iter().flatten().any(|made| made == by) {
+        // Keys of one person may be written "Ann" and "ann ".
+        let written = |owner: &str| owner.trim().to_lowercase();
+        let is_same = |owner: &str| written(owner) == written(by);
+        if is_same(&self.maker) || self.decided_by.iter().flatten().any(|made| is_same(made)) {
             return Err(Declined::MakerIsChecker);
         }
         // Those that schedules opened before anybody was kept.

@@ -256,5 +256,5 @@ async fn front(State(all): State<All>, headers: HeaderMap) -> Response {
         })
     };
     let providers: Vec<_> = Provider::ALL.into_iter().map(provider).collect();
-    Json(serde_json::json!({"providers": providers, "moods": described(&Mood::ALL), "how": page::HOW})).into_response()
+    Json(serde_json::json!({"providers": providers, "moods": described(&Mood::ALL), "how": page::HOW, "deposit": page::DEPOSIT})).into_response()
 }

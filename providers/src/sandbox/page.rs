@@ -16,6 +16,9 @@ pub(super) const HOW: [&str; 4] = [
     "By chance: POST {base_url}/sandbox/moods with {\"fault_percent\": 20, \"seed\": 7} is for all others. The same seed and key give the same mood.",
 ];
 
+/// How money comes into an account at TrueLayer v3.
+pub(super) const DEPOSIT: &str = "POST {base_url}/sandbox/merchant-accounts/{id}/deposits with {\"amount_in_minor\": 12345} at truelayer-v3, whose accounts GET {base_url}/v3/merchant-accounts lists: the deposit is told by a webhook, and is in the list of transactions.";
+
 /// Movements that are shown of one provider, the last ones.
 const SHOWN: usize = 20;
 
@@ -46,7 +49,7 @@ pub(super) fn front(all: &All) -> String {
         let places = if there.len() == Provider::ALL.len() { "everywhere".to_owned() } else { there.join(", ") };
         let _ = write!(page, "<tr><td><code>{}</code><td>{}<td>{}<td>{places}", mood.name(), mood.amount(), escaped(mood.sentence()));
     }
-    page.push_str("</table><h2>Money that moved</h2>");
+    let _ = write!(page, "</table><h2>Money that comes in</h2><p>{}</p><h2>Money that moved</h2>", escaped(DEPOSIT));
     for provider in Provider::ALL {
         let movements = all.ledger_of(provider).movements;
         let _ = write!(page, "<h3>{}</h3>", provider.name());

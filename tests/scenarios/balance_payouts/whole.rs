@@ -65,7 +65,8 @@ async fn a_balance_that_its_provider_funds_by_then_is_not_paid_out_whole() {
     shop.installation.execute().await;
     let listed = shop.acme.get("/v1/payouts").await.json["results"][0].clone();
     assert_eq!((&listed["status"], &listed["reason"]), (&json!("rejected"), &json!("provider_funded")));
-    assert_eq!(shop.read(&payout).await["status"], "failed");
+    let shown = shop.read(&payout).await;
+    assert_eq!((shown["status"].as_str(), shown["statusReason"]["code"].as_str()), (Some("failed"), Some("insufficient_funds")), "{shown}");
 }
 
 /// A hundred payouts and a payout of the whole balance at the same time: every minor unit is in one of them, and no minor unit in two.
@@ -150,8 +151,13 @@ async fn a_frozen_store_refuses_nothing_for_lack_of_funds() {
     shop.installation.execute().await;
     let shown = shop.read(&payout).await;
     assert_eq!((shown["status"].as_str(), shown["amount"]["value"].as_str()), (Some("requested"), Some("10.00")), "{shown}");
-    assert_eq!(shop.cancel(&payout).await.status, 409, "it may have been sent before what was lost");
+    let canceled = shop.cancel(&payout).await;
+    assert_eq!(canceled.status, 409, "it may have been sent before what was lost");
+    assert!(canceled.json["detail"].as_str().unwrap().contains("Dispatch is frozen"), "{canceled:?}");
     assert_eq!(shop.funds().await, (0, 1_000));
+    store.thaw(shard, Duration::from_hours(1)).await.unwrap();
+    let canceled = shop.cancel(&payout).await;
+    assert!(canceled.status == 409 && canceled.json["detail"].as_str().unwrap().contains("may have forgotten"), "{canceled:?}");
 }
 
 /// How much a whole balance will be, nobody knows when it is asked for: a rule by amount fits it.
