@@ -207,6 +207,12 @@ impl EventTypes {
         }
     }
 
+    /// Whether events of payouts are wanted at all.
+    #[must_use]
+    pub fn wants_payouts(&self) -> bool {
+        EventType::ALL.into_iter().any(|kind| self.wants(kind))
+    }
+
     /// As [`wants`](Self::wants), of an event as it is kept. `*` means payouts: what is in a bulletin is asked for by its name or its family.
     #[must_use]
     pub fn asks_for(&self, kind: &str) -> bool {

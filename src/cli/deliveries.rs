@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use workers::replay::{self, Replay, Spec, What};
 use workers::store::Store;
+use workers::store::deliveries::Found;
 use workers::store::replays::Begun;
 use workers::store::subscriptions::Redelivered;
 
@@ -103,8 +104,8 @@ async fn abandoned(store: &Store, Abandoned { limit, json }: &Abandoned) -> anyh
 async fn retry(store: &Store, subscription: SubscriptionId, event: EventId) -> anyhow::Result<()> {
     let id = DeliveryId::new(event, subscription);
     let (owner, _) = store.subscription(subscription).await?.context("there is no such subscription")?;
-    let (payout, told, _) = store.event_for(id).await?.context("there is no such event")?;
-    ensure!((&payout.party, payout.mode) == (&owner.party, owner.mode), "the event is of another party than the subscription");
+    let Found { party, mode, told, .. } = store.event_for(id).await?.context("there is no such event")?;
+    ensure!((&party, mode) == (&owner.party, owner.mode), "the event is of another party than the subscription");
     match store.redeliver((&owner.party, owner.mode), subscription, event, told.delivery.as_ref()).await? {
         Redelivered::Due if matches!(owner.status, Status::Paused { .. } | Status::Pending { .. }) => {
             print("it waits until the subscription is served again")
@@ -122,7 +123,12 @@ async fn begin(config: &Config, store: &Store, arguments: ReplayArguments) -> an
     let ReplayArguments { subscription, from, to, types, what, rate, dry_run } = arguments;
     let (owner, _) = store.subscription(subscription).await?.context("there is no such subscription")?;
     let now = store.clock().now();
-    let (types, metadata) = what.filter(&owner, (!types.is_empty()).then(|| EventTypes::These(types.into_iter().collect())));
+    let named = (!types.is_empty()).then(|| EventTypes::These(types.into_iter().collect()));
+    ensure!(
+        what == What::Abandoned || named.as_ref().is_none_or(EventTypes::wants_payouts),
+        "events that are no payout's are delivered again one by one, by `retry`, or with `--what abandoned`"
+    );
+    let (types, metadata) = what.filter(&owner, named);
     let spec = Spec {
         subscription,
         party: owner.party,

@@ -13,7 +13,7 @@ use domain::subscription::{Status, Subscription};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use workers::store::StoreError;
-use workers::store::deliveries::{Told, Wanted};
+use workers::store::deliveries::{Found, Told, Wanted};
 use workers::store::payouts::{StoredEvent, Timeline};
 use workers::store::subscriptions::Redelivered;
 
@@ -136,8 +136,8 @@ impl Ingress {
                 return Err(missing());
             }
             let found = store.event_for(DeliveryId::new(event, subscription.id)).await?;
-            let found = found.filter(|(payout, ..)| (&payout.party, payout.mode) == (&subscription.party, subscription.mode));
-            let (_, told, _) = found.ok_or_else(missing)?;
+            let found = found.filter(|found| (&found.party, found.mode) == (&subscription.party, subscription.mode));
+            let Found { told, .. } = found.ok_or_else(missing)?;
             match store.redeliver((&subscription.party, subscription.mode), subscription.id, event, told.delivery.as_ref()).await? {
                 Redelivered::Due => return Ok(subscription),
                 Redelivered::UnderWay => return Err(Problem::new(Kind::NotPossibleNow, "It is being delivered.")),

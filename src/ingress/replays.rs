@@ -270,6 +270,10 @@ impl Ingress {
         }
         let store = &self.recorder.store;
         let now = store.clock().now();
+        if asked.what != What::Abandoned && asked.types.as_ref().is_some_and(|types| !types.wants_payouts()) {
+            let why = "must name events of payouts: others are delivered again one by one, by `/retry`, or with `what` abandoned";
+            return Err(Problem::field("/event_types", "not_allowed", why));
+        }
         let (types, metadata) = asked.what.filter(subscription, asked.types);
         let spec = Spec {
             subscription: subscription.id,

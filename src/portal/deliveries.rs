@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::delivery::{Attempt, Attempted, Delivery, Heard, Progress, Status};
-use domain::id::{EventId, SubscriptionId};
-use domain::payout::Payout;
+use domain::id::{EventId, Mode, PartyId, SubscriptionId};
 use domain::subscription::Payload;
 use jiff::{SignedDuration, Timestamp};
 use workers::store::deliveries::{Told, Wanted};
@@ -160,11 +159,10 @@ impl Recent {
 }
 
 /// The deliveries of one event, the first ones where there are many, with the names of their subscriptions and what these want to be sent, and whether there are more.
-pub(super) async fn rows(ingress: &Ingress, timeline: &Timeline, event: EventId) -> Result<(Vec<(Row, Option<Payload>)>, bool), Problem> {
-    let Payout { id, party, mode, .. } = &timeline.payout;
+pub(super) async fn rows(ingress: &Ingress, party: &PartyId, mode: Mode, event: EventId) -> Result<(Vec<(Row, Option<Payload>)>, bool), Problem> {
     let store = &ingress.recorder().store;
-    let wanted = Wanted::of(party, *mode, *id, Some(event.sequence()));
-    let (mut told, next) = store.deliveries_of(timeline, &wanted, None, SHOWN).await?;
+    let wanted = Wanted::of(party, mode, event.payout(), Some(event.sequence()));
+    let (mut told, next) = store.deliveries(&wanted, None, SHOWN).await?;
     told.sort_by_key(|told| told.subscription);
     let found = futures_util::future::try_join_all(told.iter().map(|told| store.subscription(told.subscription))).await?;
     let rows = told.iter().zip(found).map(|(told, found)| {

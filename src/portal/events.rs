@@ -1,4 +1,4 @@
-//! The pages of events: what the party was told of its latest payouts, and one event with its payload and its deliveries.
+//! The pages of events: what the party was told of its latest payouts, and of how its subscriptions fare, and one event with its payload and its deliveries.
 
 use std::sync::Arc;
 
@@ -8,11 +8,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use domain::delivery::Progress;
 use domain::event::{self, EventType};
-use domain::id::EventId;
+use domain::id::{EventId, PayoutId};
+use domain::payout::Payout;
 use domain::portal::Access;
 use domain::snapshot;
 use domain::subscription::Payload;
-use workers::store::payouts::{StoredEvent, Timeline};
+use workers::store::deliveries::MERGED_MAX;
+use workers::store::payouts::{ListedDelivery, StoredEvent};
 
 use super::deliveries::{PAYOUTS, Recent, Row, rows};
 use super::door::Visitor;
@@ -24,6 +26,8 @@ use crate::spelling::Spelling;
 
 /// Events on a page, at most.
 const EVENTS: usize = 100;
+/// Of these, so many that are no payout's.
+const OF_BULLETIN: u32 = 20;
 
 #[derive(Template)]
 #[template(path = "events.html")]
@@ -54,7 +58,8 @@ struct One<'a> {
     id: EventId,
     kind: &'a str,
     at: When,
-    transaction: &'a str,
+    /// `None` where it is no payout's.
+    transaction: Option<&'a str>,
     /// What is sent of it, in each form in which somebody listed gets it.
     sent: Vec<Sent>,
     rows: Vec<Row>,
@@ -80,21 +85,35 @@ pub(super) async fn list(State(ingress): State<Arc<Ingress>>, headers: HeaderMap
         events.extend(timeline.events.iter().map(|event| {
             let (transaction, sequence) = (timeline.payout.transaction_id.clone(), event.id.sequence());
             let of_event = timeline.deliveries.iter().filter(|listed| listed.sequence == sequence);
-            let worst = of_event.map(|listed| Progress::of(listed.delivery.as_ref())).min_by_key(urgency);
-            Line {
-                id: event.id,
-                kind: event.kind.clone(),
-                at: When(event.at),
-                transaction,
-                sequence,
-                worst: worst.map(|progress| Pill(progress.name())),
-                many: timeline.many,
-            }
+            Line { id: event.id, kind: event.kind.clone(), at: When(event.at), transaction, sequence, worst: worst_of(of_event), many: timeline.many }
         }));
     }
+    events.extend(told_to_party(&ingress, &visitor).await?);
     events.sort_by_key(|line| std::cmp::Reverse((line.at, line.sequence)));
     events.truncate(EVENTS);
     shown(StatusCode::OK, &List { frame: Frame::new(&visitor, "events", "Events"), events, payouts: PAYOUTS })
+}
+
+/// The latest events that are no payout's.
+async fn told_to_party(ingress: &Ingress, visitor: &Visitor) -> Result<Vec<Line>, Problem> {
+    let (store, party, mode) = (&ingress.recorder().store, &visitor.grant.party, visitor.grant.mode);
+    let (events, subscriptions) = (store.latest_of_bulletin(party, mode, OF_BULLETIN).await?, store.subscription_ids(party, mode, MERGED_MAX).await?);
+    let listed = futures_util::future::try_join_all(events.iter().map(|event| store.listed(event.id, &subscriptions))).await?;
+    let line = |(event, listed): (StoredEvent, Vec<Option<ListedDelivery>>)| Line {
+        id: event.id,
+        at: When(event.at),
+        transaction: String::new(),
+        sequence: event.id.sequence(),
+        worst: worst_of(listed.iter().flatten()),
+        kind: event.kind,
+        many: subscriptions.len() == MERGED_MAX,
+    };
+    Ok(events.into_iter().zip(listed).map(line).collect())
+}
+
+/// The state that most wants to be looked at.
+fn worst_of<'a>(listed: impl Iterator<Item = &'a ListedDelivery>) -> Option<Pill> {
+    listed.map(|listed| Progress::of(listed.delivery.as_ref())).min_by_key(urgency).map(|progress| Pill(progress.name()))
 }
 
 fn urgency(progress: &Progress) -> usize {
@@ -122,19 +141,24 @@ pub(super) async fn retry(State(ingress): State<Arc<Ingress>>, Path(id): Path<St
 async fn page_of(ingress: &Ingress, visitor: &Visitor, id: &str, status: StatusCode, notice: Option<Notice>) -> Result<Response, Problem> {
     let missing = || Problem::not_found("event");
     let id: EventId = id.parse().map_err(|_| missing())?;
-    let timeline = ingress.event(&visitor.caller, id).await?;
-    let event = timeline.events.iter().find(|event| event.id == id).ok_or_else(missing)?;
-    let (rows, more) = rows(ingress, &timeline, id).await?;
+    let (store, grant) = (&ingress.recorder().store, &visitor.grant);
+    let (event, payout) = if id.payout() == PayoutId::of_bulletin(&grant.party, grant.mode, store.shards()) {
+        (store.bulletin_event(&grant.party, grant.mode, id.sequence()).await?.ok_or_else(missing)?, None)
+    } else {
+        let timeline = ingress.event(&visitor.caller, id).await?;
+        (timeline.events.into_iter().find(|event| event.id == id).ok_or_else(missing)?, Some(timeline.payout))
+    };
+    let (rows, more) = rows(ingress, &grant.party, grant.mode, id).await?;
     let mut sent = Vec::new();
     for payload in [Payload::Thin, Payload::Full, Payload::Snapshot] {
         let to: Vec<String> = rows.iter().filter(|(_, wanted)| *wanted == Some(payload)).filter_map(|(row, _)| row.name.clone()).collect();
         if !to.is_empty() {
-            let body = as_sent(ingress, &timeline, event, payload).await?;
+            let body = as_sent(ingress, payout.as_ref(), &event, payload).await?;
             sent.push(Sent { form: form_of(payload), to, body });
         }
     }
     if sent.is_empty() {
-        let body = as_sent(ingress, &timeline, event, Payload::Thin).await?;
+        let body = as_sent(ingress, payout.as_ref(), &event, Payload::Thin).await?;
         sent.push(Sent { form: form_of(Payload::Thin), to: Vec::new(), body });
     }
     let page = One {
@@ -143,7 +167,7 @@ async fn page_of(ingress: &Ingress, visitor: &Visitor, id: &str, status: StatusC
         id,
         kind: &event.kind,
         at: When(event.at),
-        transaction: &timeline.payout.transaction_id,
+        transaction: payout.as_ref().map(|payout| payout.transaction_id.as_str()),
         sent,
         rows: rows.into_iter().map(|(row, _)| row).collect(),
         more,
@@ -152,12 +176,12 @@ async fn page_of(ingress: &Ingress, visitor: &Visitor, id: &str, status: StatusC
 }
 
 /// What is signed and sent to whoever wants it like that, in lines. `None` where they are not told.
-async fn as_sent(ingress: &Ingress, timeline: &Timeline, event: &StoredEvent, payload: Payload) -> Result<Option<String>, Problem> {
-    let (store, payout) = (&ingress.recorder().store, &timeline.payout);
-    let body = match (payload, EventType::named(&event.kind)) {
-        (Payload::Thin, _) | (_, None) => Some(event.body.clone()),
-        (Payload::Full, Some(_)) => Some(event::full(event.body.clone(), &store.beneficiary(payout.id).await?)),
-        (Payload::Snapshot, Some(kind)) => {
+async fn as_sent(ingress: &Ingress, payout: Option<&Payout>, event: &StoredEvent, payload: Payload) -> Result<Option<String>, Problem> {
+    let store = &ingress.recorder().store;
+    let body = match (payload, EventType::named(&event.kind), payout) {
+        (Payload::Thin, ..) | (_, None, _) | (_, _, None) => Some(event.body.clone()),
+        (Payload::Full, Some(_), Some(payout)) => Some(event::full(event.body.clone(), &store.beneficiary(payout.id).await?)),
+        (Payload::Snapshot, Some(kind), Some(payout)) => {
             let beneficiary = store.beneficiary(payout.id).await?;
             snapshot::message(event.id, kind, event.at, &event.body, payout, &beneficiary, store.shards())
         }

@@ -215,6 +215,7 @@ async fn a_farewell_leaves_nothing_behind() {
         fields.sort();
         assert_eq!(fields, ["e:1", "n"], "{mood:?}");
         assert!(!site.installation.redis.say(&["ZRANGE", &format!("t:{{s{shard}}}:lanes"), "0", "-1"]).contains("sub_"), "{mood:?}");
+        assert!(!site.installation.redis.say(&["KEYS", &format!("t:{{s{shard}}}:abandoned*")]).contains("abandoned"), "{mood:?}");
     }
 }
 
@@ -240,4 +241,108 @@ async fn what_was_kept_back_goes_later() {
     assert_eq!(count("e:"), 1_005, "sixteen at a time");
     say(1_021).await;
     assert_eq!((count("e:"), count("told:"), count("once:")), (1_000, 1_000, 1_000));
+}
+
+/// What was told, and what did not get through, is found, read and delivered again like what is told of payouts.
+#[tokio::test]
+async fn what_was_told_is_found_and_told_again() {
+    let site = Site::open_with(|installation| installation.relay.waits_s = Some(vec![1])).await;
+    let (watcher, other) = (Receiver::start().await, Receiver::start().await);
+    let (path, _) = site.subscribed(&watcher, json!(["webhook.*"])).await;
+    let (books, _) = site.subscribed(&other, json!(["payout.*"])).await;
+    let watching = path.rsplit('/').next().unwrap();
+    let list = async |query: &str| {
+        let page = site.shop.get(&format!("/v1/deliveries?{query}")).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        page.json
+    };
+    let found = async |query: &str| {
+        let one = |delivery: &Value| format!("{} {}", delivery["event_type"].as_str().unwrap(), delivery["status"].as_str().unwrap());
+        list(query).await["results"].as_array().unwrap().iter().map(one).collect::<Vec<_>>()
+    };
+    let change = async |version: u64, name: &str| {
+        let body = json!({ "version": version, "name": name, "url": format!("{}/{name}", other.url) });
+        assert_eq!(site.shop.patch(&books, &body).await.status, 200);
+    };
+    change(1, "a").await;
+    site.installation.deliver().await;
+    watcher.mood(Mood::Status(500));
+    change(2, "b").await;
+    change(3, "c").await;
+    assert_eq!(found("status=pending&type=webhook.changed").await, ["webhook.changed pending"; 2]);
+    for _ in 0..3 {
+        site.installation.deliver().await;
+        site.installation.store.move_clock(Duration::from_secs(60)).await.unwrap();
+    }
+    assert_eq!(site.shop.post("/v1/payouts", &payout(&transaction())).await.status, 202);
+    site.installation.deliver().await;
+    watcher.mood(Mood::Status(200));
+    watcher.take();
+
+    let bulletin = ["webhook.changed abandoned", "webhook.changed abandoned", "webhook.changed delivered"];
+    assert_eq!(found("").await, [&["payout.requested delivered"], &bulletin[..]].concat(), "behind those of payouts");
+    assert_eq!(found("type=webhook.*").await, bulletin);
+    assert_eq!(found(&format!("subscription_id={watching}")).await, bulletin);
+    assert_eq!(found("type=payout.*").await, ["payout.requested delivered"]);
+    assert_eq!(found("type=webhook.failing").await, Vec::<String>::new());
+    assert_eq!(found("status=delivered&type=webhook.*").await, bulletin[2..]);
+    assert_eq!(found("status=abandoned").await, bulletin[..2]);
+    let (mut paged, mut query) = (Vec::new(), "limit=1".to_owned());
+    loop {
+        let page = list(&query).await;
+        paged.extend(page["results"].as_array().unwrap().iter().map(|delivery| delivery["id"].clone()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        query = format!("limit=1&cursor={cursor}");
+    }
+    let whole: Vec<_> = list("").await["results"].as_array().unwrap().iter().map(|delivery| delivery["id"].clone()).collect();
+    assert_eq!((paged.len(), &paged), (4, &whole), "one at a time");
+
+    let lost = list("status=abandoned").await["results"][0].clone();
+    let one = format!("/v1/deliveries/{}", lost["id"].as_str().unwrap());
+    let read = site.shop.get(&one).await;
+    assert_eq!((read.status, &read.json["result"]["status"], read.json["result"].get("payout_id")), (200, &json!("abandoned"), None));
+    assert_eq!(read.json["result"]["attempts"].as_array().unwrap().len(), 2, "{read:?}");
+    assert_eq!(site.installation.caller("cafe").await.get(&one).await.problem(), "not-found");
+
+    let retried = site.shop.post(&format!("{path}/retry"), &json!({ "event_id": lost["event_id"] })).await;
+    assert_eq!(retried.status, 202, "{retried:?}");
+    site.installation.deliver().await;
+    let [message] = &watcher.take()[..] else { panic!("it comes again") };
+    assert_eq!((message.header("webhook-id"), message.header("payrelay-replay")), (lost["event_id"].as_str().unwrap(), "1"));
+    assert_eq!(site.shop.get(&format!("{path}/abandoned")).await.json["results"].as_array().unwrap().len(), 1);
+
+    let replays = format!("{path}/replays");
+    let counted = site.shop.post(&replays, &json!({ "what": "abandoned", "dry_run": true })).await;
+    assert_eq!(counted.json["result"]["deliveries"], 1, "{counted:?}");
+    assert_eq!(site.shop.post(&format!("{path}/abandoned/retry"), &json!({})).await.status, 202);
+    site.installation.replay().await;
+    site.installation.deliver().await;
+    assert_eq!(told(&watcher.take()), [("webhook.changed".to_owned(), 2)]);
+    assert_eq!(found("").await, [&["payout.requested delivered"], &["webhook.changed delivered"; 3][..]].concat());
+    let refused = site.shop.post(&replays, &json!({ "event_types": ["webhook.*"] })).await;
+    assert_eq!(refused.errors(), [("/event_types", "not_allowed")]);
+}
+
+/// What did not get through is listed as long as its event is kept.
+#[tokio::test]
+async fn what_was_given_up_goes_with_its_event() {
+    let site = Site::open_with(|installation| installation.relay.waits_s = Some(Vec::new())).await;
+    let watcher = Receiver::start().await;
+    let (path, _) = site.subscribed(&watcher, json!(["reconciliation.break"])).await;
+    let (store, shop) = (&site.installation.store, PartyId::parse("shop").unwrap());
+    let say = async |n: u64| {
+        let news = News::Break { provider: Provider::Truelayer, day: jiff::civil::date(2026, 3, 2), matched: n, breaks: [("amount", 1)].into() };
+        store.announce(&shop, Mode::Test, &news, &format!("day {n}")).await.unwrap();
+    };
+    let lists = || site.installation.redis.say(&["KEYS", "t:*abandoned*"]).matches("abandoned").count();
+    watcher.mood(Mood::Status(500));
+    say(0).await;
+    site.installation.deliver().await;
+    assert_eq!((site.shop.get(&format!("{path}/abandoned")).await.json["results"].as_array().unwrap().len(), lists()), (1, 2));
+    watcher.mood(Mood::Status(200));
+    site.installation.store.move_clock(Duration::from_secs(60)).await.unwrap();
+    for n in 1..=1_000 {
+        say(n).await;
+    }
+    assert_eq!(lists(), 0);
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::delivery::{Delivery, Status as DeliveryStatus};
-use domain::event::EventType;
 use domain::id::{DeliveryId, Mode, PartyId, ReplayId, SubscriptionId};
 use domain::subscription::{EventTypes, Ordering, Status, Subscription};
 use jiff::{SignedDuration, Timestamp};
@@ -16,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::queue::Job;
 use crate::relay::RelayContext;
 use crate::store::lanes::Ticket;
-use crate::store::payouts::Timeline;
+use crate::store::payouts::{StoredEvent, Timeline};
 use crate::store::replays::{Again, ReplayWork, Written};
 use crate::store::{Store, StoreError};
 
@@ -188,20 +187,27 @@ impl Spec {
         if !self.metadata.is_empty() && !timeline.payout.metadata.has(&self.metadata) {
             return Vec::new();
         }
-        let is_wanted = |kind: &str, at| EventType::named(kind).is_none_or(|kind| self.types.wants(kind)) && at >= self.from && at < self.to;
-        let wanted = timeline.events.iter().filter(|event| is_wanted(&event.kind, event.at));
-        let picked = wanted.filter_map(|event| {
+        let picked = timeline.events.iter().filter_map(|event| {
             let listed = timeline.delivery(DeliveryId::new(event.id, self.subscription));
-            let seen = listed.and_then(|listed| listed.delivery.as_ref());
-            let next = match (seen, seen.map(|delivery| delivery.status), self.what) {
-                (Some(seen), Some(DeliveryStatus::Delivered { at }), What::Ended | What::Delivered) if at < self.asked_at => seen.clone(),
-                (Some(seen), Some(DeliveryStatus::Abandoned { at }), What::Ended | What::Abandoned) if at < self.asked_at => seen.clone(),
-                (None, _, What::Missing) if listed.is_none() && event.at < self.asked_at => Delivery::new(now),
-                _ => return None,
-            };
-            Some(Again { sequence: event.id.sequence(), seen: seen.cloned(), next: next.replayed(now) })
+            self.pick(event, listed.is_some(), listed.and_then(|listed| listed.delivery.as_ref()), now)
         });
         picked.collect()
+    }
+
+    /// The delivery of an event once more, if it is to be made. `is_listed`: the subscription has one, as it was `seen` once it was tried.
+    #[must_use]
+    pub fn pick(&self, event: &StoredEvent, is_listed: bool, seen: Option<&Delivery>, now: Timestamp) -> Option<Again> {
+        let is_wanted = self.types == EventTypes::All || self.types.asks_for(&event.kind);
+        if !is_wanted || event.at < self.from || event.at >= self.to {
+            return None;
+        }
+        let next = match (seen, seen.map(|delivery| delivery.status), self.what) {
+            (Some(seen), Some(DeliveryStatus::Delivered { at }), What::Ended | What::Delivered) if at < self.asked_at => seen.clone(),
+            (Some(seen), Some(DeliveryStatus::Abandoned { at }), What::Ended | What::Abandoned) if at < self.asked_at => seen.clone(),
+            (None, _, What::Missing) if !is_listed && event.at < self.asked_at => Delivery::new(now),
+            _ => return None,
+        };
+        Some(Again { sequence: event.id.sequence(), seen: seen.cloned(), next: next.replayed(now) })
     }
 }
 
@@ -222,13 +228,11 @@ pub async fn count(store: &Store, spec: &Spec, payouts_max: u64) -> Result<Count
     let (mut counted, mut place, mut seen) = (Counted::default(), None, HashSet::new());
     while counted.payouts_looked_at < payouts_max {
         let page = store.replay_page(spec, place.as_ref(), PAGE).await?;
-        let timelines = futures_util::future::try_join_all(page.iter().map(|(_, id)| store.replay_of(spec, *id))).await?;
-        for timeline in timelines.into_iter().flatten() {
-            // What was given up is listed by event, and is counted by payout.
-            if spec.what == What::Abandoned && !seen.insert(timeline.payout.id) {
-                continue;
-            }
-            counted.deliveries += spec.picks(&timeline, spec.asked_at).len() as u64;
+        let picks = futures_util::future::try_join_all(page.iter().map(|(place, id)| store.replay_picks(spec, place, *id, spec.asked_at))).await?;
+        for (picks, (_, id)) in picks.into_iter().zip(&page) {
+            // What was given up is listed by event, and found with the others of its payout.
+            let new = picks.into_iter().filter(|again| spec.what != What::Abandoned || seen.insert((*id, again.sequence)));
+            counted.deliveries += new.count() as u64;
         }
         counted.payouts_looked_at += page.len() as u64;
         counted.complete = page.len() < PAGE;
@@ -267,8 +271,10 @@ async fn turn(store: &Store, ReplayWork { mut replay, version }: ReplayWork) -> 
             is_last = false;
             break;
         }
-        if let Some(timeline) = store.replay_of(&spec, payout).await? {
-            made += again(store, &spec, &subscription, &timeline, now).await?;
+        let picks = store.replay_picks(&spec, &behind, payout, now).await?;
+        if !picks.is_empty() {
+            let is_ordered = subscription.ordering == Ordering::Strict;
+            made += store.deliver_again((&spec.party, spec.mode), spec.subscription, payout, is_ordered, &picks).await?;
         }
         replay.place = Some(behind);
         replay.payouts_looked_at += 1;
@@ -279,14 +285,6 @@ async fn turn(store: &Store, ReplayWork { mut replay, version }: ReplayWork) -> 
     }
     let goes_on_in = (!is_last).then(|| Duration::from_millis(made.saturating_mul(1_000) / rate));
     write(store, &replay, version, goes_on_in).await
-}
-
-async fn again(store: &Store, spec: &Spec, subscription: &Subscription, timeline: &Timeline, now: Timestamp) -> Result<u64, StoreError> {
-    let picks = spec.picks(timeline, now);
-    if picks.is_empty() {
-        return Ok(0);
-    }
-    store.deliver_again((&spec.party, spec.mode), spec.subscription, timeline.payout.id, subscription.ordering == Ordering::Strict, &picks).await
 }
 
 /// Somebody else's write is that of a cancellation, or of this very turn: both have said how it goes on.

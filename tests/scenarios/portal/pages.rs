@@ -213,6 +213,38 @@ async fn a_failed_delivery_is_read_and_sent_again() {
     assert_eq!(browser.send(&path, &[("action", "retry"), ("event", "ev_x")]).await.status, 404);
 }
 
+/// What a party is told of its subscriptions is listed, read and sent again like what it is told of payouts.
+#[tokio::test]
+async fn what_is_told_of_subscriptions_is_shown() {
+    let installation = Installation::with(plan()).await;
+    let shop = installation.caller("shop").await;
+    let (url, got, status) = subscriber(500, BODY).await;
+    let id = subscribed(&shop, &json!({ "url": url, "event_types": ["webhook.*"], "name": "watch" })).await;
+    let other = subscribed(&shop, &json!({ "url": url, "event_types": ["payout.completed"] })).await;
+    let browser = Browser::of(&installation, &shop, "manage").await;
+    assert!(browser.get("/portal/events").await.text.contains("Nothing has happened yet"));
+    assert_eq!(shop.patch(&format!("/v1/webhooks/{other}"), &json!({ "version": 1, "url": format!("{url}/new") })).await.status, 200);
+    installation.deliver().await;
+    let events = browser.get("/portal/events").await.text;
+    assert!(events.contains("webhook.changed") && events.contains(r#"class="pill failing""#), "{events}");
+    let page = browser.get(&format!("/portal/subscriptions/{id}?status=failing")).await.text;
+    let event = between(&page, "/portal/events/", "\"").unwrap().to_owned();
+    assert!(events.contains(&event));
+    let of_event = format!("/portal/events/{event}");
+    let read = browser.get(&of_event).await.text;
+    assert!(read.contains("watch") && read.contains("Try now") && read.contains(&other) && !read.contains("payout <code>"), "{read}");
+
+    *status.lock().unwrap() = 200;
+    let told = got.lock().unwrap().len();
+    let again = browser.send(&of_event, &[("event", event.as_str()), ("subscription", id.as_str())]).await;
+    assert!(again.status == 200 && again.text.contains("delivered again now"), "{}", again.text);
+    installation.deliver().await;
+    assert_eq!(got.lock().unwrap().len(), told + 1);
+    assert!(browser.get(&format!("/portal/subscriptions/{id}")).await.text.contains(r#"class="pill delivered""#));
+    let stranger = Browser::of(&installation, &installation.caller("cafe").await, "manage").await;
+    assert_eq!(stranger.get(&of_event).await.status, 404);
+}
+
 /// A key of the installation signs for all parties: what it has signed for another one is not genuine here.
 #[tokio::test]
 async fn a_key_is_believed_for_its_own_party_only() {

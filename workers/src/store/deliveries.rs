@@ -7,9 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use domain::delivery::{Delivery, Progress};
-use domain::event::EventType;
 use domain::id::{DeliveryId, EventId, Mode, PartyId, PayoutId, SubscriptionId};
-use domain::payout::Payout;
 use domain::subscription::EventTypes;
 use jiff::{SignedDuration, Timestamp};
 
@@ -29,6 +27,9 @@ const LOOKED_AT_MAX: usize = 1_000;
 
 /// Deliveries of a payout with many that are read at a time.
 const WALKED_AT_A_TIME: usize = 200;
+
+/// Events of a bulletin that are read at a time.
+const EVENTS_AT_A_TIME: u32 = 100;
 
 /// Which deliveries are listed.
 #[derive(Clone, Debug)]
@@ -58,6 +59,15 @@ pub struct Told {
     pub subscription: SubscriptionId,
     /// `None` until it was tried.
     pub delivery: Option<Delivery>,
+}
+
+/// An event for one subscription, and whose it is.
+pub struct Found {
+    pub party: PartyId,
+    pub mode: Mode,
+    pub told: Told,
+    /// Whether the record has a delivery of it: else it may be in the lane only, or be none.
+    pub is_listed: bool,
 }
 
 /// A place in a list of deliveries: behind this one.
@@ -135,7 +145,7 @@ impl Wanted {
     /// Whether the time, the type and the number of an event are wanted.
     #[must_use]
     pub fn wants(&self, event: &StoredEvent) -> bool {
-        let kind = EventType::named(&event.kind).is_none_or(|kind| self.types.wants(kind));
+        let kind = self.types == EventTypes::All || self.types.asks_for(&event.kind);
         kind && event.at >= self.from && event.at < self.to && self.sequence.is_none_or(|wanted| wanted == event.id.sequence())
     }
 
@@ -168,17 +178,17 @@ impl Store {
     /// # Errors
     /// As every call.
     pub async fn delivery(&self, id: DeliveryId) -> Result<Option<(PartyId, Mode, Told)>, StoreError> {
-        let Some((payout, told, is_listed)) = self.event_for(id).await? else { return Ok(None) };
-        // Those of a subscription without order leave no trace in the payout before they were tried.
+        let Some(Found { party, mode, told, is_listed }) = self.event_for(id).await? else { return Ok(None) };
+        // Those of a subscription without order leave no trace in the record before they were tried.
         let exists = is_listed || self.is_in_lane(id).await?;
-        Ok(exists.then_some((payout.party, payout.mode, told)))
+        Ok(exists.then_some((party, mode, told)))
     }
 
-    /// An event of a payout for one subscription, and whether the payout has a delivery of that; if there is such an event.
+    /// An event of a payout or of a bulletin for one subscription, if there is such an event.
     ///
     /// # Errors
     /// As every call.
-    pub async fn event_for(&self, id: DeliveryId) -> Result<Option<(Payout, Told, bool)>, StoreError> {
+    pub async fn event_for(&self, id: DeliveryId) -> Result<Option<Found>, StoreError> {
         let (event, subscription) = (id.event(), id.subscription());
         if subscription.is_fan_out() {
             return Ok(None);
@@ -188,15 +198,23 @@ impl Store {
         command.arg(self.shared.names.payout(event.payout())).arg(&["rec", "meta"]).arg(format!("e:{sequence}"));
         command.arg(format!("d:{subscription}:{sequence}")).arg(format!("q:{subscription}"));
         let fields: Vec<Option<Vec<u8>>> = from_value(self.query(command).await?)?;
-        let [Some(record), metadata, Some(stored), tried, queued] = &fields[..] else { return Ok(None) };
+        let [record, metadata, Some(stored), tried, queued] = &fields[..] else { return Ok(None) };
         let metadata = metadata.as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
-        let stored = StoredEvent::read(event, stored, &metadata)?;
-        let payout = payout(record, metadata)?;
+        let event = StoredEvent::read(event, stored, &metadata)?;
+        let (party, mode, transaction_id) = match record {
+            Some(record) => {
+                let payout = payout(record, metadata)?;
+                (payout.party, payout.mode, Some(payout.transaction_id))
+            }
+            None => match self.owner_of(&event) {
+                Some((party, mode)) => (party, mode, None),
+                None => return Ok(None),
+            },
+        };
         let listed = listed(subscription, sequence, tried.as_deref(), queued.as_deref())?;
         let is_listed = listed.is_some();
         let delivery = listed.and_then(|listed| listed.delivery);
-        let told = Told { transaction_id: Some(payout.transaction_id.clone()), event: stored, subscription, delivery };
-        Ok(Some((payout, told, is_listed)))
+        Ok(Some(Found { party, mode, told: Told { transaction_id, event, subscription, delivery }, is_listed }))
     }
 
     async fn is_in_lane(&self, id: DeliveryId) -> Result<bool, StoreError> {
@@ -206,8 +224,8 @@ impl Store {
         Ok(from_value::<Option<f64>>(waits)?.is_some() || from_value::<Option<f64>>(flies)?.is_some())
     }
 
-    /// A page of deliveries and where the next one begins: of payouts, newest payout and newest event first; what is pending or failing, soonest first; what was
-    /// given up, latest first. Of subscriptions that do not exist any more, and of those behind the oldest [`MERGED_MAX`], what is pending, failing or abandoned is listed only
+    /// A page of deliveries and where the next one begins: of payouts, newest payout and newest event first, and behind them of the events that are no payout's; what is pending
+    /// or failing, soonest first; what was given up, latest first. Of subscriptions that do not exist any more, and of those behind the oldest [`MERGED_MAX`], what is pending, failing or abandoned is listed only
     /// where one is asked for by name.
     /// A record that cannot be read is left out, and an error in the log.
     ///
@@ -263,6 +281,13 @@ impl Store {
     async fn deliveries_by_payout(&self, wanted: &Wanted, after: Option<Place>, limit: usize) -> Result<(Vec<Told>, Option<Place>), StoreError> {
         let (position, within) = if let Some(Place::Payout(position, within)) = after { (Some(position), within) } else { (None, None) };
         let budget = AtomicUsize::new(LOOKED_AT_MAX);
+        // Behind all payouts.
+        let bulletin = Position { at_ms: 0, id: PayoutId::of_bulletin(&wanted.party, wanted.mode, self.shared.shards) };
+        let has_come_to_it = position.is_some_and(|position| position.id == bulletin.id);
+        if has_come_to_it || !wanted.types.wants_payouts() {
+            let rows = self.rows_of_bulletin(bulletin.id, wanted, within, limit, &budget).await?;
+            return Ok(cut(vec![(bulletin, rows)], None, limit));
+        }
         let mut items = Vec::new();
         if let (Some(position), Some(_)) = (position, within)
             && let Some(timeline) = self.readable_timeline(position.id, wanted.subscription).await?
@@ -282,6 +307,9 @@ impl Store {
         let has_some = |rows: &Rows| !rows.rows.is_empty() || rows.more.is_some();
         let Page { items: more, next } = self.page_by(at_a_time, "list", &range, load, has_some).await?;
         items.extend(more);
+        if next.is_none() {
+            items.push((bulletin, self.rows_of_bulletin(bulletin.id, wanted, None, limit, budget).await?));
+        }
         Ok(cut(items, next, limit))
     }
 
@@ -359,6 +387,75 @@ impl Store {
         Ok(found)
     }
 
+    /// The deliveries of events of a bulletin, newest first, as [`Store::rows`] gives those of a payout.
+    async fn rows_of_bulletin(
+        &self,
+        id: PayoutId,
+        wanted: &Wanted,
+        within: Option<Within>,
+        limit: usize,
+        budget: &AtomicUsize,
+    ) -> Result<Rows, StoreError> {
+        let mut found = Rows::default();
+        let Some((first, mut last)) = self.kept_of_bulletin(id).await? else { return Ok(found) };
+        if let Some(Within::Delivery(sequence, _) | Within::Walk(sequence, _)) = within {
+            last = last.min(sequence);
+        }
+        while last >= first && found.rows.len() <= limit {
+            let left = u32::try_from(budget.load(Relaxed)).unwrap_or(u32::MAX).min(EVENTS_AT_A_TIME);
+            if left == 0 {
+                found.more = Some(Within::Walk(last, 0));
+                break;
+            }
+            let begin = first.max(last.saturating_sub(left - 1));
+            budget.fetch_sub((last - begin + 1) as usize, Relaxed);
+            let events = self.events_of_bulletin(id, begin..=last).await?;
+            let rows = match wanted.subscription {
+                Some(subscription) => self.rows_to(&events, subscription, wanted, within).await?,
+                None => {
+                    let walked = Walked { party: &wanted.party, mode: wanted.mode, transaction_id: None, events: &events };
+                    self.walk(&walked, wanted, within, limit, budget).await?
+                }
+            };
+            found.rows.extend(rows.rows);
+            found.more = rows.more;
+            if found.more.is_some() {
+                break;
+            }
+            last = begin.saturating_sub(1);
+        }
+        Ok(found)
+    }
+
+    /// The deliveries of these events, of one record, to one subscription, latest first, behind a place among them.
+    async fn rows_to(
+        &self,
+        events: &[StoredEvent],
+        subscription: SubscriptionId,
+        wanted: &Wanted,
+        within: Option<Within>,
+    ) -> Result<Rows, StoreError> {
+        let mut found = Rows::default();
+        let Some(last) = events.last() else { return Ok(found) };
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.shared.names.payout(last.id.payout())).arg(format!("q:{subscription}"));
+        events.iter().for_each(|event| _ = command.arg(format!("d:{subscription}:{}", event.id.sequence())));
+        let fields: Vec<Option<Vec<u8>>> = from_value(self.query(command).await?)?;
+        let Some((queued, tried)) = fields.split_first() else { return Ok(found) };
+        for (event, tried) in events.iter().zip(tried).rev() {
+            let sequence = event.id.sequence();
+            let is_behind = match within {
+                None => true,
+                Some(Within::Walk(last, 0)) => sequence <= last,
+                Some(Within::Delivery(last, _) | Within::Walk(last, _)) => sequence < last,
+            };
+            let listed = listed(subscription, sequence, tried.as_deref(), queued.as_deref())?.filter(|_| is_behind);
+            let told = listed.map(|listed| Told { transaction_id: None, event: event.clone(), subscription, delivery: listed.delivery });
+            found.rows.extend(told.filter(|told| wanted.keeps(told)).map(|told| (told, Within::Delivery(sequence, subscription))));
+        }
+        Ok(found)
+    }
+
     /// The deliveries of one event to these subscriptions, for each of them.
     ///
     /// # Errors
@@ -415,7 +512,7 @@ impl Store {
             entries.truncate(chunk);
             for entry in &entries {
                 let mut within = place.filter(|(at_ms, id, _)| (*at_ms, *id) == (entry.at_ms, entry.id)).and_then(|(_, _, within)| within);
-                for told in self.told_with(entry.id, wanted, within).await? {
+                for told in self.told_with(entry.id, wanted, within, limit + 1 - items.len()).await? {
                     if items.len() == limit {
                         return Ok((items, Some(Place::Entry { at_ms: entry.at_ms, id: entry.id, within })));
                     }
@@ -435,20 +532,36 @@ impl Store {
     }
 
     /// The delivery of an entry and those that wait behind it, as far as they are wanted, behind the event `within`; `u32::MAX`: behind all of them.
-    async fn told_with(&self, id: DeliveryId, wanted: &Wanted, within: Option<u32>) -> Result<Vec<Told>, StoreError> {
+    async fn told_with(&self, id: DeliveryId, wanted: &Wanted, within: Option<u32>, limit: usize) -> Result<Vec<Told>, StoreError> {
         if within == Some(u32::MAX) {
             return Ok(Vec::new());
+        }
+        if id.event().payout() == PayoutId::of_bulletin(&wanted.party, wanted.mode, self.shared.shards) {
+            return self.told_of_bulletin(id, wanted, within, limit).await;
         }
         let Some(timeline) = self.readable_timeline(id.event().payout(), Some(id.subscription())).await? else { return Ok(Vec::new()) };
         if timeline.payout.party != wanted.party || timeline.payout.mode != wanted.mode {
             return Ok(Vec::new());
         }
-        let sequence = id.event().sequence();
-        let queue = timeline.queues.iter().find(|(subscription, queue)| *subscription == id.subscription() && queue.first() == Some(&sequence));
-        let queue = queue.map_or_else(|| vec![sequence], |(_, queue)| queue.clone());
-        let done = within.and_then(|last| queue.iter().position(|sequence| *sequence == last)).map_or(0, |at| at + 1);
-        let told = queue.iter().skip(done).filter_map(|sequence| Told::of(&timeline, id.subscription(), *sequence));
+        let queue = timeline.queues.iter().find(|(subscription, _)| *subscription == id.subscription()).map(|(_, queue)| queue.clone());
+        let told = waiting_with(id, queue, within).filter_map(|sequence| Told::of(&timeline, id.subscription(), sequence));
         Ok(told.filter(|told| wanted.keeps(told)).collect())
+    }
+
+    /// The same of a bulletin, at most `limit` of them: many may wait there.
+    async fn told_of_bulletin(&self, id: DeliveryId, wanted: &Wanted, within: Option<u32>, limit: usize) -> Result<Vec<Told>, StoreError> {
+        let (bulletin, subscription) = (id.event().payout(), id.subscription());
+        let waiting: Option<Vec<u8>> = self.field(bulletin, &format!("q:{subscription}")).await?;
+        let waiting = waiting.as_deref().map(queue).transpose()?;
+        let mut kept = Vec::new();
+        for sequence in waiting_with(id, waiting, within) {
+            let found = self.event_for(DeliveryId::new(EventId::new(bulletin, sequence), subscription)).await?;
+            kept.extend(found.map(|found| found.told).filter(|told| wanted.keeps(told)));
+            if kept.len() >= limit {
+                break;
+            }
+        }
+        Ok(kept)
     }
 
     /// The first entries of one list of a subscription from `begin` on, at most `limit`.
@@ -500,6 +613,14 @@ impl Store {
             read => read,
         }
     }
+}
+
+/// The event of an entry, and those that wait behind it in the queue of its subscription, behind the event `within`.
+fn waiting_with(id: DeliveryId, queue: Option<Vec<u32>>, within: Option<u32>) -> impl Iterator<Item = u32> {
+    let sequence = id.event().sequence();
+    let queue = queue.filter(|queue| queue.first() == Some(&sequence)).unwrap_or_else(|| vec![sequence]);
+    let done = within.and_then(|last| queue.iter().position(|sequence| *sequence == last)).map_or(0, |at| at + 1);
+    queue.into_iter().skip(done)
 }
 
 /// The event of an entry of a lane.

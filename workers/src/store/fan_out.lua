@@ -53,7 +53,14 @@ for i, filter in ipairs(filters) do
     local event = going[at]
     local waits = tonumber(string.match(queue, '^%d+') or sequence) <= tonumber(event)
     for _, lane in ipairs({ wait, prefix .. 'fly:' .. subscription }) do waits = waits or redis.call('ZSCORE', lane, id .. '/' .. event) end
-    if waits then table.remove(going, at) else gone[#gone + 1] = 'd:' .. subscription .. ':' .. event end
+    if waits then
+      table.remove(going, at)
+    else
+      gone[#gone + 1] = 'd:' .. subscription .. ':' .. event
+      if redis.call('ZREM', prefix .. 'abandoned:' .. subscription, id .. '/' .. event) == 1 then
+        redis.call('ZREM', prefix .. 'abandoned', subscription .. '/' .. id .. '/' .. event)
+      end
+    end
   end
 end
 if #fields > 0 then redis.call('HSET', key, unpack(fields)) end

@@ -48,8 +48,8 @@ local function record(subscription, member, token, delivery, outcome, trouble)
       redis.call('HSET', payout, queue, rest)
       redis.call('ZADD', waiting, now, string.sub(member, 1, -1 - #sequence) .. string.match(rest, '^[^,]*'))
     end
-    -- What is no payout's cannot be asked for again.
-    if outcome == 'a' and redis.call('HEXISTS', payout, 'rec') == 1 then
+    -- A farewell cannot be asked for again.
+    if outcome == 'a' and redis.call('HEXISTS', prefix .. 'sub:' .. subscription, 'farewell') == 0 then
       redis.call('ZADD', KEYS[2], now, subscription .. '/' .. member)
       redis.call('ZADD', prefix .. 'abandoned:' .. subscription, now, member)
     end

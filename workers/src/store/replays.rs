@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use domain::delivery::Delivery;
 use domain::id::{DeliveryId, EventId, Mode, PartyId, PayoutId, ReplayId, Shard, SubscriptionId};
+use jiff::Timestamp;
 use redis::Value;
 
-use super::deliveries::event_of;
+use super::deliveries::{Found, event_of};
 use super::lanes::{Lane, Ticket, field, millis, readable};
 use super::payouts::{Timeline, answer_of, unknown_answer};
 use super::{Store, StoreError, from_json, from_value, to_json};
@@ -207,16 +208,24 @@ impl Store {
         }
     }
 
-    /// What a replay looks at of a payout: its events, and its deliveries to the subscription. One that cannot be read is reported, and counts as none.
+    /// The deliveries that a replay makes once more at a place of its walk, in their order: those of a payout, or one of a bulletin. A payout that cannot be read is reported, and
+    /// has none.
     ///
     /// # Errors
     /// As every call.
-    pub async fn replay_of(&self, spec: &Spec, id: PayoutId) -> Result<Option<Timeline>, StoreError> {
+    pub async fn replay_picks(&self, spec: &Spec, place: &Place, id: PayoutId, now: Timestamp) -> Result<Vec<Again>, StoreError> {
+        if id == PayoutId::of_bulletin(&spec.party, spec.mode, self.shared.shards) {
+            let Some(event) = event_of(&place.member) else { return Ok(Vec::new()) };
+            let found = self.event_for(DeliveryId::new(event, spec.subscription)).await?;
+            let again = found.and_then(|Found { told, is_listed, .. }| spec.pick(&told.event, is_listed, told.delivery.as_ref(), now));
+            return Ok(again.into_iter().collect());
+        }
         let found = self.readable_timeline(id, Some(spec.subscription)).await?;
-        Ok(found.filter(|timeline| timeline.payout.party == spec.party && timeline.payout.mode == spec.mode))
+        let own = found.filter(|timeline| timeline.payout.party == spec.party && timeline.payout.mode == spec.mode);
+        Ok(own.map(|timeline| spec.picks(&timeline, now)).unwrap_or_default())
     }
 
-    /// Makes deliveries of one payout due once more, in their order. Says of how many that is so; what is under way, has changed, or is still to come by the fan-out of the
+    /// Makes deliveries of one payout, or of one bulletin, due once more, in their order. Says of how many that is so; what is under way, has changed, or is still to come by the fan-out of the
     /// party (`party` and `mode` are the subscription's) is passed over.
     ///
     /// # Errors

@@ -375,7 +375,10 @@ impl Store {
     }
 
     /// The oldest ones, at most `limit`.
-    pub(super) async fn subscription_ids(&self, party: &PartyId, mode: Mode, limit: usize) -> Result<Vec<SubscriptionId>, StoreError> {
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn subscription_ids(&self, party: &PartyId, mode: Mode, limit: usize) -> Result<Vec<SubscriptionId>, StoreError> {
         let command = redis::cmd("ZRANGE").arg(self.subscription_list(party, mode)).arg(0).arg(limit.saturating_sub(1)).to_owned();
         let ids: Vec<String> = from_value(self.query(command).await?)?;
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())

@@ -4,6 +4,15 @@
 -- of: prefix, id (of the bulletin), sequence, kind, text, subs (index of the party), lanes, kept (events), once ('' or what is told once), also (one more subscription)
 
 local function tell(of, now)
+  -- What is left of a delivery whose event goes.
+  local function forget(subscription, event)
+    local member = of.id .. '/' .. event
+    redis.call('HDEL', of.prefix .. 'po:' .. of.id, 'd:' .. subscription .. ':' .. event)
+    if redis.call('ZREM', of.prefix .. 'abandoned:' .. subscription, member) == 1 then
+      redis.call('ZREM', of.prefix .. 'abandoned', subscription .. '/' .. member)
+    end
+  end
+
   local key, sequence = of.prefix .. 'po:' .. of.id, tonumber(of.sequence)
   local subscriptions, old = redis.call('HGETALL', of.subs), sequence - tonumber(of.kept)
   redis.call('HSET', key, 'n', sequence, 'e:' .. sequence, of.text)
@@ -42,7 +51,7 @@ local function tell(of, now)
     for _, event in ipairs({ first, old }) do
       if event > 0 and event <= old and event ~= tonumber(going[1]) and not is_awaited(event) then
         going[#going + 1] = tostring(event)
-        for i = 1, #subscriptions, 2 do redis.call('HDEL', key, 'd:' .. subscriptions[i] .. ':' .. event) end
+        for i = 1, #subscriptions, 2 do forget(subscriptions[i], event) end
       end
     end
     redis.call('HSET', key, 'f:' .. sequence, fan_out .. ' 0 ' .. table.concat(going, ' '))
@@ -57,7 +66,7 @@ local function tell(of, now)
     if event > first then
       redis.call('HSET', key, 'first', event)
       for gone = first, event - 1 do
-        for i = 1, #subscriptions, 2 do redis.call('HDEL', key, 'd:' .. subscriptions[i] .. ':' .. gone) end
+        for i = 1, #subscriptions, 2 do forget(subscriptions[i], gone) end
       end
     end
   end
@@ -65,8 +74,8 @@ local function tell(of, now)
   -- the next one goes on behind them, so that all are in the end.
   local place, fields = unpack(redis.call('HSCAN', key, redis.call('HGET', key, 'swept') or '0', 'MATCH', 'd:*', 'COUNT', 200))
   for i = 1, #fields, 2 do
-    local of_event = string.match(fields[i], '^d:[^:]+:(%d+)$')
-    if of_event and redis.call('HEXISTS', key, 'e:' .. of_event) == 0 then redis.call('HDEL', key, fields[i]) end
+    local subscription, event = string.match(fields[i], '^d:([^:]+):(%d+)$')
+    if event and redis.call('HEXISTS', key, 'e:' .. event) == 0 then forget(subscription, event) end
   end
   if place == '0' then redis.call('HDEL', key, 'swept') else redis.call('HSET', key, 'swept', place) end
   redis.call('PUBLISH', of.prefix .. 'wake', 'relay')

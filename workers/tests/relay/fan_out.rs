@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use redis::aio::MultiplexedConnection;
 use tokio_util::sync::CancellationToken;
 use workers::queue::Queue;
-use workers::store::deliveries::{Place, Wanted, Within};
+use workers::store::deliveries::{Found, Place, Wanted, Within};
 use workers::store::fan_out::FannedOut;
 use workers::store::replays::Again;
 use workers::store::subscriptions::{Redelivered, Subscribed};
@@ -222,7 +222,7 @@ async fn what_is_asked_for_meanwhile_comes_in_its_turn() {
     let mut told = at.heard_of_one();
     assert_eq!(told.remove(&path(50)), Some(vec![2]));
     assert!(told.len() == 40 && told.values().all(|sequences| sequences == &[1, 2]), "{told:?}");
-    let (_, of, _) = at.store.event_for(DeliveryId::new(event(2), numbered(30))).await.unwrap().unwrap();
+    let Found { told: of, .. } = at.store.event_for(DeliveryId::new(event(2), numbered(30))).await.unwrap().unwrap();
     assert_eq!(again(30, 2, of.delivery.as_ref()).await, Redelivered::Due, "once more, for it has ended");
 }
 

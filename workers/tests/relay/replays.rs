@@ -106,7 +106,7 @@ async fn a_page_that_is_done_again_delivers_nothing_twice() {
     at.receiver.take();
     let spec = at.spec(What::Ended);
     let id = at.begin(spec.clone()).await;
-    let timeline = at.store.replay_of(&spec, a.id).await.unwrap().unwrap();
+    let timeline = at.store.timeline_of(a.id, at.subscription).await.unwrap().unwrap();
     let picks = spec.picks(&timeline, at.store.clock().now());
     assert_eq!(at.store.deliver_again((&party(), Mode::Test), at.subscription, a.id, true, &picks).await.unwrap(), 2);
     assert_eq!(at.store.deliver_again((&party(), Mode::Test), at.subscription, a.id, true, &picks).await.unwrap(), 0, "they wait");
