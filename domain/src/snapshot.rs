@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::destination::Beneficiary;
 use crate::event::EventType;
 use crate::fact::Reason;
-use crate::id::{BalanceAccountId, EventId, Mode, PayoutId, Shards, SubscriptionId};
+use crate::id::{BalanceAccountId, EventId, Mode, PartyId, PayoutId, Shards, SubscriptionId};
 use crate::money::{Currency, Money};
 use crate::payout::Payout;
 use crate::payout::state::{State, StateName};
@@ -154,6 +154,13 @@ fn sentence(code: &str) -> &'static str {
 }
 
 impl<'a> View<'a> {
+    /// For a caller who has to say whose balance it asks for.
+    #[must_use]
+    pub fn naming(mut self, party: &PartyId) -> Self {
+        self.links.balance = Link::to(format!("{}?party_id={party}", balance_path(self.balance_id)));
+        self
+    }
+
     /// With the word that the request for it has ended the schedule of its balance.
     #[must_use]
     pub const fn paused(mut self) -> Self {
@@ -188,7 +195,7 @@ impl<'a> View<'a> {
             canceled_at: if status == Status::Canceled { at(StateName::Canceled) } else { None },
             mode: payout.mode,
             transfer_frequency: None,
-            links: Links { own: Link::to(payout_path(payout.id)), balance: Link::to(format!("/v2/balances/{balance_id}")) },
+            links: Links { own: Link::to(payout_path(payout.id)), balance: Link::to(balance_path(balance_id)) },
         }
     }
 }
@@ -349,6 +356,10 @@ pub fn read_hook_id(text: &str) -> Option<SubscriptionId> {
 
 fn payout_path(id: PayoutId) -> String {
     format!("/v2/payouts/{}", payout_id(id))
+}
+
+fn balance_path(id: BalanceAccountId) -> String {
+    format!("/v2/balances/{id}")
 }
 
 #[cfg(test)]

@@ -17,8 +17,11 @@ use crate::config::{Config, Sections};
 #[derive(Debug, clap::Args)]
 pub struct FreezeArguments {
     /// Why, for those who find it frozen.
-    #[arg(long)]
+    #[arg(long, value_parser = reason)]
     reason: String,
+    /// Say that the store has forgotten nothing (no restore, no failover, no cut log): payouts that were not sent can be canceled meanwhile, and `thaw` need not be told.
+    #[arg(long, conflicts_with = "party")]
+    nothing_lost: bool,
     /// Only this shard. Without it: all.
     #[arg(long)]
     shard: Option<u8>,
@@ -66,8 +69,9 @@ pub async fn freeze(file: Option<&Path>, arguments: FreezeArguments) -> anyhow::
         return Ok(ExitCode::SUCCESS);
     }
     for shard in chosen(store.shards(), arguments.shard)? {
-        let epoch_seen = store.epoch(shard).await?;
-        store.freeze(shard, &Freeze { reason: arguments.reason.clone(), at_ms: store.clock().now().as_millisecond(), epoch_seen }).await?;
+        let (reason, nothing_lost) = (arguments.reason.clone(), arguments.nothing_lost);
+        let freeze = Freeze { reason, at_ms: store.clock().now().as_millisecond(), epoch_seen: store.epoch(shard).await?, nothing_lost };
+        store.freeze(shard, &freeze).await?;
         let draining = store.draining_until(shard).await?;
         print(&format!("{shard}: frozen; {}", effective(draining, store.clock().now())))?;
     }
@@ -96,7 +100,7 @@ pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Resu
             // Permits that a worker has on file and the store has not: it was frozen for that.
             let is_lost = store.epoch(shard).await? < freeze.epoch_seen;
             ensure!(
-                is_lost,
+                is_lost || freeze.nothing_lost,
                 "{shard} was frozen by hand ({}): say --look-first-hours 0 if the store has forgotten nothing since, or for how many hours every provider is to be asked \
                  before anything is sent. Nothing was thawed",
                 freeze.reason
@@ -109,7 +113,10 @@ pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Resu
             print(&format!("{shard}: not frozen"))?;
             continue;
         };
-        store.thaw(shard, Duration::from_hours(arguments.look_first_hours.unwrap_or(LOOK_FIRST_HOURS))).await?;
+        // Whoever has said that nothing was lost did so before what has been found since.
+        let is_sure = freeze.nothing_lost && store.epoch(shard).await? >= freeze.epoch_seen;
+        let hours = arguments.look_first_hours.unwrap_or(if is_sure { 0 } else { LOOK_FIRST_HOURS });
+        store.thaw(shard, Duration::from_hours(hours)).await?;
         let (suspect, now) = (store.suspect_until(shard).await?, store.clock().now());
         let looks = if suspect > now { format!("looks first until {suspect}") } else { "looks first for nothing new".to_owned() };
         print(&format!("{shard}: thawed (it was frozen because: {}); {looks}", freeze.reason))?;
@@ -121,6 +128,11 @@ impl Of {
     fn one(&self) -> Option<(&PartyId, Mode)> {
         Some((self.party.as_ref()?, self.mode?))
     }
+}
+
+fn reason(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    if text.is_empty() { Err("must say why") } else { Ok(text.to_owned()) }
 }
 
 fn party(text: &str) -> Result<PartyId, String> {

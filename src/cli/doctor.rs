@@ -160,6 +160,15 @@ async fn look_at_store(config: &Config, store: &Store, findings: &mut Findings) 
                 if vitals.frozen {
                     findings.add("store", &format!("shard {shard}"), State::Bad, frozen);
                 }
+                match store.accounts_at_fault(shard).await {
+                    Ok(0) => {}
+                    Ok(faulty) => {
+                        let text =
+                            format!("the ledgers of {faulty} accounts do not add up: their payouts are not sent (see docs/runbooks/the-ledger.md)");
+                        findings.add("store", &format!("shard {shard}"), State::Bad, &text);
+                    }
+                    Err(error) => findings.add("store", &format!("shard {shard}"), State::Bad, &explained(&error)),
+                }
                 let waiting = |count: u64, what: &str, findings: &mut Findings| {
                     if count > 0 {
                         findings.add("store", &format!("shard {shard}"), State::Weak, &format!("{count} {what}"));

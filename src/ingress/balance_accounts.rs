@@ -291,9 +291,13 @@ impl Ingress {
 
     /// That an account has a schedule, where one of that country must.
     pub(super) fn check_scheduled(&self, at: &str, country: Country, schedule: Option<Schedule>, errors: &mut Errors) {
-        if schedule.is_none() && self.settings.schedule_countries.contains(&country) {
+        if schedule.is_none() && self.must_have_schedules(country) {
             errors.field(at, "missing", "is required: accounts of parties in that country must have a schedule");
         }
+    }
+
+    pub(super) fn must_have_schedules(&self, country: Country) -> bool {
+        self.settings.schedule_countries.contains(&country)
     }
 
     /// That an account in that currency can be paid out to that instrument, if one is named. Stays so: instruments neither go nor change their currency.

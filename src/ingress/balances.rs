@@ -175,14 +175,11 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(currency): Path<String
     let party = ingress.party(&caller, asked.party.take())?;
     let store = &ingress.recorder.store;
     for _ in 0..DECISIONS_MAX {
-        let Standing { mut account, mut holder, .. } = store.account(&party, caller.mode(), currency).await?;
+        let standing = store.account(&party, caller.mode(), currency).await?;
+        let (mut account, mut holder) = (standing.account.clone(), standing.holder.clone());
         if asked.version.is_some_and(|version| version != account.version) {
             return Err(Problem::new(Kind::VersionStale, format!("The account has version {}. Nothing was changed.", account.version)));
         }
-        let now = store.clock().now();
-        account.version = account.version.saturating_add(1);
-        account.created_at.get_or_insert(now);
-        account.updated_at = Some(now);
         account.funding = asked.funding.unwrap_or(account.funding);
         account.status = asked.status.unwrap_or(account.status);
         if asked.reserve.is_some_and(|reserve| reserve != account.reserve || account.reserve_by.is_none()) {
@@ -199,6 +196,13 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(currency): Path<String
         }
         holder.owner = asked.owner.clone().or(holder.owner);
         holder.iban = asked.iban.or(holder.iban);
+        if account == standing.account && holder == standing.holder && account.created_at.is_some() {
+            return Ok(result(StatusCode::OK, &View::new(&standing)));
+        }
+        let now = store.clock().now();
+        account.version = account.version.saturating_add(1);
+        account.created_at.get_or_insert(now);
+        account.updated_at = Some(now);
         match store.set_up(&account, &holder).await? {
             SetUp::Done => {
                 let standing = store.account(&party, caller.mode(), currency).await?;
@@ -213,7 +217,10 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(currency): Path<String
 
 /// Who funds it cannot change now.
 pub(super) fn busy() -> Problem {
-    Problem::new(Kind::AccountBusy, "Payouts of the account are under way. Disable it, and change `funding` when nothing is reserved any more.")
+    Problem::new(
+        Kind::AccountBusy,
+        "Payouts of the account are under way, or one of its whole balance waits for its day. Disable it, and change `funding` when nothing is reserved or waits any more.",
+    )
 }
 
 /// The currency of a path, in any case.

@@ -18,7 +18,9 @@ use serde::Serialize;
 use workers::store::accounts::Standing;
 
 use super::Ingress;
+use super::caller::Caller;
 use super::hal::{self, answer, refuse_testmode};
+use super::payouts::named_party;
 use super::problem::{Errors, Problem};
 use super::query::Parameters;
 
@@ -67,7 +69,9 @@ struct Links {
 }
 
 impl<'a> View<'a> {
-    fn new(Standing { account, balances, .. }: &'a Standing, instrument: Option<&'a Instrument>) -> Self {
+    fn new(caller: &Caller, Standing { account, balances, .. }: &'a Standing, instrument: Option<&'a Instrument>) -> Self {
+        let query = named_party(caller, &account.party).map_or_else(String::new, |(name, party)| format!("?{name}={party}"));
+        let own = format!("/v2/balances/{}{query}", account.id);
         let currency = account.currency;
         Self {
             resource: "balance",
@@ -94,7 +98,7 @@ impl<'a> View<'a> {
                 Status::Enabled => "active",
                 Status::Disabled => "inactive",
             },
-            links: Links { own: Link::to(format!("/v2/balances/{}", account.id)) },
+            links: Links { own: Link::to(own) },
         }
     }
 }
@@ -154,10 +158,11 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     let next = at(begin.saturating_add(listing.limit));
     let page: Vec<&Standing> = accounts.iter().skip(begin).take(listing.limit).collect();
     let instruments = futures_util::future::try_join_all(page.iter().map(|standing| ingress.paid_out_to(&standing.account))).await?;
-    let balances: Vec<View<'_>> = page.iter().zip(&instruments).map(|(standing, instrument)| View::new(standing, instrument.as_ref())).collect();
+    let balances: Vec<View<'_>> =
+        page.iter().zip(&instruments).map(|(standing, instrument)| View::new(&caller, standing, instrument.as_ref())).collect();
     let mut same = vec![("limit", listing.limit.to_string())];
     same.extend(listing.currency.map(|currency| ("currency", currency.code().to_owned())));
-    same.extend(super::payouts::named_party(&caller, &party));
+    same.extend(named_party(&caller, &party));
     let places = (previous, listing.from.map(|from| from.to_string()), next);
     Ok(answer(StatusCode::OK, &hal::Page::new("/v2/balances", &same, places, balances.len(), Balances { balances })))
 }
@@ -185,7 +190,7 @@ async fn one(
     };
     let standing = found.ok_or_else(|| Problem::not_found("balance"))?;
     let instrument = ingress.paid_out_to(&standing.account).await?;
-    Ok(answer(StatusCode::OK, &View::new(standing, instrument.as_ref())))
+    Ok(answer(StatusCode::OK, &View::new(&caller, standing, instrument.as_ref())))
 }
 
 impl Ingress {

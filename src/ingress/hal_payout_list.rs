@@ -16,6 +16,7 @@ use workers::store::lists::{Position, Range};
 
 use super::Ingress;
 use super::hal::{self, answer, refuse_testmode};
+use super::hal_payouts::seen_by;
 use super::payouts::named_party;
 use super::problem::{Errors, Problem};
 use super::query::Parameters;
@@ -77,8 +78,11 @@ pub(super) async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): R
     let next = page.items.get(listing.limit).map(|(place, _)| *place).or(page.next);
     let shown: Vec<&Payout> = page.items.iter().take(listing.limit).map(|(_, payout)| payout).collect();
     let beneficiaries: Vec<Beneficiary> = futures_util::future::try_join_all(shown.iter().map(|payout| store.beneficiary(payout.id))).await?;
-    let payouts: Vec<View<'_>> =
-        shown.iter().zip(&beneficiaries).map(|(payout, beneficiary)| View::new(payout, beneficiary, store.shards())).collect();
+    let payouts: Vec<View<'_>> = shown
+        .iter()
+        .zip(&beneficiaries)
+        .map(|(payout, beneficiary)| seen_by(&caller, payout, View::new(payout, beneficiary, store.shards())))
+        .collect();
     let previous = match first {
         None => None,
         Some(first) => store.newer(&party, mode, first, listing.limit).await?,

@@ -15,7 +15,7 @@ use domain::credential::Scope;
 use domain::destination::{Beneficiary, Description};
 use domain::fact::{Reason, Source};
 use domain::fingerprint::fingerprint;
-use domain::id::{BalanceAccountId, PartyId, PayoutId, transaction_of_key};
+use domain::id::{BalanceAccountId, Mode, PartyId, PayoutId, transaction_of_key};
 use domain::instrument::{Instrument, Payee};
 use domain::metadata::Metadata;
 use domain::money::{Currency, Money};
@@ -38,7 +38,7 @@ use super::intake::{Duty, KEY};
 use super::json::{self, Fields};
 use super::opening::Circumstances;
 use super::order::{self, checked};
-use super::payouts::REPLAYED;
+use super::payouts::{REPLAYED, named_party};
 use super::problem::{Errors, Kind, Problem};
 use super::view::set;
 use super::{DECISIONS_MAX, Ingress, hal_payout_list};
@@ -127,7 +127,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
             return Err(conflict());
         }
         let payout = store.load(id).await?.ok_or_else(archived)?;
-        return ingress.created(&payout, true).await;
+        return ingress.created(&caller, &payout, true).await;
     }
     let trace = parts.extensions.get().map(TraceParent::onwards);
     for _ in 0..DECISIONS_MAX {
@@ -142,9 +142,10 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
             return Err(unpayable(&objection));
         }
         let needed = asked.money.map_or(account.reserve.saturating_add(1), Money::minor);
-        let paused = account.paused(now);
+        // Where accounts must have a schedule, it stays.
+        let paused = if ingress.keeps_schedules(&party, caller.mode()).await? { None } else { account.paused(now) };
         match ingress.recorder.draw(&wanted, Drawing { account, next: paused.as_ref(), day, needed }).await? {
-            Ok(opening) => return ingress.opened(opening).await,
+            Ok(opening) => return ingress.opened(&caller, opening).await,
             Err(Undrawn::Changed) => {}
             Err(Undrawn::Taken) => {
                 let detail = format!("A payout is already scheduled for the next business day, {day}, for this balance. {NOTHING_DONE}");
@@ -250,10 +251,10 @@ impl Ingress {
         (day, days.opens_on(day))
     }
 
-    async fn opened(&self, opening: Opening<Problem>) -> Result<Response, Problem> {
+    async fn opened(&self, caller: &Caller, opening: Opening<Problem>) -> Result<Response, Problem> {
         match opening {
-            Opening::Opened(payout) => self.created(&payout, false).await,
-            Opening::Replayed(payout) => self.created(&payout, true).await,
+            Opening::Opened(payout) => self.created(caller, &payout, false).await,
+            Opening::Replayed(payout) => self.created(caller, &payout, true).await,
             Opening::Unreadable(error) => Err(error.into()),
             Opening::Conflict => Err(conflict()),
             Opening::Archived => Err(archived()),
@@ -269,10 +270,11 @@ impl Ingress {
     }
 
     /// The answer to a request for a payout: it says what the request did to the schedule of the balance.
-    async fn created(&self, payout: &Payout, replayed: bool) -> Result<Response, Problem> {
+    async fn created(&self, caller: &Caller, payout: &Payout, replayed: bool) -> Result<Response, Problem> {
         let store = &self.recorder.store;
         let beneficiary = store.beneficiary(payout.id).await?;
-        let view = View::new(payout, &beneficiary, store.shards()).paused();
+        let view = seen_by(caller, payout, View::new(payout, &beneficiary, store.shards()));
+        let view = if self.keeps_schedules(&payout.party, payout.mode).await? { view } else { view.paused() };
         let mut response = answer(StatusCode::CREATED, &view);
         set(&mut response, header::LOCATION, &format!("/v2/payouts/{}", payout_id(payout.id)));
         if replayed {
@@ -281,10 +283,19 @@ impl Ingress {
         Ok(response)
     }
 
-    async fn payout_shown(&self, payout: &Payout) -> Result<Response, Problem> {
+    /// Whether schedules of a party outlive a payout that is asked for by hand.
+    async fn keeps_schedules(&self, party: &PartyId, mode: Mode) -> Result<bool, Problem> {
+        if self.settings.schedule_countries.is_empty() {
+            return Ok(false);
+        }
+        let found = self.recorder.store.party(party, mode).await?;
+        Ok(found.is_some_and(|party| self.must_have_schedules(party.details.country)))
+    }
+
+    async fn payout_shown(&self, caller: &Caller, payout: &Payout) -> Result<Response, Problem> {
         let store = &self.recorder.store;
         let beneficiary = store.beneficiary(payout.id).await?;
-        Ok(answer(StatusCode::OK, &View::new(payout, &beneficiary, store.shards())))
+        Ok(answer(StatusCode::OK, &seen_by(caller, payout, View::new(payout, &beneficiary, store.shards()))))
     }
 
     /// The payout of that id. One of another party or mode is not found, like one that does not exist.
@@ -306,7 +317,7 @@ async fn one(
 ) -> Result<Response, Problem> {
     let caller = ingress.admit(&headers, Scope::PayoutsRead).await?;
     let payout = ingress.payout_of_id(&caller, hal::party_in(query.as_deref())?, &id).await?;
-    ingress.payout_shown(&payout).await
+    ingress.payout_shown(&caller, &payout).await
 }
 
 /// `DELETE /v2/payouts/{id}`: takes it back until it is initiated. It moves no money, so it need not be signed. One that was taken back is answered as such.
@@ -323,7 +334,7 @@ async fn cancel(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
     let payout = ingress.payout_of_id(&caller, party, &id).await?;
     let too_late = || Problem::new(Kind::NotPossibleNow, "The payout cannot be canceled in its current state.");
     match Status::of(&payout) {
-        Status::Canceled => return ingress.payout_shown(&payout).await,
+        Status::Canceled => return ingress.payout_shown(&caller, &payout).await,
         Status::Requested => {}
         Status::Initiated | Status::ProcessingAtBank | Status::Completed | Status::Failed => return Err(too_late()),
     }
@@ -332,8 +343,8 @@ async fn cancel(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
     // What was initiated meanwhile and not sent can be taken back by `/v1`, which says so; here it has had its chance.
     let cancel = Fact::new(Source::Caller, What::Cancel { reason: why });
     match ingress.recorder.record_while(payout, &cancel, |payout| Status::of(payout) == Status::Requested).await? {
-        Recorded::Done(payout) => ingress.payout_shown(&payout).await,
-        Recorded::Declined(_, payout) if Status::of(&payout) == Status::Canceled => ingress.payout_shown(&payout).await,
+        Recorded::Done(payout) => ingress.payout_shown(&caller, &payout).await,
+        Recorded::Declined(_, payout) if Status::of(&payout) == Status::Canceled => ingress.payout_shown(&caller, &payout).await,
         Recorded::Declined(..) => Err(too_late()),
         Recorded::Missing => Err(Problem::not_found("payout")),
     }
@@ -351,6 +362,11 @@ fn unpayable(objection: &Problem) -> Problem {
         return Problem::field("/balanceId", "refused_by_provider", "is of a currency that no provider pays in which is configured");
     }
     Problem::new(Kind::DestinationInvalid, format!("The payout destination (bank account) is invalid: no provider can pay to it. {NOTHING_DONE}"))
+}
+
+/// A key of the platform has to name the party whose balance it reads, so what it is shown does.
+pub(super) fn seen_by<'a>(caller: &Caller, payout: &Payout, view: View<'a>) -> View<'a> {
+    if named_party(caller, &payout.party).is_some() { view.naming(&payout.party) } else { view }
 }
 
 fn inactive() -> Problem {

@@ -278,6 +278,9 @@ async fn update(State(ingress): State<Arc<Ingress>>, Path(id): Path<String>, req
             }
             Revision::Changed(next) => {
                 revised.check(&PartyView::new(&party))?;
+                if next.details.country != party.details.country {
+                    ingress.check_all_scheduled(&next).await?;
+                }
                 if store.write_party(&next).await? == Written::Done {
                     return Ok(changed(&PartyView::new(&next), false));
                 }
@@ -346,6 +349,18 @@ impl Ingress {
         let accounts = futures_util::future::try_join_all(accounts).await?;
         let accounts: Vec<_> = accounts.into_iter().map(|standing| standing.account).collect();
         Ok(self.made_party(party, &instruments, &accounts, true))
+    }
+
+    /// That each account of the party has a schedule, where accounts in its country must.
+    async fn check_all_scheduled(&self, party: &Party) -> Result<(), Problem> {
+        if !self.must_have_schedules(party.details.country) {
+            return Ok(());
+        }
+        let accounts = self.recorder.store.accounts(&party.id, party.mode).await?;
+        let lacks = |standing: &&Standing| standing.account.created_at.is_some() && standing.account.planned.is_none();
+        let Some(Standing { account, .. }) = accounts.iter().find(lacks) else { return Ok(()) };
+        let why = format!("is one in which accounts must have a schedule, and that in {} has none: give it one first", account.currency);
+        Err(Problem::field("/country", "not_allowed", why))
     }
 
     pub(super) async fn found_party(&self, id: &PartyId, mode: Mode) -> Result<Party, Problem> {

@@ -82,7 +82,7 @@ async fn create(State(ingress): State<Arc<Ingress>>, request: Request) -> Result
     match store.top_up(&top_up).await? {
         ToppedUp::New => {}
         ToppedUp::Exists(held) if held.money == money => (top_up, replayed) = (*held, true),
-        ToppedUp::Exists(_) => return Err(Problem::new(Kind::TopUpConflict, "It was another amount then. Nothing was changed.")),
+        ToppedUp::Exists(_) => return Err(Problem::new(Kind::TopUpConflict, "It was another amount or currency then. Nothing was changed.")),
         ToppedUp::ProviderFunded => {
             let why = "Nothing was written. Set `funding` of the account to `balance` first, by `PATCH /v1/balances/{currency}`.";
             return Err(Problem::new(Kind::ProviderFunded, why));

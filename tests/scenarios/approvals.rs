@@ -86,7 +86,7 @@ async fn what_nobody_approves_is_canceled() {
     let reply = checker.post(&format!("{late}/approve"), &json!({})).await;
     assert_eq!((reply.status, reply.problem()), (409, "not-possible-now"), "the time is over, whether a worker has come by or not");
     let shards: Vec<_> = installation.store.shards().all().collect();
-    let freeze = Freeze { reason: "a try".to_owned(), at_ms: installation.store.clock().now().as_millisecond(), epoch_seen: 0 };
+    let freeze = Freeze { reason: "a try".to_owned(), at_ms: installation.store.clock().now().as_millisecond(), epoch_seen: 0, nothing_lost: false };
     for shard in &shards {
         installation.store.freeze(*shard, &freeze).await.unwrap();
     }

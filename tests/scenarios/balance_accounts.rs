@@ -379,4 +379,19 @@ async fn accounts_in_some_countries_must_have_a_schedule() {
     let refused = platform.put(&path, &change).await;
     assert_eq!((refused.status, refused.errors()), (400, vec![("/frequency", "missing")]), "{refused:?}");
     assert_eq!(platform.put(&path, &with(change, "frequency", "daily")).await.status, 200);
+
+    // Nor does a party come to such a country without.
+    let read = platform.get("/parties/acme").await.json;
+    let moves = json!({ "version": read["version"], "displayName": read["displayName"], "country": "US" });
+    let refused = platform.put("/parties/acme", &moves).await;
+    assert_eq!((refused.status, refused.errors()), (400, vec![("/country", "not_allowed")]), "{refused:?}");
+    // What is asked for by hand leaves the schedule there.
+    let top_up = json!({ "transaction_id": transaction(), "party_id": "us", "currency": "EUR", "amount_in_minor": 1_000 });
+    assert_eq!(platform.post("/v1/top-ups", &top_up).await.status, 201);
+    let asked = json!({ "balanceId": euros["balanceAccountId"], "amount": { "currency": "EUR", "value": "1.00" } });
+    let payout = platform.post("/v2/payouts", &with(asked, "party_id", "us")).await;
+    assert_eq!((payout.status, payout.json.get("transferFrequency")), (201, None), "{payout:?}");
+    let balance = platform.get(payout.json["_links"]["balance"]["href"].as_str().unwrap()).await;
+    assert_eq!((balance.status, &balance.json["transferFrequency"]), (200, &json!("daily")), "{balance:?}");
+    assert_eq!(platform.get(balance.json["_links"]["self"]["href"].as_str().unwrap()).await.status, 200);
 }

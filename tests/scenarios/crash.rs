@@ -458,6 +458,39 @@ async fn a_thaw_of_a_freeze_by_hand_needs_a_word() {
     assert!(run(&["thaw", "--look-first-hours", "0"]).await.status.success());
     assert!(site.local.store.frozen(shard).await.unwrap().is_none());
     assert_eq!(site.local.store.suspect_until(shard).await.unwrap(), jiff::Timestamp::MIN);
+    let refused = run(&["freeze", "--reason", " "]).await;
+    assert!(!refused.status.success() && site.local.store.frozen(shard).await.unwrap().is_none(), "{refused:?}");
+}
+
+/// Whoever freezes to stop payouts, and not because of the store, says so, and takes them back meanwhile. A worker that has found a loss knows better.
+#[tokio::test]
+async fn what_was_not_sent_is_canceled_in_a_freeze_that_lost_nothing() {
+    let site = Site::open().await;
+    let run = async |arguments: &[&str]| {
+        tokio::process::Command::new(&site.program.path).arg("--config").arg(&site.program.config).args(arguments).output().await.unwrap()
+    };
+    let (store, shard) = (&site.local.store, domain::id::Shard::new(0));
+    let (first, second) = (site.post().await, site.post().await);
+    let cancel = async |sent: &Sent| site.local.caller.call(Method::POST, &format!("/v1/payouts/{}/cancel", sent.transaction), None).await.unwrap();
+    assert!(run(&["freeze", "--reason", "wrong file"]).await.status.success());
+    assert_eq!(cancel(&first).await.status, StatusCode::CONFLICT);
+    assert!(run(&["thaw", "--look-first-hours", "0"]).await.status.success());
+    assert!(run(&["freeze", "--reason", "wrong file", "--nothing-lost"]).await.status.success());
+    assert_eq!(cancel(&first).await.status, StatusCode::OK);
+    assert_eq!(site.state(&first).await, StateName::Canceled);
+
+    let found = workers::store::freeze::Freeze { reason: "it counts from less".to_owned(), at_ms: 1, epoch_seen: 9, nothing_lost: false };
+    store.freeze(shard, &found).await.unwrap();
+    assert_eq!(store.frozen(shard).await.unwrap(), Some(found.clone()));
+    store.freeze(shard, &workers::store::freeze::Freeze { nothing_lost: true, ..found.clone() }).await.unwrap();
+    assert_eq!(store.frozen(shard).await.unwrap(), Some(found), "the first one stays");
+    assert_eq!(cancel(&second).await.status, StatusCode::CONFLICT);
+    assert!(run(&["thaw", "--look-first-hours", "0"]).await.status.success());
+
+    assert!(run(&["freeze", "--reason", "again", "--nothing-lost"]).await.status.success());
+    let thawed = run(&["thaw"]).await;
+    assert!(thawed.status.success(), "no question is left: {thawed:?}");
+    assert_eq!((store.frozen(shard).await.unwrap(), store.suspect_until(shard).await.unwrap()), (None, jiff::Timestamp::MIN));
 }
 
 /// Its disk is full, so that it cannot note how far it has come. That says nothing about the store: it sends nothing, and freezes nobody.
@@ -592,7 +625,7 @@ async fn a_store_that_is_frozen_for_a_while_loses_nothing() {
 async fn a_long_freeze_sends_nobody_to_review() {
     let site = Site::with(&[("execute.leases_max", "2"), ("workers.failure_wait_ms", "20")], |_| {}).await;
     let shard = site.local.store.shards().all().next().unwrap();
-    let freeze = workers::store::freeze::Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 };
+    let freeze = workers::store::freeze::Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false };
     site.local.store.freeze(shard, &freeze).await.unwrap();
     let sent = site.post().await;
     let _worker = site.worker("worker", "");

@@ -473,7 +473,7 @@ async fn no_group_goes_while_dispatch_is_frozen_or_the_store_is_not_trusted() {
     let shard = works.id(asked[0]).shard();
     let store = &works.local.store;
     crank(&lanes, ExpandLane, expand).await;
-    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false }).await.unwrap();
     lanes.turn().await.unwrap();
     assert_eq!(works.creates(&asked), [0; 3]);
     store.thaw(shard, Duration::from_hours(1)).await.unwrap();

@@ -184,7 +184,8 @@ impl Site {
     }
 
     async fn freeze(&self) {
-        let freeze = Freeze { reason: "a try".to_owned(), at_ms: self.installation.store.clock().now().as_millisecond(), epoch_seen: 0 };
+        let freeze =
+            Freeze { reason: "a try".to_owned(), at_ms: self.installation.store.clock().now().as_millisecond(), epoch_seen: 0, nothing_lost: false };
         for shard in self.installation.store.shards().all() {
             self.installation.store.freeze(shard, &freeze).await.unwrap();
         }

@@ -361,6 +361,7 @@ impl Payouts {
                 reason: rolled_back.to_string(),
                 at_ms: self.recorder.store.clock().now().as_millisecond(),
                 epoch_seen: rolled_back.on_file,
+                nothing_lost: false,
             };
             self.recorder.store.freeze(shard, &freeze).await?;
         }

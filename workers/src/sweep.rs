@@ -38,7 +38,7 @@ pub async fn sweep(context: &Payouts, shard: domain::id::Shard, walk: &mut Walk)
     if found < on_file {
         let reason = crate::fence::RolledBack { found, on_file }.to_string();
         tracing::error!(%reason, "dispatch is frozen");
-        store.freeze(shard, &Freeze { reason, at_ms: store.clock().now().as_millisecond(), epoch_seen: on_file }).await?;
+        store.freeze(shard, &Freeze { reason, at_ms: store.clock().now().as_millisecond(), epoch_seen: on_file, nothing_lost: false }).await?;
     }
     let looked_over = store.look_over(shard, walk).await?;
     for payout in &looked_over.repaired {

@@ -632,7 +632,7 @@ async fn the_store_comes_back_after_a_restart_of_its_server() {
 async fn a_late_thaw_leaves_a_newer_freeze() {
     let Installation { store, server, .. } = &installation().await;
     let shard = Shard::new(0);
-    let freeze = |at_ms, epoch_seen| workers::store::freeze::Freeze { reason: "test".to_owned(), at_ms, epoch_seen };
+    let freeze = |at_ms, epoch_seen| workers::store::freeze::Freeze { reason: "test".to_owned(), at_ms, epoch_seen, nothing_lost: false };
     store.freeze(shard, &freeze(1, 7)).await.unwrap();
     let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
     let read: String = redis::cmd("GET").arg("t:{s00}:frozen").query_async(&mut raw).await.unwrap();
@@ -695,7 +695,7 @@ async fn a_frozen_store_permits_nothing_and_looks_first_afterwards() {
     let lane = ExecuteLane(lane(store));
     let (work, ticket) = lane.lease(1).await.unwrap().items.remove(0);
     let intent = decide(&work.payout, store, What::Initiate { send_by: store.clock().now(), aside_until: None });
-    let freeze = workers::store::freeze::Freeze { reason: "test".to_owned(), at_ms: 0, epoch_seen: 41 };
+    let freeze = workers::store::freeze::Freeze { reason: "test".to_owned(), at_ms: 0, epoch_seen: 41, nothing_lost: false };
     store.freeze(Shard::new(0), &freeze).await.unwrap();
     assert_eq!(store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap(), Permitted::Frozen);
     store.thaw(Shard::new(0), Duration::from_secs(60)).await.unwrap();
@@ -925,7 +925,7 @@ async fn a_group_is_closed_or_begun_and_never_both() {
     let group = grouped(&store, Vec::new()).await;
     let (_, held) = GroupLane(lane(&store)).lease(1).await.unwrap().items.pop().unwrap();
     let shard = group.batch.shard();
-    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false }).await.unwrap();
     assert_eq!(store.begin_group(&group, &held, b"bytes").await.unwrap(), Begun::Frozen);
     store.thaw(shard, Duration::ZERO).await.unwrap();
     assert_eq!(store.close_group(group.id(), &held).await.unwrap(), Some(Phase::Closed));

@@ -56,7 +56,11 @@ async fn payouts_are_listed_in_pages_that_lead_to_each_other() {
     assert_eq!(ids(&shop.platform.get(&next).await.json), asked[1..2], "it still names the party: {next}");
 
     let one = format!("{PAYOUTS}/{}", asked[1]);
-    assert_eq!(shop.platform.get(&one).await.json, shop.acme.get(&format!("{one}?party_id=acme")).await.json);
+    let (mut of_platform, of_party) = (shop.platform.get(&one).await.json, shop.acme.get(&format!("{one}?party_id=acme")).await.json);
+    let balance = of_platform["_links"]["balance"]["href"].as_str().unwrap().to_owned();
+    assert_eq!(shop.platform.get(&balance).await.status, 200, "it names the party: {balance}");
+    of_platform["_links"]["balance"]["href"] = json!(balance.strip_suffix("?party_id=acme").unwrap());
+    assert_eq!(of_platform, of_party);
     assert_eq!(refusal(&shop.platform.get(&format!("{one}?party_id=other")).await).0, 404);
     assert_eq!(refusal(&shop.platform.delete(&format!("{one}?party_id=other")).await).0, 404);
 
@@ -119,7 +123,11 @@ async fn balances_look_as_in_the_seed() {
     for path in [at.as_str(), "/v2/balances/primary", "/v2/balances/x"] {
         assert_eq!(refusal(&other.get(path).await), (404, "not_found".to_owned(), None));
     }
-    assert_eq!(shop.platform.get(&format!("{at}?party_id=acme")).await.json, shown.json);
+    let of_party = format!("{at}?party_id=acme");
+    let mut of_platform = shop.platform.get(&of_party).await.json;
+    assert_eq!(of_platform["_links"]["self"]["href"].take(), json!(of_party));
+    of_platform["_links"]["self"]["href"] = json!(at);
+    assert_eq!(of_platform, shown.json);
     for (query, field) in [("currency=eur", "currency"), ("from=x", "from"), (&format!("from=bal_{}", "0".repeat(28)), "from"), ("x=1", "x")] {
         assert_eq!(refusal(&shop.acme.get(&format!("{BALANCES}?{query}")).await).2.as_deref(), Some(field), "{query}");
     }

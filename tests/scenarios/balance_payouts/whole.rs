@@ -55,18 +55,17 @@ async fn a_balance_that_has_nothing_when_its_day_opens_is_told_as_failed() {
     assert_eq!(shop.ask(Some("10.00")).await.status, 201, "the reserve is kept from whole balances only");
 }
 
-/// A balance that turns out to be its provider's is not paid out whole.
+/// Whose money it is does not change while a payout of all of it waits for its day.
 #[tokio::test]
-async fn a_balance_that_its_provider_funds_by_then_is_not_paid_out_whole() {
+async fn a_balance_stays_its_partys_own_while_it_is_to_be_paid_out_whole() {
     let shop = Shop::with(1_000).await;
     let payout = shop.asked(None).await;
-    shop.change(json!({ "funding": "provider" })).await;
-    shop.next_day().await;
-    shop.installation.execute().await;
-    let listed = shop.acme.get("/v1/payouts").await.json["results"][0].clone();
-    assert_eq!((&listed["status"], &listed["reason"]), (&json!("rejected"), &json!("provider_funded")));
-    let shown = shop.read(&payout).await;
-    assert_eq!((shown["status"].as_str(), shown["statusReason"]["code"].as_str()), (Some("failed"), Some("insufficient_funds")), "{shown}");
+    let change = json!({ "party_id": "acme", "funding": "provider" });
+    let change = async || shop.platform.patch("/v1/balances/EUR", &change).await;
+    let refused = change().await;
+    assert_eq!((refused.status, refused.problem()), (409, "account-busy"));
+    assert_eq!(shop.cancel(&payout).await.status, 200);
+    assert_eq!(change().await.status, 200);
 }
 
 /// A hundred payouts and a payout of the whole balance at the same time: every minor unit is in one of them, and no minor unit in two.
@@ -139,7 +138,7 @@ async fn a_frozen_store_refuses_nothing_for_lack_of_funds() {
     let store = &shop.installation.store;
     shop.change(json!({ "reserve_in_minor": 1_000 })).await;
     shop.next_day().await;
-    let freeze = Freeze { reason: "restored".to_owned(), at_ms: store.clock().now().as_millisecond(), epoch_seen: 7 };
+    let freeze = Freeze { reason: "restored".to_owned(), at_ms: store.clock().now().as_millisecond(), epoch_seen: 7, nothing_lost: false };
     store.freeze(shard, &freeze).await.unwrap();
     shop.installation.execute().await;
     assert_eq!(shop.read(&payout).await["status"], "requested");

@@ -389,7 +389,7 @@ async fn what_was_set_aside_for_longer_than_it_is_tried_is_not_rejected_for_that
         turns(&down, 1).await;
         assert_eq!((site.state(&tried).await, site.payout(&tried).await.attempts[0].sends), (StateName::Scheduled, 1));
         if frozen {
-            store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+            store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false }).await.unwrap();
         } else {
             operator.expect(Method::POST, "/v1/providers/truelayer/pause", Some(&json!({ "reason": "a drill" }))).await.unwrap();
         }
@@ -550,7 +550,7 @@ async fn a_look_that_takes_longer_than_a_send_may_does_not_go_on_for_ever() {
     let site = Site::with(&keys, silent).await;
     let store = &site.local.store;
     let sent = site.post().await;
-    store.freeze(sent.id.shard(), &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    store.freeze(sent.id.shard(), &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false }).await.unwrap();
     store.thaw(sent.id.shard(), Duration::from_hours(1)).await.unwrap();
     let facade = Facade::answers(StatusCode::NOT_FOUND, Duration::from_millis(900)).await;
     // The only one that could have it, and it remembers its keys.

@@ -101,7 +101,7 @@ async fn a_thousand_suspects_are_looked_for_at_the_rate_and_each_is_sent_once() 
     let store = site.local.store.clone();
     let ids = site.stock(SUSPECTS, None).await;
     let shard = ids[0].shard();
-    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false }).await.unwrap();
     store.thaw(shard, Duration::from_hours(1)).await.unwrap();
 
     let (worker, looks, creates) = site.alone_and_watched().await;
@@ -154,7 +154,7 @@ async fn a_poll_has_its_turn_among_those_that_are_to_be_sent() {
     };
     crank().await;
     assert_eq!(site.state(&sent).await, StateName::Inconclusive);
-    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false }).await.unwrap();
     store.thaw(shard, Duration::from_hours(1)).await.unwrap();
 
     let sends = async || site.payout(&sent).await.attempt().unwrap().sends;

@@ -117,7 +117,7 @@ async fn polls_go_on_to_their_bound_while_dispatch_is_frozen() {
     let lanes = site.cranked(&site.local.config).await;
     lanes.turn().await.unwrap();
     assert_eq!((site.state(&sent).await, site.calls(&sent).creates), (StateName::Inconclusive, 1));
-    let freeze = Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 };
+    let freeze = Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false };
     site.local.store.freeze(sent.id.shard(), &freeze).await.unwrap();
 
     // The bound is an hour after the call.

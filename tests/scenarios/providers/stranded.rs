@@ -78,7 +78,7 @@ async fn nothing_waits_for_ever_for_a_provider_that_cannot_take_it() {
 
     // After the store has lost writes: nobody is passed over unasked, and nobody is paid.
     let (store, shard) = (&house.local.store, paid.shard());
-    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false }).await.unwrap();
     let suspect = open("suspect", Mode::Test, vec![Provider::Mollie, Provider::WorldpayAccount]).await;
     store.thaw(shard, Duration::from_millis(100)).await.unwrap();
     let payout = becomes(suspect, &[StateName::Settled, StateName::Rejected, StateName::InReview]).await;

@@ -247,6 +247,28 @@ impl Store {
         }
     }
 
+    /// How many accounts of a shard have a ledger that was found at fault, so that their payouts are not dispatched.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn accounts_at_fault(&self, shard: Shard) -> Result<u64, StoreError> {
+        let (prefix, mut cursor, mut faulty) = (self.shared.names.of(shard, ""), 0_u64, BTreeSet::new());
+        loop {
+            let command = redis::cmd("SSCAN").arg(self.shared.names.of(shard, "accounts")).arg(cursor).arg("COUNT").arg(LEDGERS).to_owned();
+            let (next, ledgers): (u64, Vec<String>) = from_value(self.query(command).await?)?;
+            let named = ledgers.iter().filter_map(|ledger| ledger.strip_prefix(&prefix)?.strip_prefix("acct:"));
+            let each = named.map(|of| async move {
+                let command = redis::cmd("HEXISTS").arg(self.shared.names.of(shard, &format!("account:{of}"))).arg("fault").to_owned();
+                Ok::<_, StoreError>(from_value::<bool>(self.query(command).await?)?.then(|| of.to_owned()))
+            });
+            faulty.extend(futures_util::future::try_join_all(each).await?.into_iter().flatten());
+            cursor = next;
+            if cursor == 0 {
+                return Ok(faulty.len() as u64);
+            }
+        }
+    }
+
     async fn audit_ledger(&self, shard: Shard, ledger: &str, walked: Option<&Walked>) -> Result<LedgerAudited, StoreError> {
         let prefix = self.shared.names.of(shard, "");
         let Some(of) = ledger.strip_prefix(&prefix).and_then(|name| name.strip_prefix("acct:")) else { return Ok(LedgerAudited::default()) };

@@ -19,6 +19,9 @@ pub struct Freeze {
     pub at_ms: i64,
     /// The highest epoch that a worker has on file; the store's must go on from there.
     pub epoch_seen: u64,
+    /// That the store has forgotten nothing, by the word of whoever froze it: then what looks unsent is, and can be canceled.
+    #[serde(default)]
+    pub nothing_lost: bool,
 }
 
 impl Store {
@@ -32,13 +35,13 @@ impl Store {
     }
 
     /// Freezes dispatch of a shard: from now on no intent is committed. What was permitted before may still be under way until its lease ends.
-    /// The first freeze stays until [`Store::thaw`].
+    /// The first freeze stays until [`Store::thaw`], unless it says that nothing was lost and this one does not.
     ///
     /// # Errors
     /// As every call. Repeatable.
     pub async fn freeze(&self, shard: Shard, freeze: &Freeze) -> Result<(), StoreError> {
-        let command = redis::cmd("SET").arg(self.shared.names.of(shard, "frozen")).arg(to_json(freeze)).arg("NX").to_owned();
-        self.query(command).await.map(drop)
+        let key = self.shared.names.of(shard, "frozen");
+        self.run(&self.shared.scripts.freeze, &[&key], |command| _ = command.arg(to_json(freeze)).arg(u8::from(freeze.nothing_lost))).await.map(drop)
     }
 
     /// The freeze of a shard, if it is frozen.
@@ -67,7 +70,7 @@ impl Store {
         self.run(&self.shared.scripts.thaw, &keys, |command| _ = command.arg(&read).arg(until).arg(freeze.epoch_seen)).await.map(drop)
     }
 
-    /// Whether the store may have forgotten what was done for a payout: its shard is frozen, or was after the payout was asked for.
+    /// Whether the store may have forgotten what was done for a payout: its shard is frozen, and nobody has said that nothing was lost, or was after the payout was asked for.
     ///
     /// # Errors
     /// As every call.
@@ -84,10 +87,11 @@ impl Store {
         let names = &self.shared.names;
         let command = redis::cmd("MGET").arg(names.of(shard, "frozen")).arg(names.of(shard, "look-first")).to_owned();
         let (frozen, until): (Option<Vec<u8>>, Option<i64>) = from_value(self.query(command).await?)?;
+        let frozen = frozen.map(|record| from_json::<Freeze>("freeze", &record)).transpose()?;
         Ok(match (frozen, until) {
-            (Some(_), _) => Timestamp::MAX,
-            (None, Some(until)) => Timestamp::from_millisecond(until).unwrap_or(Timestamp::MAX),
-            (None, None) => Timestamp::MIN,
+            (Some(Freeze { nothing_lost: false, .. }), _) => Timestamp::MAX,
+            (_, Some(until)) => Timestamp::from_millisecond(until).unwrap_or(Timestamp::MAX),
+            (_, None) => Timestamp::MIN,
         })
     }
 }

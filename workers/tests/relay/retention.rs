@@ -293,7 +293,7 @@ async fn what_is_suspect_stays() {
     at.crank().await;
     at.later(8 * DAY).await;
     let shard = Shard::new(0);
-    let freeze = workers::store::freeze::Freeze { reason: "restored".to_owned(), at_ms: 0, epoch_seen: 5 };
+    let freeze = workers::store::freeze::Freeze { reason: "restored".to_owned(), at_ms: 0, epoch_seen: 5, nothing_lost: false };
     at.store.freeze(shard, &freeze).await.unwrap();
     assert_eq!(at.trim(&kept(), None).await, 0);
     at.store.thaw(shard, Duration::from_secs(60)).await.unwrap();

@@ -536,7 +536,7 @@ async fn what_was_set_up_meanwhile_is_not_overwritten() {
 async fn after_a_restore_nothing_is_refused_for_lack_of_funds() {
     let Installation { store, server: _server, .. } = &installation().await;
     funded(store, 100).await;
-    let freeze = Freeze { reason: "restored".to_owned(), at_ms: store.clock().now().as_millisecond(), epoch_seen: 7 };
+    let freeze = Freeze { reason: "restored".to_owned(), at_ms: store.clock().now().as_millisecond(), epoch_seen: 7, nothing_lost: false };
     store.freeze(Shard::new(0), &freeze).await.unwrap();
     let step = Payout::open(order(store, "k1", 500), store.clock().now());
     assert!(matches!(store.open_payout(&step, &beneficiary(), "f").await, Err(StoreError::Restored)));

@@ -227,7 +227,7 @@ impl World {
 
     async fn freeze(&mut self) {
         if self.random.below(2) == 0 {
-            let freeze = Freeze { reason: "x".to_owned(), at_ms: 0, epoch_seen: 0 };
+            let freeze = Freeze { reason: "x".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false };
             self.store.freeze(Shard::new(0), &freeze).await.unwrap();
             self.frozen = true;
         } else {

@@ -41,7 +41,7 @@ async fn a_payout_is_put_off_until_its_turn_and_uses_it_once() {
     let lane = ExecuteLane(Lane { store: store.clone(), shard, lease: Duration::from_secs(30) });
     let (work, ticket) = lane.lease(1).await.unwrap().items.pop().unwrap();
     assert_eq!((work.is_suspect, work.aside_until, store.use_turn(payout.id).await.unwrap()), (false, None, None));
-    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0 }).await.unwrap();
+    store.freeze(shard, &Freeze { reason: "a drill".to_owned(), at_ms: 0, epoch_seen: 0, nothing_lost: false }).await.unwrap();
     store.thaw(shard, Duration::from_secs(3_600)).await.unwrap();
 
     let in_50_s = || store.clock().now().as_millisecond() + 50_000;
