@@ -16,7 +16,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use domain::id::Mode;
@@ -41,6 +41,8 @@ pub use self::identity::{Identity, IdentityError};
 
 /// How much of an answer's head is read.
 const HEAD_BYTES: usize = 64 * 1024;
+/// A wait that a subscriber asks for counts as a year if it is longer.
+const RETRY_AFTER_MAX_MS: u64 = 365 * 86_400_000;
 /// What a server of HTTP/2 may send unread, of one answer and of all of a connection.
 const H2_STREAM_BYTES: u32 = 64 * 1024;
 const H2_CONNECTION_BYTES: u32 = 1024 * 1024;
@@ -121,6 +123,8 @@ pub enum Refusal {
     TrailingDot,
     #[error("the address must be written in the usual way: four decimal numbers without leading zeros")]
     ObscureAddress,
+    #[error("the host must have 1 to 63 characters between its dots, and 253 at most")]
+    NoName,
     #[error("the host must be a full public name, such as hooks.example.com")]
     SingleLabel,
     #[error("the host is a name of a local network or of a machine itself")]
@@ -145,7 +149,7 @@ type Client = legacy::Client<Connector, Full<Bytes>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posted {
     pub status: u16,
-    /// `Retry-After` as sent, seconds or date, in milliseconds from now on.
+    /// `Retry-After`, seconds or date, in milliseconds from now on: a year at most.
     pub retry_after_ms: Option<u64>,
     pub latency_ms: u32,
     /// The beginning of the body. Foreign text: not for logs.
@@ -286,7 +290,7 @@ impl Egress {
             Host::Domain(name) => policy.check_name(name)?,
         };
         match url.port_or_known_default() {
-            Some(port) if trusted || is_http_port(port) => Ok(url),
+            Some(port) if is_http_port(port) || trusted && port > 0 => Ok(url),
             port => Err(Refusal::Port(port.unwrap_or_default())),
         }
     }
@@ -502,15 +506,18 @@ fn why(error: &legacy::Error) -> Why {
     }
 }
 
-/// Seconds, or an HTTP date against `now`. What cannot be read counts as absent.
+/// Seconds, or an HTTP date in any of the three forms of RFC 9110 against `now`; a year at most. What cannot be read counts as absent.
 fn retry_after_ms(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are a long wait all the same.
-        return Some(text.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(1_000));
+        return Some(text.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(1_000).min(RETRY_AFTER_MAX_MS));
     }
-    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(u64::try_from(at.duration_since(now).as_millis()).unwrap_or(0))
+    // Some write another zone than GMT.
+    let with_zone = || jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok().map(SystemTime::from);
+    let at = httpdate::parse_http_date(text).ok().or_else(with_zone)?;
+    let wait = at.duration_since(now.into()).unwrap_or_default();
+    Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).min(RETRY_AFTER_MAX_MS))
 }
 
 #[cfg(test)]

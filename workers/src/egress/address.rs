@@ -56,6 +56,9 @@ impl Policy {
         if name.ends_with('.') {
             return Err(Refusal::TrailingDot);
         }
+        if name.len() > 253 || name.split('.').any(|label| !(1..=63).contains(&label.len())) {
+            return Err(Refusal::NoName);
+        }
         if self.allows_name(name) {
             return Ok(true);
         }

@@ -111,6 +111,8 @@ fn hostile_urls_are_refused_for_a_stated_reason() {
         https://@example.com/                       Credentials
         https://example.com/#part                   Fragment
         https://example.com./                       TrailingDot
+        https://a..example.com/                     NoName
+        https://.example.com/                       NoName
         https://localhost./                         TrailingDot
 
         http://127.0.0.1/                           Loopback
@@ -206,6 +208,14 @@ fn hostile_urls_are_refused_for_a_stated_reason() {
     for url in [" https://example.com", "https://example.com/a b", "https://example.com/\n", "https://exam\tple.com/", "https://example.com/\0"] {
         assert_eq!(egress.check_url(url, Mode::Test), Err(Refusal::Unreadable), "{url:?}");
     }
+    for (label, times, expected) in [(63, 1, true), (64, 1, false), (48, 5, true), (49, 5, false)] {
+        let name = format!("{}example", format!("{}.", "a".repeat(label)).repeat(times));
+        let found = egress.check_url(&format!("https://{name}/"), Mode::Test);
+        assert_eq!((found.is_ok(), found.err()), (expected, (!expected).then_some(Refusal::NoName)), "{} characters", name.len());
+    }
+    let local = Egress::new(&settings(&["127.0.0.1", "*.b"]));
+    assert_eq!(local.check_url("http://127.0.0.1:0/", Mode::Test), Err(Refusal::Port(0)), "whatever is allowed");
+    assert_eq!(local.check_url("http://a..b/", Mode::Test), Err(Refusal::NoName), "whatever is allowed");
     let long = format!("https://example.com/{}", "a".repeat(2_048));
     assert_eq!(egress.check_url(&long, Mode::Test), Err(Refusal::TooLong { max: 2_048 }));
     assert_eq!(egress.check_url("http://example.com/", Mode::Live), Err(Refusal::Insecure));
@@ -364,7 +374,13 @@ fn retry_after_is_seconds_or_a_date() {
         ("0", Some(0)),
         ("120", Some(120_000)),
         (" 7 ", Some(7_000)),
-        ("99999999999999999999999", Some(u64::MAX)),
+        ("31536000", Some(31_536_000_000)),
+        ("31536001", Some(31_536_000_000)),
+        ("99999999999999999999999", Some(31_536_000_000)),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", Some(31_536_000_000)),
+        ("Friday, 02-Jan-26 03:05:05 GMT", Some(60_000)),
+        ("Fri Jan  2 03:05:05 2026", Some(60_000)),
+        ("Fri, 02 Jan 2026 04:05:05 +0100", Some(60_000)),
         ("Fri, 02 Jan 2026 03:05:05 GMT", Some(60_000)),
         ("Fri, 02 Jan 2026 03:00:00 GMT", Some(0)),
         ("-1", None),
