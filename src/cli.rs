@@ -99,7 +99,7 @@ pub enum Command {
     Schedule(schedule::Command),
     /// Pull events of a party and post them to an address of this machine, signed as webhooks are. For whoever writes a receiver.
     Listen(listen::Arguments),
-    /// Tell whether a webhook that was received, or a receipt of a delivery, is genuine, and if not, why. Ends with 0 if it is, 1 if not.
+    /// Tell whether a webhook that was received, or a receipt of a delivery, is genuine, and if not, why. Ends with 0 if it is, 1 if not, 2 if that cannot be told, as where a file cannot be read.
     Verify(verify::Arguments),
     /// Send samples of events, signed as real ones, to a URL or a subscription. Ends with 0 if each was acknowledged, 1 if not.
     Trigger(trigger::Arguments),
@@ -117,10 +117,15 @@ pub fn main(arguments: Arguments) -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "payrelay: {error:#}");
+            complain(&error);
             if error.downcast_ref::<BadConfig>().is_some() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Says on the standard error why a command was not done.
+fn complain(error: &anyhow::Error) {
+    let _ = writeln!(std::io::stderr(), "payrelay: {error:#}");
 }
 
 fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
@@ -146,7 +151,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
             telemetry::lines_only("warn");
             attended(|stop| listen::run(arguments, stop))
         }
-        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Verify(arguments) => Ok(verify::run(&arguments)),
         Command::Trigger(arguments) => brief(trigger::run(file, arguments)),
         Command::Probe(arguments) => brief(probe::run(arguments)),
         Command::Doctor(arguments) => brief(doctor::run(file, arguments)),

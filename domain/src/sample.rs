@@ -57,13 +57,14 @@ impl Sample {
     /// The event of that name, about something of its own that has come there by as many events as it takes. `key` tells it from other samples. `None` for what is no event type.
     #[must_use]
     pub fn named(name: &str, key: &str, at: Timestamp) -> Option<Self> {
+        let of = PayoutId::derive(&party(), Mode::Test, &format!("{key} {name}"), Shards::ONE);
         if let Some(kind) = EventType::named(name) {
             let sequence = u32::try_from(way_to(kind).len()).unwrap_or(u32::MAX);
-            return Some(Self::of(kind, PayoutId::derive(&party(), Mode::Test, &format!("{key} {name}"), Shards::ONE), sequence, at));
+            return Some(Self::of(kind, of, sequence, at));
         }
         let news = news(name, at)?;
-        let id = EventId::new(PayoutId::of_bulletin(&party(), Mode::Test, Shards::ONE), 1);
-        Some(Self { id, kind: news.kind(), body: news.body(&party(), Mode::Test, 1, at), of: None })
+        // A party has one bulletin for all that is told of it, in which every sample would be the first.
+        Some(Self { id: EventId::new(of, 1), kind: news.kind(), body: news.body(&party(), Mode::Test, 1, at), of: None })
     }
 
     /// The event of that number of a payout.
@@ -196,6 +197,8 @@ mod tests {
             }
         }
         assert!(Sample::named("payout.nothing", "x", at).is_none());
+        let ids = EventTypes::names().flat_map(|name| ["x", "y"].map(|key| Sample::named(name, key, at).expect("a sample").id));
+        assert_eq!(ids.collect::<std::collections::BTreeSet<_>>().len(), 2 * EventTypes::names().count(), "each has an id of its own");
         let data =
             |kind, at| serde_json::from_str::<serde_json::Value>(&Sample::named(kind, "x", at).expect("a sample").body).expect("JSON")["data"].take();
         let returned = data("payout.returned", at);

@@ -85,7 +85,11 @@ pub async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<Ex
     };
     egress.check_url(&subscription.url, subscription.mode)?;
     let wanted: Vec<&str> = if arguments.kinds.is_empty() { EventTypes::names().collect() } else { arguments.kinds.clone() };
-    let samples = wanted.into_iter().filter_map(|name| Sample::named(name, &now.to_string(), now));
+    let mut run = [0; 16];
+    getrandom::fill(&mut run).context("the operating system's random source")?;
+    // A receiver takes no notice of an id that it has seen.
+    let key = |number: usize| format!("{} {number}", const_hex::encode(run));
+    let samples = wanted.into_iter().enumerate().filter_map(|(number, name)| Sample::named(name, &key(number), now));
     let sent = samples.filter_map(|sample| Some((sample.as_sent(subscription.payload)?, sample))).collect::<Vec<_>>();
     ensure!(sent.len() >= arguments.kinds.len(), "subscriptions of /v2/webhooks are not told of each of these types");
     let timeout = Duration::from_secs(arguments.timeout.into());

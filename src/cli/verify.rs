@@ -15,11 +15,13 @@ use serde::de::IgnoredAny;
 use workers::receipt::{Invalid, Receipt, Statement};
 use workers::relay::keys::PublicKey;
 
-use super::print;
+use super::{complain, print};
 use crate::spelling::{Spelling, unescaped};
 
 /// What the process ends with when the webhook does not verify.
 const EXIT_MISMATCH: u8 = 1;
+/// And when nobody can tell. It is what clap ends with too.
+const EXIT_UNTOLD: u8 = 2;
 /// No body of ours is larger.
 const BODY_MAX: u64 = 16 << 20;
 
@@ -98,11 +100,16 @@ pub(crate) struct Explanation {
     hint: Option<String>,
 }
 
-/// Ends with 0 if the webhook is genuine, 1 if not.
-///
-/// # Errors
-/// A secret or a key is none, or the body cannot be read.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+/// Ends with 0 if the webhook or the receipt is genuine, 1 if not, 2 if that cannot be told: a secret or a key is none, or a file cannot be read.
+#[must_use]
+pub fn run(arguments: &Arguments) -> ExitCode {
+    told(arguments).unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::from(EXIT_UNTOLD)
+    })
+}
+
+fn told(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(path) = &arguments.receipt {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         return match explain_receipt(&text, &read_keys(&arguments.keys)?)? {

@@ -1,5 +1,6 @@
 //! What merchants can paste: the samples of docs/verify.md against real payloads, and the tools that try an endpoint.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -166,6 +167,21 @@ fn the_example_of_verify_works_as_pasted() {
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("genuine"));
 }
 
+/// That a webhook is not genuine is told from that nobody could look.
+#[test]
+fn what_cannot_be_verified_is_not_called_forged() {
+    let at = ["--id", "msg_1", "--timestamp", "1614265330", "--signature", "v1,abc"];
+    for (arguments, code) in [
+        (&["--secret", SECRET, "--body", "/dev/null"][..], 1),
+        (&["--secret", SECRET, "--body", "/there/is/no/such/file"], 2),
+        (&["--secret", "whsec_", "--body", "/dev/null"], 2),
+    ] {
+        let output = payrelay(&[&["verify"], &at[..], arguments].concat());
+        let said = if code == 1 { &output.stdout } else { &output.stderr };
+        assert!(output.status.code() == Some(code) && !said.is_empty(), "{arguments:?} {output:?}");
+    }
+}
+
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A receiver that does as docs/verify.md says.
@@ -199,6 +215,10 @@ async fn an_endpoint_is_tried() {
     };
     let (code, text) = said(&["trigger", "--url", &url, "--secret", SECRET]);
     assert_eq!((code, verified.load(Ordering::Relaxed)), (Some(0), EventTypes::names().count()), "{text}");
+    let ids = |text: &str| text.split_whitespace().filter(|word| word.starts_with("ev_")).map(ToOwned::to_owned).collect::<Vec<_>>();
+    let (_, again) = said(&["trigger", "--url", &url, "--secret", SECRET, "--type", "webhook.failing", "--type", "webhook.failing"]);
+    let (ids, count) = ([ids(&text), ids(&again)].concat(), EventTypes::names().count() + 2);
+    assert_eq!((ids.len(), BTreeSet::from_iter(&ids).len()), (count, count), "each message has an id of its own, in each run: {ids:?}");
     let (code, text) = said(&["trigger", "--url", &url, "--secret", SECRET, "--type", "payout.returned"]);
     assert!(code == Some(0) && text.contains("payout.returned") && !text.contains("payout.failed"), "{text}");
     let (code, text) = said(&["probe", "--url", &url, "--secret", SECRET]);
