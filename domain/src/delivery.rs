@@ -101,7 +101,7 @@ pub struct Heard {
 pub enum Attempted {
     /// Any 2xx.
     Acknowledged { status: u16 },
-    /// Any other status. `retry_after_ms` is what the subscriber asked for, as sent.
+    /// Any other status. `retry_after_ms` is what the subscriber asked for, a year at most.
     Answered {
         status: u16,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,7 +202,7 @@ impl<'de> Deserialize<'de> for Digest {
 
 impl Attempt {
     /// What is said of it when nobody keeps what the subscriber answered beside its status and its own name for the call.
-    pub fn forget_excerpt(&mut self) {
+    fn forget_excerpt(&mut self) {
         let request_id = self.heard.take().and_then(|heard| heard.request_id);
         self.heard = request_id.map(|id| Heard { excerpt: String::new(), request_id: Some(id) });
     }
