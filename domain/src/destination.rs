@@ -448,7 +448,8 @@ pub(crate) fn one_line(text: &str, max: usize) -> Result<String, TextError> {
 }
 
 /// Controls, line and paragraph separators, and the marks with which a text can show itself in another order than it is.
-fn breaks_the_line(c: char) -> bool {
+#[must_use]
+pub fn breaks_the_line(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

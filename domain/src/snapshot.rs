@@ -15,6 +15,7 @@ use crate::id::{BalanceAccountId, EventId, Mode, PartyId, PayoutId, Shards, Subs
 use crate::money::{Currency, Money};
 use crate::payout::Payout;
 use crate::payout::state::{State, StateName};
+use crate::subscription::{EventTypes, Pattern};
 
 /// The media type of every document here.
 pub const MEDIA_TYPE: &str = "application/hal+json";
@@ -290,6 +291,16 @@ pub const fn told_as(kind: EventType) -> Option<(EventType, Status)> {
         | EventType::Authorised
         | EventType::ReviewRequired
         | EventType::AttemptFailed => None,
+    }
+}
+
+/// What a subscriber to [`message`]s is told of who asks for these: the types that there is a word for. `None` where it asks for something that there is none for.
+#[must_use]
+pub fn told_of(types: &EventTypes) -> Option<EventTypes> {
+    let told = EventType::ALL.into_iter().filter(|kind| told_as(*kind).is_some());
+    match types {
+        EventTypes::These(patterns) if !patterns.iter().all(|pattern| told.clone().any(|kind| pattern.matches(kind.name()))) => None,
+        EventTypes::All | EventTypes::These(_) => Some(EventTypes::These(told.filter(|kind| types.wants(*kind)).map(Pattern::from).collect())),
     }
 }
 

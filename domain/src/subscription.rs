@@ -1,5 +1,6 @@
 //! A merchant's wish to be told: where, and about what.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -177,6 +178,8 @@ pub enum HeaderRefused {
     Name,
     #[error("is written by the service itself, or belongs to the connection")]
     Reserved,
+    #[error("is there more than once: names of headers are the same in capital and small letters")]
+    Repeated,
     #[error("must be 1 to 1024 visible characters of ASCII, with single spaces between them")]
     Value,
 }
@@ -238,7 +241,7 @@ impl Pattern {
         &self.0
     }
 
-    fn matches(&self, kind: &str) -> bool {
+    pub(crate) fn matches(&self, kind: &str) -> bool {
         self.0 == kind || self.0.strip_suffix(".*").is_some_and(|family| kind.split('.').next() == Some(family))
     }
 }
@@ -364,11 +367,11 @@ impl Headers {
     ];
     const RESERVED_BEGINNINGS: [&str; 5] = ["webhook-", "payrelay-", "content-", "proxy-", "x-forwarded-"];
 
-    /// Adds a header, or replaces the one of that name.
+    /// Adds a header.
     ///
     /// # Errors
-    /// [`HeaderRefused`]. Then nothing has changed.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<(), HeaderRefused> {
+    /// [`HeaderRefused`], also if there is one of that name. Then nothing has changed.
+    pub fn add(&mut self, name: &str, value: &str) -> Result<(), HeaderRefused> {
         let name = name.to_ascii_lowercase();
         if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             return Err(HeaderRefused::Name);
@@ -379,7 +382,10 @@ impl Headers {
         if value.is_empty() || value.len() > 1_024 || value.trim() != value || !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             return Err(HeaderRefused::Value);
         }
-        self.0.insert(name, value.to_owned());
+        match self.0.entry(name) {
+            Entry::Vacant(entry) => _ = entry.insert(value.to_owned()),
+            Entry::Occupied(_) => return Err(HeaderRefused::Repeated),
+        }
         Ok(())
     }
 
@@ -541,19 +547,21 @@ mod tests {
     #[test]
     fn headers_of_the_service_and_of_the_connection_are_refused() {
         let mut headers = Headers::default();
-        assert_eq!(headers.set("X-Api-Key", "abc def"), Ok(()));
-        assert_eq!(headers.set("Authorization", "Bearer x"), Ok(()));
+        assert_eq!(headers.add("X-Api-Key", "abc def"), Ok(()));
+        assert_eq!(headers.add("Authorization", "Bearer x"), Ok(()));
         for name in
             ["Webhook-Id", "webhook-signature", "HOST", "Content-Length", "content-type", "Transfer-Encoding", "payrelay-replay", "user-agent"]
         {
-            assert_eq!(headers.set(name, "x"), Err(HeaderRefused::Reserved), "{name}");
+            assert_eq!(headers.add(name, "x"), Err(HeaderRefused::Reserved), "{name}");
         }
         for name in ["", "a b", "a:b", "ä", "a\r\nb"] {
-            assert_eq!(headers.set(name, "x"), Err(HeaderRefused::Name), "{name:?}");
+            assert_eq!(headers.add(name, "x"), Err(HeaderRefused::Name), "{name:?}");
         }
         for value in ["", " a", "a ", "a\r\nb: c", "ä", "a\tb"] {
-            assert_eq!(headers.set("a", value), Err(HeaderRefused::Value), "{value:?}");
+            assert_eq!(headers.add("a", value), Err(HeaderRefused::Value), "{value:?}");
         }
+        assert_eq!(headers.add("x-api-KEY", "other"), Err(HeaderRefused::Repeated));
+        assert!(headers.iter().any(|header| header == ("x-api-key", "abc def")), "the first stays");
         assert_eq!(headers.names().collect::<Vec<_>>(), ["authorization", "x-api-key"]);
         assert_eq!(format!("{headers:?}"), "Headers(2 redacted)");
     }

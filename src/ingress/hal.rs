@@ -82,9 +82,14 @@ pub(super) fn party_in(query: Option<&str>) -> Result<Option<PartyId>, Problem> 
     let mut errors = Errors::default();
     let mut parameters = Parameters::read(query);
     refuse_testmode(&mut parameters, &mut errors);
-    let party = parameters.parsed("party_id", "invalid", &mut errors, PartyId::parse);
+    let party = parameters.parsed("party_id", "invalid", &mut errors, party);
     parameters.finish(errors)?;
     Ok(party)
+}
+
+/// A party in a query. What is wrong goes on from the name of the field.
+pub(super) fn party(text: &str) -> Result<PartyId, String> {
+    PartyId::parse(text).map_err(|error| format!("must be {}", error.expected))
 }
 
 pub(super) const TESTMODE: &str = "must not be sent: the API key says which mode is meant";

@@ -126,7 +126,7 @@ impl Listing {
         let mut errors = Errors::default();
         let mut parameters = Parameters::read(query);
         refuse_testmode(&mut parameters, &mut errors);
-        let party = parameters.parsed("party_id", "invalid", &mut errors, PartyId::parse);
+        let party = parameters.parsed("party_id", "invalid", &mut errors, hal::party);
         let currency = parameters.parsed("currency", "unknown_currency", &mut errors, Currency::parse);
         let from = parameters.parsed("from", "invalid", &mut errors, str::parse);
         let limit = hal::limit(&mut parameters, &mut errors);
@@ -178,7 +178,7 @@ async fn one(
     let mut errors = Errors::default();
     let mut parameters = Parameters::read(query.as_deref());
     refuse_testmode(&mut parameters, &mut errors);
-    let named = parameters.parsed("party_id", "invalid", &mut errors, PartyId::parse);
+    let named = parameters.parsed("party_id", "invalid", &mut errors, hal::party);
     parameters.finish(errors)?;
     let party = ingress.party(&caller, named)?;
     let accounts = ingress.recorder.store.accounts(&party, caller.mode()).await?;

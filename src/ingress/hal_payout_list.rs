@@ -35,7 +35,7 @@ impl Listing {
         let mut parameters = Parameters::read(query);
         let errs = &mut errors;
         refuse_testmode(&mut parameters, errs);
-        let party = parameters.parsed("party_id", "invalid", errs, PartyId::parse);
+        let party = parameters.parsed("party_id", "invalid", errs, hal::party);
         let balance = parameters.parsed("balanceId", "invalid", errs, str::parse);
         parameters.parsed("sort", "unknown", errs, |order| if order == "desc" { Ok(()) } else { Err("must be desc: the newest come first") });
         let from = parameters.one("from", errs);

@@ -236,7 +236,7 @@ async fn list(State(ingress): State<Arc<Ingress>>, RawQuery(query): RawQuery, he
     let mut errors = Errors::default();
     let mut parameters = Parameters::read(query.as_deref());
     refuse_testmode(&mut parameters, &mut errors);
-    let named = parameters.parsed("party_id", "invalid", &mut errors, PartyId::parse);
+    let named = parameters.parsed("party_id", "invalid", &mut errors, hal::party);
     let from = parameters.one("from", &mut errors);
     let sort = parameters.parsed("sort", "unknown", &mut errors, |order| match order {
         "asc" | "desc" => Ok(order.to_owned()),

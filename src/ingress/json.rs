@@ -251,6 +251,20 @@ impl Fields {
         self.members.iter().any(|(known, value)| known == name && *value == Value::Null)
     }
 
+    /// Puts `value` where a member is `null`: for what is taken back that way.
+    pub fn replace_null(&mut self, name: &str, value: &Value) {
+        for (_, found) in self.members.iter_mut().filter(|(known, found)| known == name && *found == Value::Null) {
+            *found = value.clone();
+        }
+    }
+
+    /// Notes a member that is `null`, where it is one that cannot be taken back.
+    pub fn refuse_null(&self, name: &str, errors: &mut Errors) {
+        if self.is_null(name) {
+            errors.field(self.pointer(name), "wrong_type", "must not be null: it is always there; leave it out to keep it");
+        }
+    }
+
     /// Whether a member is there that can only be `null`; `otherwise` says what else to do.
     pub fn only_null(&mut self, name: &str, otherwise: &str, errors: &mut Errors) -> bool {
         let is_null = self.is_null(name);

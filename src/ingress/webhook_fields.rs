@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::bulletin;
 use domain::id::Mode;
 use domain::subscription::{CertifiedKey, ClientCertificate, EventTypes, Headers, Ordering, Pattern, Payload, Secrets, Subscription};
+use domain::{bulletin, destination};
 use jiff::Timestamp;
 use workers::egress::{Egress, Identity, IdentityError};
 
@@ -24,7 +24,22 @@ const AGE_MAX_S: u32 = 7 * 86_400;
 /// The form of bodies that there is.
 const PAYLOAD_VERSION: i64 = 1;
 
-/// Each field that the body has, read. In a change, what is absent stays; an empty text or object, and 0, take away what there was.
+/// What a change takes back with `null`, each with the empty value that does the same.
+const OPTIONAL: [(&str, Value); 9] = [
+    ("name", Value::Text(String::new())),
+    ("description", Value::Text(String::new())),
+    ("metadata", Value::Object(Vec::new())),
+    ("headers", Value::Object(Vec::new())),
+    ("max_in_flight", Value::Integer(0)),
+    ("rate_per_s", Value::Integer(0)),
+    ("retry_waits_s", Value::List(Vec::new())),
+    ("retry_max_age_s", Value::Integer(0)),
+    ("client_certificate", Value::Object(Vec::new())),
+];
+/// What every subscription has.
+const LASTING: [&str; 6] = ["url", "event_types", "ordering", "payload", "signatures", "payload_version"];
+
+/// Each field that the body has, read. In a change, what is absent stays; `null`, an empty text, list or object, and 0 take away what there was.
 pub(super) struct Wishes {
     pub(super) url: Option<String>,
     pub(super) event_types: Option<EventTypes>,
@@ -44,8 +59,12 @@ pub(super) struct Wishes {
 }
 
 impl Wishes {
-    /// `make`: the URL and the event types must be there.
+    /// `make`: the URL and the event types must be there, and `null` counts as absent.
     pub(super) fn read(fields: &mut Fields, make: bool, ingress: &Ingress, mode: Mode, errors: &mut Errors) -> Self {
+        if !make {
+            OPTIONAL.iter().for_each(|(name, empty)| fields.replace_null(name, empty));
+            LASTING.into_iter().for_each(|name| fields.refuse_null(name, errors));
+        }
         let url = if make { fields.text("url", errors) } else { fields.optional_text("url", errors) };
         let now = ingress.recorder.store.clock().now();
         payload_version(fields, errors);
@@ -113,7 +132,11 @@ impl Wishes {
 
 /// The URL as it will be called. It is checked again at each call, and so is the address that its name leads to.
 pub(super) fn allowed_url(egress: &Egress, url: &str, mode: Mode, errors: &mut Errors) -> Option<String> {
-    egress.check_url(url, mode).map(String::from).map_err(|refusal| errors.field("/url", "not_allowed", refusal)).ok()
+    egress
+        .check_url(url, mode)
+        .map(String::from)
+        .map_err(|refusal| errors.field("/url", "not_allowed", format_args!("is not allowed: {refusal}")))
+        .ok()
 }
 
 /// `"*"`, alone or in a list, or a list of types and of families of them (`payout.*`).
@@ -158,7 +181,7 @@ fn headers(fields: &mut Fields, errors: &mut Errors) -> Option<Headers> {
             errors.field(at, "wrong_type", format_args!("must be a string, not {}", value.kind()));
             continue;
         };
-        if let Err(refused) = headers.set(&name, &value) {
+        if let Err(refused) = headers.add(&name, &value) {
             errors.field(at, "not_allowed", refused);
         }
     }
@@ -188,8 +211,9 @@ fn signatures(fields: &mut Fields, available: bool, errors: &mut Errors) -> Opti
 pub(super) fn text(fields: &mut Fields, name: &str, max: usize, make: bool, errors: &mut Errors) -> Option<String> {
     let text = fields.optional_text(name, errors)?;
     let takes_away = text.is_empty() && !make;
-    if !takes_away && (text.trim().is_empty() || text.chars().count() > max || text.chars().any(char::is_control)) {
-        errors.field(fields.pointer(name), "invalid", format_args!("must be 1 to {max} characters, none of them a control character"));
+    if !takes_away && (text.trim().is_empty() || text.chars().count() > max || text.chars().any(destination::breaks_the_line)) {
+        let none_of = "control characters, line breaks or marks that change the direction of writing";
+        errors.field(fields.pointer(name), "invalid", format_args!("must be 1 to {max} characters, without {none_of}"));
         return None;
     }
     Some(text)

@@ -16,6 +16,7 @@ use domain::credential::Scope;
 use domain::delivery::{Attempt, Attempted};
 use domain::id::{Mode, PartyId, SubscriptionId};
 use domain::signature::Secret;
+use domain::snapshot;
 use domain::subscription::{EventTypes, Ordering, Payload, Secrets, Status, Subscription};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -407,7 +408,7 @@ impl Ingress {
         mut fields: Fields,
         mut errors: Errors,
     ) -> Result<(Subscription, Secrets), Problem> {
-        let wishes = Wishes::read(&mut fields, false, self, caller.mode(), &mut errors);
+        let mut wishes = Wishes::read(&mut fields, false, self, caller.mode(), &mut errors);
         let revised = revision::Revised::take(&mut fields, &[], &[], &mut errors);
         let party = order::party_id(&mut fields, &mut errors);
         fields.finish(&mut errors);
@@ -424,6 +425,10 @@ impl Ingress {
         // Its receiver knows neither the form nor the signature of the other payloads.
         if subscription.payload == Payload::Snapshot && wishes.payload.is_some() {
             return Err(Problem::field("/payload", "not_allowed", "stays as it is for a subscription of /v2/webhooks"));
+        }
+        if let (Payload::Snapshot, Some(types)) = (subscription.payload, &wishes.event_types) {
+            let never = "names what a subscription of /v2/webhooks is never told of";
+            wishes.event_types = Some(snapshot::told_of(types).ok_or_else(|| Problem::field("/event_types", "not_allowed", never))?);
         }
         wishes.apply(&mut subscription);
         check_certificate_shown(&subscription)?;

@@ -80,6 +80,49 @@ async fn every_wish_is_kept_shown_and_changed_by_version() {
     assert!(stored.contains("payout.*") && !stored.contains("of-the-merchant"), "{stored}");
 }
 
+/// In a change; in a body that makes one, `null` is nothing.
+#[tokio::test]
+async fn null_takes_away_what_need_not_be_there() {
+    let installation = Installation::start().await;
+    let shop = installation.caller("shop").await;
+    let mut asked = wishes();
+    asked["headers"] = json!({ "X-Api-Key": "of-the-merchant" });
+    let certified = rcgen::generate_simple_self_signed(["client.example".to_owned()]).unwrap();
+    asked["client_certificate"] = json!({ "certificate": certified.cert.pem(), "key": certified.signing_key.serialize_pem() });
+    let (path, shown) = made(&shop, &asked).await;
+    assert!(shown["client_certificate"]["fingerprint"].is_string(), "{shown}");
+
+    for name in ["url", "event_types", "ordering", "payload", "signatures", "payload_version"] {
+        let refused = patch(&shop, &path, &json!({ "version": 1, name: null })).await;
+        assert_eq!((refused.status, refused.errors()), (400, vec![(&*format!("/{name}"), "wrong_type")]), "{name}");
+    }
+    assert_eq!(shop.get(&path).await.json["result"]["version"], 1, "nothing was changed");
+
+    let optional = [
+        ("name", "name"),
+        ("description", "description"),
+        ("metadata", "metadata"),
+        ("headers", "header_names"),
+        ("max_in_flight", "max_in_flight"),
+        ("rate_per_s", "rate_per_s"),
+        ("retry_waits_s", "retry_waits_s"),
+        ("retry_max_age_s", "retry_max_age_s"),
+        ("client_certificate", "client_certificate"),
+    ];
+    for (version, (name, as_shown)) in (1..).zip(optional) {
+        assert!(shop.get(&path).await.json["result"].get(as_shown).is_some(), "{name}");
+        let changed = patch(&shop, &path, &json!({ "version": version, name: null })).await;
+        assert_eq!((changed.status, changed.json["result"].get(as_shown)), (200, None), "{name}");
+        assert_eq!(shop.get(&path).await.json["result"], changed.json["result"]);
+    }
+    let left = shop.get(&path).await.json["result"].clone();
+    assert_eq!((&left["url"], &left["ordering"], &left["payload"]), (&asked["url"], &asked["ordering"], &asked["payload"]));
+
+    let nothing =
+        json!({ "url": "https://hooks.example.com/", "event_types": "*", "name": null, "ordering": null, "headers": null, "payload_version": null });
+    assert_eq!(made(&shop, &nothing).await.1["ordering"], "strict");
+}
+
 #[tokio::test]
 async fn wishes_that_cannot_be_are_named() {
     let installation = Installation::start().await;
@@ -105,7 +148,11 @@ async fn wishes_that_cannot_be_are_named() {
         ("headers", json!({ "Content-Length": "1" }), "/headers/Content-Length", "not_allowed"),
         ("headers", json!({ "a": "b\r\nc: d" }), "/headers/a", "not_allowed"),
         ("headers", json!({ "a": 1 }), "/headers/a", "wrong_type"),
+        ("headers", json!({ "X-A": "a", "x-a": "b" }), "/headers/x-a", "not_allowed"),
         ("description", json!(" "), "/description", "invalid"),
+        ("description", json!("a\u{202e}b"), "/description", "invalid"),
+        ("name", json!("a\u{2066}b"), "/name", "invalid"),
+        ("url", json!("https://a..example.com/"), "/url", "not_allowed"),
         ("filters", json!([]), "/filters", "unknown_field"),
     ];
     for (name, value, at, code) in cases {

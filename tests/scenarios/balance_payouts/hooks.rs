@@ -70,6 +70,18 @@ async fn a_hook_is_made_read_changed_and_removed() {
     assert_eq!(acme.get(&path).await.json["status"], "disabled");
     let version = paused["version"].as_u64().unwrap();
     assert_eq!(acme.patch(&own, &json!({ "version": version, "payload": "thin" })).await.errors(), [("/payload", "not_allowed")]);
+    for never in [json!(["payout.requested"]), json!(["payout.completed", "payout.authorised"]), json!(["payout.*", "webhook.*"])] {
+        let refused = acme.patch(&own, &json!({ "version": version, "event_types": never })).await;
+        assert_eq!((refused.status, refused.errors()), (400, vec![("/event_types", "not_allowed")]), "{never}");
+    }
+    // What begins so, or all, is what there is a word for.
+    let types = |reply: &Reply| reply.json["result"]["event_types"].clone();
+    let some = acme.patch(&own, &json!({ "version": version, "event_types": ["payout.completed"] })).await;
+    assert_eq!((types(&some), &acme.get(&path).await.json["eventTypes"]), (json!(["payout.completed"]), &json!(["payout.completed"])));
+    for (more, all) in (1..).zip([json!("*"), json!(["payout.*", "payout.failed"])]) {
+        let all = acme.patch(&own, &json!({ "version": version + more, "event_types": all })).await;
+        assert_eq!((types(&all), &acme.get(&path).await.json["eventTypes"]), (paused["event_types"].clone(), &json!(KINDS)));
+    }
     let other = acme.post("/v1/webhooks", &json!({ "url": "https://hooks.example.com/", "event_types": "*" })).await;
     let other = format!("{HOOKS}/{}", other.json["result"]["id"].as_str().unwrap().replace("sub_", "hook_"));
     assert_eq!(acme.get(&other).await.status, 404, "one of the other kind");
@@ -159,6 +171,24 @@ async fn a_hook_that_cannot_be_is_refused_in_their_shape() {
     ] {
         assert_eq!(refusal(&shop.acme.post(HOOKS, &body).await), (422, code, Some(field)), "{body}");
     }
+    for (name, url, detail) in [
+        (
+            "books",
+            "hooks.example.com",
+            "The 'url' field is not allowed: the URL must be absolute, such as https://example.com/webhooks, without spaces and backslashes.",
+        ),
+        ("books", "http://10.0.0.1/", "The 'url' field is not allowed: the host has an address of a private network."),
+        (
+            "bo\u{202e}oks",
+            url,
+            "The 'name' field must be 1 to 64 characters, without control characters, line breaks or marks that change the direction of writing.",
+        ),
+    ] {
+        let refused = shop.acme.post(HOOKS, &json!({ "name": name, "url": url, "eventTypes": "*" })).await;
+        assert_eq!((refused.status, &refused.json["detail"]), (422, &json!(detail)));
+    }
+    let nobody = shop.acme.get(&format!("{HOOKS}?party_id=a%20b")).await;
+    assert!(nobody.json["detail"].as_str().unwrap().starts_with("The 'party_id' field must be "), "{nobody:?}");
     assert_eq!(refusal(&shop.acme.get(&format!("{HOOKS}?testmode=true")).await).2, Some("testmode"));
     assert_eq!(shop.acme.get("/v2/events/event_1").await.status, 404);
 }

@@ -200,7 +200,7 @@ async fn a_rate_is_kept_and_nothing_waits_longer_than_it_must() {
 #[tokio::test]
 async fn own_headers_go_with_every_delivery() {
     let at = installation().await;
-    at.change(|_, secrets| secrets.as_mut().unwrap().headers.set("X-Api-Key", "of the merchant").unwrap()).await;
+    at.change(|_, secrets| secrets.as_mut().unwrap().headers.add("X-Api-Key", "of the merchant").unwrap()).await;
     at.open("a").await;
     at.crank().await;
     let [message] = &at.receiver.take()[..] else { panic!("one message") };
