@@ -88,7 +88,8 @@ pub struct Digest([u8; 32]);
 /// What came with an answer, cut. Foreign text: for whoever owns the subscription, not for logs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {
-    /// The beginning of the body, without control characters.
+    /// The beginning of the body, without control characters. Empty: there was none, or it is kept no longer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub excerpt: String,
     /// The subscriber's own name for the call: its `X-Request-Id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,7 +203,7 @@ impl<'de> Deserialize<'de> for Digest {
 
 impl Attempt {
     /// What is said of it when nobody keeps what the subscriber answered beside its status and its own name for the call.
-    fn forget_excerpt(&mut self) {
+    pub fn forget_excerpt(&mut self) {
         let request_id = self.heard.take().and_then(|heard| heard.request_id);
         self.heard = request_id.map(|id| Heard { excerpt: String::new(), request_id: Some(id) });
     }

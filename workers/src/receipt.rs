@@ -2,7 +2,7 @@
 //! what was answered; and that nothing was put before it afterwards. Made when one is asked for, so deliveries cost nothing more; only by those who may write, so that
 //! readers cannot make the store grow.
 
-use domain::delivery::{Attempt, Attempted, Digest, Progress};
+use domain::delivery::{Attempt, Digest, Progress};
 use domain::id::{DeliveryId, EventId, Mode, PartyId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -63,34 +63,19 @@ struct Record<'a> {
     status: Progress,
     attempt_count: u32,
     /// When each was sent, and what was answered; the latest 20. Without excerpts of bodies, which are not kept as long as receipts are.
-    attempts: Vec<Tried<'a>>,
+    attempts: Vec<Tried>,
 }
 
-/// A try, as it is shown elsewhere. The hashes, in hexadecimal digits, are absent where nothing was sent.
+/// A try. The hashes, in hexadecimal digits, are absent where nothing was sent.
 #[derive(Serialize)]
-struct Tried<'a> {
-    at: Timestamp,
-    latency_ms: u32,
-    result: &'a Attempted,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    heard: Option<Heard<'a>>,
+struct Tried {
+    #[serde(flatten)]
+    attempt: Attempt,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_sha256: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url_sha256: Option<String>,
 }
-
-/// The subscriber's own name for the call.
-#[derive(Serialize)]
-struct Heard<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    excerpt: Excerpt,
-    request_id: &'a str,
-}
-
-/// What records say of an excerpt: nothing. Links that were made before that was so are of records that have an empty one.
-type Excerpt = Option<&'static str>;
-const EXCERPTS: [Excerpt; 2] = [None, Some("")];
 
 /// Why a receipt proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,12 +97,11 @@ fn link_hash(previous: &str, record: &str) -> String {
 /// # Errors
 /// As every call of the store. Repeatable.
 pub async fn issue(store: &Store, keys: &SigningKeys, party: &PartyId, mode: Mode, told: &Told) -> Result<Option<Receipt>, StoreError> {
-    let Some(of) = state_of(told) else { return Ok(None) };
-    let record = record_of(party, mode, told, None)?;
+    let Some((of, record)) = on_record(party, mode, told)? else { return Ok(None) };
     let make =
         |links: u64, previous: &str| Link { place: links.saturating_add(1), previous: previous.to_owned(), hash: link_hash(previous, &record) };
     let link = store.chain(party, mode, &of, make).await?;
-    signed(store, keys, party, mode, told, link).map(Some)
+    signed(store, keys, told, link, record).map(Some)
 }
 
 /// The receipt of a delivery as it stands, if that was made before. Writes nothing.
@@ -125,32 +109,28 @@ pub async fn issue(store: &Store, keys: &SigningKeys, party: &PartyId, mode: Mod
 /// # Errors
 /// As every call of the store.
 pub async fn find(store: &Store, keys: &SigningKeys, party: &PartyId, mode: Mode, told: &Told) -> Result<Option<Receipt>, StoreError> {
-    let Some(of) = state_of(told) else { return Ok(None) };
+    let Some((of, record)) = on_record(party, mode, told)? else { return Ok(None) };
     let link = store.link_of(party, mode, &of).await?;
-    link.map(|link| signed(store, keys, party, mode, told, link)).transpose()
+    link.map(|link| signed(store, keys, told, link, record)).transpose()
 }
 
 fn corrupt(told: &Told) -> StoreError {
     StoreError::Corrupt(format!("a receipt of {}", told.id()))
 }
 
-/// What the chain knows the state of a delivery by; `None` if it was not tried.
-fn state_of(told: &Told) -> Option<String> {
-    let delivery = told.delivery.as_ref().filter(|delivery| delivery.attempt_count > 0)?;
-    Some(format!("{}:{}:{}", told.id(), delivery.attempt_count, Progress::of(Some(delivery)).name()))
-}
-
-/// What is on record of a delivery that was tried.
-fn record_of(party: &PartyId, mode: Mode, told: &Told, excerpt: Excerpt) -> Result<String, StoreError> {
-    let delivery = told.delivery.as_ref().ok_or_else(|| corrupt(told))?;
+/// What the chain knows the state of a delivery by, and what is on record of it; `None` if it was not tried.
+fn on_record(party: &PartyId, mode: Mode, told: &Told) -> Result<Option<(String, String)>, StoreError> {
+    let Some(delivery) = told.delivery.as_ref().filter(|delivery| delivery.attempt_count > 0) else { return Ok(None) };
+    let status = Progress::of(Some(delivery));
     let kept = Digest::of(told.event.body.as_bytes());
-    let tried = delivery.attempts.iter().enumerate().map(|(place, Attempt { at, latency_ms, result, heard })| {
-        let heard = heard.as_ref().and_then(|heard| heard.request_id.as_deref()).map(|request_id| Heard { excerpt, request_id });
+    let tried = |(place, attempt): (usize, &Attempt)| {
+        let mut attempt = attempt.clone();
+        attempt.forget_excerpt();
         let sent = delivery.sent(place);
         let payload_sha256 = sent.map(|sent| sent.body.unwrap_or(kept).to_string());
-        Tried { at: *at, latency_ms: *latency_ms, result, heard, payload_sha256, url_sha256: sent.map(|sent| sent.to.to_string()) }
-    });
-    let attempts: Vec<Tried<'_>> = tried.collect();
+        Tried { attempt, payload_sha256, url_sha256: sent.map(|sent| sent.to.to_string()) }
+    };
+    let attempts: Vec<Tried> = delivery.attempts.iter().enumerate().map(tried).collect();
     let latest = attempts.iter().rev().find(|tried| tried.payload_sha256.is_some());
     let record = Record {
         delivery_id: told.id(),
@@ -161,25 +141,22 @@ fn record_of(party: &PartyId, mode: Mode, told: &Told, excerpt: Excerpt) -> Resu
         event_at: told.event.at,
         payload_sha256: latest.and_then(|tried| tried.payload_sha256.clone()),
         url_sha256: latest.and_then(|tried| tried.url_sha256.clone()),
-        status: Progress::of(Some(delivery)),
+        status,
         attempt_count: delivery.attempt_count,
         attempts,
     };
-    serde_json::to_string(&record).map_err(|_| corrupt(told))
+    let record = serde_json::to_string(&record).map_err(|_| corrupt(told))?;
+    Ok(Some((format!("{}:{}:{}", told.id(), delivery.attempt_count, status.name()), record)))
 }
 
-fn signed(store: &Store, keys: &SigningKeys, party: &PartyId, mode: Mode, told: &Told, link: Link) -> Result<Receipt, StoreError> {
-    for excerpt in EXCERPTS {
-        let record = record_of(party, mode, told, excerpt)?;
-        if link.hash != link_hash(&link.previous, &record) {
-            continue;
-        }
-        let statement = serde_json::to_string(&Statement { link, record }).map_err(|_| corrupt(told))?;
-        let issued_at = store.clock().now().as_second();
-        let signatures = keys.sign(&told.id().to_string(), issued_at, statement.as_bytes());
-        return Ok(Receipt { id: told.id(), issued_at, statement, signatures });
+fn signed(store: &Store, keys: &SigningKeys, told: &Told, link: Link, record: String) -> Result<Receipt, StoreError> {
+    if link.hash != link_hash(&link.previous, &record) {
+        return Err(StoreError::Corrupt(format!("{}: what is on record is not what its receipt was made of", told.id())));
     }
-    Err(StoreError::Corrupt(format!("{}: what is on record is not what its receipt was made of", told.id())))
+    let statement = serde_json::to_string(&Statement { link, record }).map_err(|_| corrupt(told))?;
+    let issued_at = store.clock().now().as_second();
+    let signatures = keys.sign(&told.id().to_string(), issued_at, statement.as_bytes());
+    Ok(Receipt { id: told.id(), issued_at, statement, signatures })
 }
 
 impl Receipt {
