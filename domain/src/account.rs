@@ -87,26 +87,6 @@ pub struct BalanceAccount {
     pub fingerprint: Option<String>,
 }
 
-/// Why nothing of a whole balance can be paid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NothingToPay {
-    /// Nothing is available beyond what the account keeps back.
-    Nothing,
-    /// The provider says what can be paid: there is no balance to be paid out whole.
-    ProviderFunded,
-}
-
-impl NothingToPay {
-    /// The code with which a payout is rejected for it.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Nothing => "nothing_available",
-            Self::ProviderFunded => "provider_funded",
-        }
-    }
-}
-
 /// A schedule, and how far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -245,16 +225,11 @@ impl BalanceAccount {
         self.available(balances).saturating_add(balances.of(Account::Reserved))
     }
 
-    /// All that can be paid out of it now, if its reserve stays there, and in any case `keeps`, in minor units.
-    ///
-    /// # Errors
-    /// Why nothing can.
-    pub fn whole(&self, balances: &Balances, keeps: i64) -> Result<Money, NothingToPay> {
-        if self.funding == Funding::Provider {
-            return Err(NothingToPay::ProviderFunded);
-        }
-        let there = self.available(balances).saturating_sub(self.reserve.max(keeps));
-        Money::new(there.min(Money::MAX_MINOR), self.currency).map_err(|_| NothingToPay::Nothing)
+    /// All of its own money that can be paid out now, if its reserve stays there, and in any case `keeps`, in minor units; `None` if there is none.
+    #[must_use]
+    pub fn whole(&self, balances: &Balances, keeps: i64) -> Option<Money> {
+        let there = balances.of(Account::Available).saturating_sub(self.reserve.max(keeps));
+        Money::new(there.min(Money::MAX_MINOR), self.currency).ok()
     }
 
     /// Who has decided where its money goes, when, and how much of it stays: the owners of credentials, [`None`] for one who is not on record.
@@ -341,17 +316,15 @@ mod tests {
     #[test]
     fn the_whole_balance_is_what_is_available_less_what_is_kept_back() {
         let with = |available: i64| Balances::from_iter([(Account::Available, available), (Account::Reserved, 700)]);
-        let keeping =
-            |funding, reserve, keeps, available| BalanceAccount { funding, reserve, ..account() }.whole(&with(available), keeps).map(Money::minor);
-        let of = |funding, reserve, available| keeping(funding, reserve, 0, available);
-        assert_eq!([(100, 400), (400, 100)].map(|(reserve, keeps)| keeping(Funding::Balance, reserve, keeps, 500)), [Ok(100); 2]);
-        assert_eq!(of(Funding::Balance, 0, 500), Ok(500));
-        assert_eq!(of(Funding::Balance, 499, 500), Ok(1));
+        let keeping = |reserve, keeps, available| BalanceAccount { reserve, ..account() }.whole(&with(available), keeps).map(Money::minor);
+        let of = |reserve, available| keeping(reserve, 0, available);
+        assert_eq!([(100, 400), (400, 100)].map(|(reserve, keeps)| keeping(reserve, keeps, 500)), [Some(100); 2]);
+        assert_eq!(of(0, 500), Some(500));
+        assert_eq!(of(499, 500), Some(1));
         for (reserve, available) in [(500, 500), (501, 500), (0, 0), (0, -5), (i64::MAX, -5)] {
-            assert_eq!(of(Funding::Balance, reserve, available), Err(NothingToPay::Nothing), "{reserve} of {available}");
+            assert_eq!(of(reserve, available), None, "{reserve} of {available}");
         }
-        assert_eq!(of(Funding::Balance, 0, BALANCE_MAX), Ok(Money::MAX_MINOR), "the rest goes another time");
-        assert_eq!(of(Funding::Provider, 0, 500), Err(NothingToPay::ProviderFunded));
+        assert_eq!(of(0, BALANCE_MAX), Some(Money::MAX_MINOR), "the rest goes another time");
 
         let below = |negative_threshold, available| BalanceAccount { negative_threshold, ..account() }.is_below_threshold(&with(available));
         assert!(!below(None, i64::MIN) && !below(Some(0), 0) && below(Some(0), -1) && !below(Some(10), -10) && below(Some(10), -11));

@@ -126,7 +126,7 @@ impl StatusReason {
             Status::Canceled => "canceled",
             Status::Failed if returned => "returned",
             Status::Failed => match reason.map_or("", Reason::as_str) {
-                "insufficient_funds" | "nothing_available" | "provider_funded" => "insufficient_funds",
+                "insufficient_funds" | "nothing_available" => "insufficient_funds",
                 "invalid_request" => "invalid_request",
                 "party_inactive" => "organization_inactive",
                 "account_disabled" => "payouts_blocked",

@@ -71,9 +71,11 @@ pub async fn freeze(file: Option<&Path>, arguments: FreezeArguments) -> anyhow::
     for shard in chosen(store.shards(), arguments.shard)? {
         let (reason, nothing_lost) = (arguments.reason.clone(), arguments.nothing_lost);
         let freeze = Freeze { reason, at_ms: store.clock().now().as_millisecond(), epoch_seen: store.epoch(shard).await?, nothing_lost };
-        store.freeze(shard, &freeze).await?;
+        let stands = if store.freeze(shard, &freeze).await? { None } else { store.frozen(shard).await? };
+        let is_other = |other: &Freeze| (&other.reason, other.nothing_lost) != (&freeze.reason, freeze.nothing_lost);
+        let stands = stands.filter(is_other).map_or_else(String::new, |other| format!(" already, and that stands ({})", other.reason));
         let draining = store.draining_until(shard).await?;
-        print(&format!("{shard}: frozen; {}", effective(draining, store.clock().now())))?;
+        print(&format!("{shard}: frozen{stands}; {}", effective(draining, store.clock().now())))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -116,7 +118,11 @@ pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Resu
         // Whoever has said that nothing was lost did so before what has been found since.
         let is_sure = freeze.nothing_lost && store.epoch(shard).await? >= freeze.epoch_seen;
         let hours = arguments.look_first_hours.unwrap_or(if is_sure { 0 } else { LOOK_FIRST_HOURS });
-        store.thaw(shard, Duration::from_hours(hours)).await?;
+        ensure!(
+            store.end_freeze(shard, &freeze, Duration::from_hours(hours)).await?,
+            "{shard}: another freeze has taken the place of this one ({}), or none is left. It was not ended",
+            freeze.reason
+        );
         let (suspect, now) = (store.suspect_until(shard).await?, store.clock().now());
         let looks = if suspect > now { format!("looks first until {suspect}") } else { "looks first for nothing new".to_owned() };
         print(&format!("{shard}: thawed (it was frozen because: {}); {looks}", freeze.reason))?;

@@ -217,10 +217,7 @@ async fn change(State(ingress): State<Arc<Ingress>>, Path(currency): Path<String
 
 /// Who funds it cannot change now.
 pub(super) fn busy() -> Problem {
-    Problem::new(
-        Kind::AccountBusy,
-        "Payouts of the account are under way, or one of its whole balance waits for its day. Disable it, and change `funding` when nothing is reserved or waits any more.",
-    )
+    Problem::new(Kind::AccountBusy, "Payouts of the account are under way. Disable it, and change `funding` when nothing is reserved any more.")
 }
 
 /// The currency of a path, in any case.

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use serde_json::value::RawValue;
@@ -49,9 +49,12 @@ pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return problem("Send `Content-Type: application/json`, once.") };
     let mut parts = value.to_str().unwrap_or_default().split(';').map(str::trim);
-    // The second is what `curl --data` says of whatever it sends, as in seed 003; no browser sends it here, for it has no `Authorization` to add.
-    let kinds = ["application/json", "application/x-www-form-urlencoded"];
-    let is_json = parts.next().is_some_and(|kind| kinds.iter().any(|json| kind.eq_ignore_ascii_case(json)));
+    // What `curl --data` says of whatever it sends, as in seed 003. A page of somebody else can have a browser send that too, with a password that the browser keeps, but no token.
+    let is_token = |value: &HeaderValue| value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
+    let has_token = headers.get(header::AUTHORIZATION).is_some_and(is_token);
+    let is_json = parts.next().is_some_and(|kind| {
+        kind.eq_ignore_ascii_case("application/json") || has_token && kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    });
     let utf8 = |parameter: &str| parameter.eq_ignore_ascii_case("charset=utf-8") || parameter.eq_ignore_ascii_case("charset=\"utf-8\"");
     if is_json && parts.all(utf8) { Ok(()) } else { problem("Send `Content-Type: application/json`.") }
 }
@@ -635,7 +638,9 @@ mod tests {
         assert!(of(&[("content-type", "Application/JSON; charset=UTF-8")]));
         assert!(!of(&[]));
         assert!(!of(&[("content-type", "application/json; charset=latin1")]));
-        assert!(of(&[("content-type", "application/x-www-form-urlencoded")]), "as `curl --data` says");
+        assert!(!of(&[("content-type", "application/x-www-form-urlencoded")]));
+        assert!(!of(&[("content-type", "application/x-www-form-urlencoded"), ("authorization", "Basic dDo=")]), "which browsers keep");
+        assert!(of(&[("content-type", "application/x-www-form-urlencoded"), ("authorization", "Bearer t")]), "as `curl --data` says");
         assert!(!of(&[("content-type", "multipart/form-data")]));
         assert!(!of(&[("content-type", "application/jsonx")]));
         assert!(!of(&[("content-type", "application/json"), ("content-type", "text/plain")]));

@@ -346,3 +346,52 @@ async fn what_was_given_up_goes_with_its_event() {
     }
     assert_eq!(lists(), 0);
 }
+
+/// Many wait for a subscription that is paused: they are listed in pages to the last, and a page looks at so many only.
+#[tokio::test]
+async fn what_waits_is_listed_to_its_end() {
+    let site = Site::open().await;
+    let watcher = Receiver::start().await;
+    let (path, _) = site.subscribed(&watcher, json!(["reconciliation.break"])).await;
+    assert_eq!(site.shop.post(&format!("{path}/pause"), &json!({})).await.status, 200);
+    let (store, shop) = (&site.installation.store, PartyId::parse("shop").unwrap());
+    for n in 0..1_203_u64 {
+        let news = News::Break { provider: Provider::Truelayer, day: jiff::civil::date(2026, 3, 2), matched: n, breaks: [("amount", 1)].into() };
+        store.announce(&shop, Mode::Test, &news, &format!("day {n}")).await.unwrap();
+    }
+    let walk = async |query: &str| {
+        let (mut found, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+        loop {
+            let page = site.shop.get(&format!("/v1/deliveries?{query}&limit=200{cursor}")).await;
+            assert_eq!(page.status, 200, "{page:?}");
+            found.extend(page.json["results"].as_array().unwrap().iter().map(|delivery| delivery["id"].as_str().unwrap().to_owned()));
+            pages += 1;
+            let Some(next) = page.json["next_cursor"].as_str() else { return (found, pages) };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    let (found, pages) = walk("status=pending").await;
+    let whole = found.len();
+    let different: std::collections::BTreeSet<_> = found.into_iter().collect();
+    assert_eq!((whole, different.len(), pages), (1_203, 1_203, 7));
+    assert_eq!(walk("status=pending&type=webhook.*").await, (Vec::new(), 2), "a thousand are looked at for a page");
+    let (listed, _) = walk("type=reconciliation.break").await;
+    assert_eq!(listed.into_iter().collect::<std::collections::BTreeSet<_>>(), different, "they are all there");
+}
+
+/// Of a subscription that is gone nothing stays behind in the lists of what was given up.
+#[tokio::test]
+async fn what_a_subscription_has_not_heard_goes_with_it() {
+    let site = Site::open().await;
+    let watcher = Receiver::start().await;
+    let (path, _) = site.subscribed(&watcher, json!(["webhook.*"])).await;
+    let (books, _) = site.subscribed(&watcher, json!("*")).await;
+    assert_eq!(site.shop.post(&format!("{path}/pause"), &json!({})).await.status, 200);
+    for version in 1..4_u64 {
+        let change = json!({ "version": version, "url": format!("{}/{version}", watcher.url) });
+        assert_eq!(site.shop.patch(&books, &change).await.status, 200);
+    }
+    assert_eq!(site.shop.delete(&path).await.status, 204);
+    site.installation.deliver().await;
+    assert!(!site.installation.redis.say(&["KEYS", "t:*abandoned*"]).contains("abandoned"));
+}

@@ -482,7 +482,11 @@ async fn what_was_not_sent_is_canceled_in_a_freeze_that_lost_nothing() {
     let found = workers::store::freeze::Freeze { reason: "it counts from less".to_owned(), at_ms: 1, epoch_seen: 9, nothing_lost: false };
     store.freeze(shard, &found).await.unwrap();
     assert_eq!(store.frozen(shard).await.unwrap(), Some(found.clone()));
-    store.freeze(shard, &workers::store::freeze::Freeze { nothing_lost: true, ..found.clone() }).await.unwrap();
+    let again = run(&["freeze", "--reason", "again", "--nothing-lost"]).await;
+    assert!(String::from_utf8_lossy(&again.stdout).contains("frozen already, and that stands (it counts from less)"), "{again:?}");
+    // Whoever has decided on the one before ends nothing.
+    let before = workers::store::freeze::Freeze { nothing_lost: true, ..found.clone() };
+    assert!(!store.end_freeze(shard, &before, Duration::ZERO).await.unwrap());
     assert_eq!(store.frozen(shard).await.unwrap(), Some(found), "the first one stays");
     assert_eq!(cancel(&second).await.status, StatusCode::CONFLICT);
     assert!(run(&["thaw", "--look-first-hours", "0"]).await.status.success());

@@ -163,7 +163,8 @@ async fn every_bad_body_has_its_own_problem() {
         assert_eq!((reply.status, reply.problem(), reply.errors()), (status, problem, errors), "{shown}");
     }
     let request = |content_type: &str| shop.request(Method::POST, "/v1/payouts").header("content-type", content_type).body(good.clone());
-    for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16"] {
+    // What `curl --data` calls all that it sends is taken with a token only (json.rs).
+    for content_type in ["text/plain", "multipart/form-data; boundary=x", "application/json; charset=utf-16"] {
         assert_eq!(shop.send(request(content_type)).await.problem(), "media-type", "{content_type}");
     }
     let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1024]))));

@@ -35,6 +35,8 @@ use crate::store::payouts::{Fixed, Permit, Permitted};
 use crate::store::turns::Looking;
 use crate::trace;
 
+/// The code with which a payout of a whole balance is rejected when nothing of it can be paid out.
+const NOTHING_AVAILABLE: &str = "nothing_available";
 /// Answers about payouts of one group that are recorded at one time.
 const RECORDED_AT_ONCE: usize = 16;
 /// How often the amount of a payout is decided again because its balance has moved.
@@ -164,9 +166,8 @@ impl Payouts {
         let store = &self.recorder.store;
         let Standing { mut account, mut balances, .. } = store.account(&payout.party, payout.mode, currency).await?;
         for _ in 0..TRIES {
-            let money = match account.whole(&balances, payout.keeps) {
-                Ok(money) => money,
-                Err(nothing) => return self.decline(&payout, lease, nothing.code(), None).await.map(Err),
+            let Some(money) = account.whole(&balances, payout.keeps) else {
+                return self.decline(&payout, lease, NOTHING_AVAILABLE, None).await.map(Err);
             };
             let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &self.recorder.plan(&payout), store.clock().now());
             let Verdict::Known(step) = verdict else { break };

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::account::BalanceAccount;
+use domain::account::{BalanceAccount, Funding};
 use domain::calendar::Calendars;
 use domain::destination::{Beneficiary, StatementReference};
 use domain::fact::Reason;
@@ -208,7 +208,8 @@ impl Payouts {
             plan => return Ok(Round::Wait(self.schedules.until_next(plan, now))),
         };
         let advance = Advance { available, ..self.schedules.advance(account.come_to(opening.progress()), now) };
-        let Ok(money) = account.whole(&balances, 0) else {
+        // Money of the provider is nobody's to pay out by itself.
+        let Some(money) = account.whole(&balances, 0).filter(|_| account.funding == Funding::Balance) else {
             return Ok(match store.advance_schedule(&advance, true).await? {
                 Advanced::Done => {
                     self.recorder.metrics.schedule_came_to(account.mode, Outcome::Empty);

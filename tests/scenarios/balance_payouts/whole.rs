@@ -55,17 +55,20 @@ async fn a_balance_that_has_nothing_when_its_day_opens_is_told_as_failed() {
     assert_eq!(shop.ask(Some("10.00")).await.status, 201, "the reserve is kept from whole balances only");
 }
 
-/// Whose money it is does not change while a payout of all of it waits for its day.
+/// What was accepted is paid from the money that the party has by then, whoever funds its payouts from now on.
 #[tokio::test]
-async fn a_balance_stays_its_partys_own_while_it_is_to_be_paid_out_whole() {
+async fn a_balance_that_its_provider_funds_by_then_is_paid_out_whole() {
     let shop = Shop::with(1_000).await;
     let payout = shop.asked(None).await;
-    let change = json!({ "party_id": "acme", "funding": "provider" });
-    let change = async || shop.platform.patch("/v1/balances/EUR", &change).await;
-    let refused = change().await;
-    assert_eq!((refused.status, refused.problem()), (409, "account-busy"));
-    assert_eq!(shop.cancel(&payout).await.status, 200);
-    assert_eq!(change().await.status, 200);
+    shop.change(json!({ "funding": "provider" })).await;
+    shop.next_day().await;
+    shop.installation.execute().await;
+    assert_eq!(shop.read(&payout).await["amount"]["value"], "10.00");
+    shop.reported(&payout, Status::Settled).await;
+    assert_eq!(shop.read(&payout).await["status"], "completed");
+    assert_eq!(shop.funds().await, (0, 0));
+    shop.change(json!({ "funding": "balance" })).await;
+    assert_eq!(shop.funds().await, (0, 0), "nobody owes anybody anything");
 }
 
 /// A hundred payouts and a payout of the whole balance at the same time: every minor unit is in one of them, and no minor unit in two.

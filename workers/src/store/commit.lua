@@ -131,13 +131,13 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
     if version ~= value[1] then return { 'stale' } end
   end
   local seen, needed, day, record = string.match(value[20], '^(%d+) (%-?%d+) ?(%S*) ?(.*)$')
-  local takes, keeps_money = opening or seen, false
   if opening or seen or value[5] ~= '' then
     if seen then kept[account_key] = nil end
     local account = once('HMGET', account_key, 'funding', 'status', 'fault', 'v', 'day')
     if not opening and account[3] then return { 'frozen' } end
     if seen and account[4] ~= seen then return { 'changed' } end
-    keeps_money = takes and account[1] == 'balance'
+    -- Who has the money for a payout is decided when it is taken, and stays so whoever funds the account afterwards.
+    if opening then own = account[1] == 'balance' end
     if seen and not opening then
       -- Told, so that whoever decides again need not ask: on a busy account that would take too long each time.
       local available = redis.call('HGET', ledger, 'available') or '0'
@@ -240,9 +240,8 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
   end
 
   local entries, at = tonumber(value[23]), 24
-  -- Who has the money for a payout is decided when it is taken, and stays so whoever funds the account afterwards.
-  if keeps_money then field('own', '1') end
-  local available = (keeps_money or not takes and own) and 'available' or 'clearing'
+  if opening and own then field('own', '1') end
+  local available = own and 'available' or 'clearing'
   for _ = 1, entries do
     local from, to, minor = value[at], value[at + 1], value[at + 2]
     if from == 'available' then from = available end

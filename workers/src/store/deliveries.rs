@@ -96,6 +96,15 @@ struct Rows {
     more: Option<Within>,
 }
 
+/// What was found at an entry of a lane, and behind it.
+#[derive(Default)]
+struct Waiting {
+    told: Vec<Told>,
+    looked_at: usize,
+    /// Behind which event there are more to look at.
+    stopped: Option<u32>,
+}
+
 /// What a walk goes through: the events of a payout, or one of a bulletin, and the subscriptions of the party.
 struct Walked<'a> {
     party: &'a PartyId,
@@ -512,56 +521,74 @@ impl Store {
             entries.truncate(chunk);
             for entry in &entries {
                 let mut within = place.filter(|(at_ms, id, _)| (*at_ms, *id) == (entry.at_ms, entry.id)).and_then(|(_, _, within)| within);
-                for told in self.told_with(entry.id, wanted, within, limit + 1 - items.len()).await? {
+                let Waiting { told, looked_at: now, stopped } = self.told_with(entry.id, wanted, within, LOOKED_AT_MAX - looked_at).await?;
+                for told in told {
                     if items.len() == limit {
                         return Ok((items, Some(Place::Entry { at_ms: entry.at_ms, id: entry.id, within })));
                     }
                     within = Some(told.event.id.sequence());
                     items.push(told);
                 }
-                place = Some((entry.at_ms, entry.id, Some(u32::MAX)));
+                looked_at += now;
+                place = Some((entry.at_ms, entry.id, stopped.or(Some(u32::MAX))));
+                if stopped.is_some() || looked_at >= LOOKED_AT_MAX {
+                    return Ok((items, place.map(|(at_ms, id, within)| Place::Entry { at_ms, id, within })));
+                }
             }
-            looked_at += entries.len();
             if is_last {
                 return Ok((items, None));
             }
-            if items.len() >= limit || looked_at >= LOOKED_AT_MAX {
+            if items.len() >= limit {
                 return Ok((items, place.map(|(at_ms, id, within)| Place::Entry { at_ms, id, within })));
             }
         }
     }
 
     /// The delivery of an entry and those that wait behind it, as far as they are wanted, behind the event `within`; `u32::MAX`: behind all of them.
-    async fn told_with(&self, id: DeliveryId, wanted: &Wanted, within: Option<u32>, limit: usize) -> Result<Vec<Told>, StoreError> {
+    async fn told_with(&self, id: DeliveryId, wanted: &Wanted, within: Option<u32>, most: usize) -> Result<Waiting, StoreError> {
         if within == Some(u32::MAX) {
-            return Ok(Vec::new());
+            return Ok(Waiting { looked_at: 1, ..Waiting::default() });
         }
         if id.event().payout() == PayoutId::of_bulletin(&wanted.party, wanted.mode, self.shared.shards) {
-            return self.told_of_bulletin(id, wanted, within, limit).await;
+            return self.told_of_bulletin(id, wanted, within, most).await;
         }
-        let Some(timeline) = self.readable_timeline(id.event().payout(), Some(id.subscription())).await? else { return Ok(Vec::new()) };
+        let mut found = Waiting { looked_at: 1, ..Waiting::default() };
+        let Some(timeline) = self.readable_timeline(id.event().payout(), Some(id.subscription())).await? else { return Ok(found) };
         if timeline.payout.party != wanted.party || timeline.payout.mode != wanted.mode {
-            return Ok(Vec::new());
+            return Ok(found);
         }
         let queue = timeline.queues.iter().find(|(subscription, _)| *subscription == id.subscription()).map(|(_, queue)| queue.clone());
         let told = waiting_with(id, queue, within).filter_map(|sequence| Told::of(&timeline, id.subscription(), sequence));
-        Ok(told.filter(|told| wanted.keeps(told)).collect())
+        found.told.extend(told.filter(|told| wanted.keeps(told)));
+        Ok(found)
     }
 
-    /// The same of a bulletin, at most `limit` of them: many may wait there.
-    async fn told_of_bulletin(&self, id: DeliveryId, wanted: &Wanted, within: Option<u32>, limit: usize) -> Result<Vec<Told>, StoreError> {
+    /// The same of a bulletin, in which many may wait: it looks at `most` of them.
+    async fn told_of_bulletin(&self, id: DeliveryId, wanted: &Wanted, within: Option<u32>, most: usize) -> Result<Waiting, StoreError> {
         let (bulletin, subscription) = (id.event().payout(), id.subscription());
         let waiting: Option<Vec<u8>> = self.field(bulletin, &format!("q:{subscription}")).await?;
-        let waiting = waiting.as_deref().map(queue).transpose()?;
-        let mut kept = Vec::new();
-        for sequence in waiting_with(id, waiting, within) {
-            let found = self.event_for(DeliveryId::new(EventId::new(bulletin, sequence), subscription)).await?;
-            kept.extend(found.map(|found| found.told).filter(|told| wanted.keeps(told)));
-            if kept.len() >= limit {
-                break;
+        let mut sequences: Vec<u32> = waiting_with(id, waiting.as_deref().map(queue).transpose()?, within).take(most.saturating_add(1)).collect();
+        let mut found = Waiting::default();
+        if sequences.len() > most {
+            sequences.truncate(most);
+            found.stopped = sequences.last().copied();
+        }
+        found.looked_at = sequences.len().max(1);
+        for sequences in sequences.chunks(WALKED_AT_A_TIME) {
+            let mut command = redis::cmd("HMGET");
+            command.arg(self.shared.names.payout(bulletin));
+            for sequence in sequences {
+                command.arg(format!("e:{sequence}")).arg(format!("d:{subscription}:{sequence}"));
+            }
+            let fields: Vec<Option<Vec<u8>>> = from_value(self.query(command).await?)?;
+            for (sequence, fields) in sequences.iter().zip(fields.chunks(2)) {
+                let [Some(stored), tried] = fields else { continue };
+                let event = StoredEvent::read(EventId::new(bulletin, *sequence), stored, "")?;
+                let delivery = tried.as_deref().map(|tried| from_json("delivery", tried)).transpose()?;
+                found.told.extend(Some(Told { transaction_id: None, event, subscription, delivery }).filter(|told| wanted.keeps(told)));
             }
         }
-        Ok(kept)
+        Ok(found)
     }
 
     /// The first entries of one list of a subscription from `begin` on, at most `limit`.

@@ -20,7 +20,7 @@ pub struct Freeze {
     /// The highest epoch that a worker has on file; the store's must go on from there.
     pub epoch_seen: u64,
     /// That the store has forgotten nothing, by the word of whoever froze it: then what looks unsent is, and can be canceled.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nothing_lost: bool,
 }
 
@@ -35,13 +35,14 @@ impl Store {
     }
 
     /// Freezes dispatch of a shard: from now on no intent is committed. What was permitted before may still be under way until its lease ends.
-    /// The first freeze stays until [`Store::thaw`], unless it says that nothing was lost and this one does not.
+    /// The first freeze stays until [`Store::thaw`], unless it says that nothing was lost and this one does not. Says whether this one stands now.
     ///
     /// # Errors
-    /// As every call. Repeatable.
-    pub async fn freeze(&self, shard: Shard, freeze: &Freeze) -> Result<(), StoreError> {
+    /// As every call. A repeat of one that was applied may say that it was not.
+    pub async fn freeze(&self, shard: Shard, freeze: &Freeze) -> Result<bool, StoreError> {
         let key = self.shared.names.of(shard, "frozen");
-        self.run(&self.shared.scripts.freeze, &[&key], |command| _ = command.arg(to_json(freeze)).arg(u8::from(freeze.nothing_lost))).await.map(drop)
+        let script = &self.shared.scripts.freeze;
+        from_value(self.run(script, &[&key], |command| _ = command.arg(to_json(freeze)).arg(u8::from(freeze.nothing_lost))).await?)
     }
 
     /// The freeze of a shard, if it is frozen.
@@ -53,21 +54,29 @@ impl Store {
         record.map(|record| from_json("freeze", &record)).transpose()
     }
 
-    /// Ends the freeze that is there now. For as long as `look_first` no payout is sent before its provider was asked whether it knows it, and none can be canceled:
-    /// the store may have forgotten that it was sent. A payout that was asked for before the end of that time stays suspect for ever. Zero: nothing was lost.
+    /// Ends this freeze, and no other that has taken its place since it was read. For as long as `look_first` no payout is sent before its provider was asked whether it knows it,
+    /// and none can be canceled: the store may have forgotten that it was sent. A payout that was asked for before the end of that time stays suspect for ever. Zero: nothing was
+    /// lost. Says whether it was there.
     ///
     /// # Errors
-    /// As every call. Repeatable: a freeze that came later stays.
-    pub async fn thaw(&self, shard: Shard, look_first: Duration) -> Result<(), StoreError> {
-        let names = &self.shared.names;
-        let keys = ["frozen", "look-first", "epoch"].map(|name| names.of(shard, name));
-        let read: Option<Vec<u8>> = from_value(self.query(redis::cmd("GET").arg(&keys[0]).to_owned()).await?)?;
-        let Some(read) = read else { return Ok(()) };
-        let freeze: Freeze = from_json("freeze", &read)?;
+    /// As every call. A repeat of one that was applied says that it was not.
+    pub async fn end_freeze(&self, shard: Shard, freeze: &Freeze, look_first: Duration) -> Result<bool, StoreError> {
+        let keys = ["frozen", "look-first", "epoch"].map(|name| self.shared.names.of(shard, name));
         let until = self.clock().now().as_millisecond().saturating_add_unsigned(millis(look_first));
         let until = if look_first > Duration::ZERO { until.to_string() } else { String::new() };
         let keys = keys.each_ref().map(String::as_str);
-        self.run(&self.shared.scripts.thaw, &keys, |command| _ = command.arg(&read).arg(until).arg(freeze.epoch_seen)).await.map(drop)
+        from_value(self.run(&self.shared.scripts.thaw, &keys, |command| _ = command.arg(to_json(freeze)).arg(until).arg(freeze.epoch_seen)).await?)
+    }
+
+    /// As [`Store::end_freeze`], whichever freeze there is.
+    ///
+    /// # Errors
+    /// As every call. Repeatable.
+    pub async fn thaw(&self, shard: Shard, look_first: Duration) -> Result<(), StoreError> {
+        match self.frozen(shard).await? {
+            Some(freeze) => self.end_freeze(shard, &freeze, look_first).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Whether the store may have forgotten what was done for a payout: its shard is frozen, and nobody has said that nothing was lost, or was after the payout was asked for.

@@ -48,8 +48,13 @@ local function record(subscription, member, token, delivery, outcome, trouble)
       redis.call('HSET', payout, queue, rest)
       redis.call('ZADD', waiting, now, string.sub(member, 1, -1 - #sequence) .. string.match(rest, '^[^,]*'))
     end
-    -- A farewell cannot be asked for again.
-    if outcome == 'a' and redis.call('HEXISTS', prefix .. 'sub:' .. subscription, 'farewell') == 0 then
+    -- What is no payout's can be asked for again as long as its subscription is there; a farewell cannot.
+    local function can_be_asked_for()
+      if redis.call('HEXISTS', payout, 'rec') == 1 then return true end
+      local is = redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'farewell')
+      return is[1] and not is[2]
+    end
+    if outcome == 'a' and can_be_asked_for() then
       redis.call('ZADD', KEYS[2], now, subscription .. '/' .. member)
       redis.call('ZADD', prefix .. 'abandoned:' .. subscription, now, member)
     end

@@ -3,14 +3,7 @@ local function refusal(account, ledger, decided_on, funding)
   local held = redis.call('HMGET', account, 'v', 'funding')
   if (held[1] or '0') ~= decided_on then return 'stale' end
   -- Who pays for a payout that is under way must not change.
-  if (held[2] or 'provider') ~= funding then
-    if (redis.call('HGET', ledger, 'reserved') or '0') ~= '0' then return 'busy' end
-    -- Nor whose money it is that waits to be paid out whole: it holds none until its amount is fixed.
-    local prefix, latest = string.match(account, '^(.*{s%d+}:)'), string.match(redis.call('HGET', account, 'day') or '', '(%S+)$')
-    local payout = latest and redis.call('HMGET', prefix .. 'po:' .. latest, 'st', 'rec') or {}
-    local waits = payout[1] == 'requested' or payout[1] == 'scheduled' or payout[1] == 'awaiting_approval'
-    if waits and not cjson.decode(payout[2]).money.minor then return 'busy' end
-  end
+  if (held[2] or 'provider') ~= funding and (redis.call('HGET', ledger, 'reserved') or '0') ~= '0' then return 'busy' end
 end
 
 -- After everything that can refuse. `ledgers`: of the shard, `currencies`: of the party; `planned`: '1' for an account with a schedule.

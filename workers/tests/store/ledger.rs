@@ -75,7 +75,7 @@ async fn fix(store: &Store, id: PayoutId) {
     let Some(payout) = insist(|| store.load(id)).await else { return };
     let party = party();
     let standing = insist(|| store.account(&party, Mode::Test, Currency::GBP)).await;
-    let Ok(money) = standing.account.whole(&standing.balances, 0) else { return };
+    let Some(money) = standing.account.whole(&standing.balances, 0) else { return };
     let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &plan(), store.clock().now());
     let Some(step) = verdict.step() else { return };
     insist(|| store.fix(step, &standing.account, standing.balances.of(Account::Available), None)).await;

@@ -168,7 +168,7 @@ impl World {
 
     async fn fix(&self, payout: &Payout) {
         let standing = self.store.account(&party(), Mode::Test, Currency::GBP).await.unwrap();
-        let Ok(money) = standing.account.whole(&standing.balances, 0) else { return };
+        let Some(money) = standing.account.whole(&standing.balances, 0) else { return };
         let verdict = payout.apply(&Fact::new(Source::Worker, What::Fix { money }), &plan(), self.store.clock().now());
         let Some(step) = verdict.step() else { return };
         let question = self.gate.question_of_amount((&party(), Mode::Test), &beneficiary(), money);
