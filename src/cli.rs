@@ -137,6 +137,7 @@ fn run(Arguments { config, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sandbox(arguments) => attended(|stop| sandbox::run(file, arguments, stop)),
         Command::Dev(arguments) => dev::run(file, arguments),
         Command::Bench(arguments) => attended(|stop| bench::run(file, arguments, stop)),
+        Command::Chaos(chaos::Arguments { at: Some(chaos::At::Endpoint(arguments)), .. }) => brief(probe::run(arguments)),
         Command::Chaos(arguments) => attended(|stop| chaos::run(arguments, stop)),
         Command::Keys(command) => brief(keys::run(file, command)),
         Command::Freeze(arguments) => brief(dispatch::freeze(file, arguments)),

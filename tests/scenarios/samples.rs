@@ -228,7 +228,7 @@ async fn an_endpoint_is_tried() {
     assert!(code == Some(0) && text.contains("webhook.failing"), "{text}");
     let other = Secret::from_bytes(&[1; 32]).unwrap().to_text();
     assert_eq!(said(&["trigger", "--url", &url, "--secret", &other]).0, Some(1), "it does not verify");
-    assert_eq!(said(&["probe", "--url", &url, "--secret", &other]).0, Some(1), "genuine events are refused");
+    assert_eq!(said(&["chaos", "endpoint", "--url", &url, "--secret", &other]).0, Some(1), "genuine events are refused");
 
     // Nobody.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
