@@ -18,6 +18,13 @@ local function payout_and_sequence(member)
   return prefix .. 'po:' .. string.sub(member, 1, slash - 1), string.sub(member, slash + 1)
 end
 
+-- Whether somebody may want once more what was given up: of a payout always; of a bulletin as long as the subscription is there, and is no farewell.
+local function can_be_asked_for(subscription, payout)
+  if redis.call('HEXISTS', payout, 'rec') == 1 then return true end
+  local is = redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'farewell')
+  return is[1] and not is[2]
+end
+
 -- What is read comes first, and the leases end last, all of a subscription at once: what fails in between is found again when its lease has run out.
 local leaving = {}
 local function record(subscription, member, token, delivery, outcome, trouble)
@@ -48,13 +55,7 @@ local function record(subscription, member, token, delivery, outcome, trouble)
       redis.call('HSET', payout, queue, rest)
       redis.call('ZADD', waiting, now, string.sub(member, 1, -1 - #sequence) .. string.match(rest, '^[^,]*'))
     end
-    -- What is no payout's can be asked for again as long as its subscription is there; a farewell cannot.
-    local function can_be_asked_for()
-      if redis.call('HEXISTS', payout, 'rec') == 1 then return true end
-      local is = redis.call('HMGET', prefix .. 'sub:' .. subscription, 'v', 'farewell')
-      return is[1] and not is[2]
-    end
-    if outcome == 'a' and can_be_asked_for() then
+    if outcome == 'a' and can_be_asked_for(subscription, payout) then
       redis.call('ZADD', KEYS[2], now, subscription .. '/' .. member)
       redis.call('ZADD', prefix .. 'abandoned:' .. subscription, now, member)
     end
