@@ -93,9 +93,10 @@ pub struct Gate {
 #[derive(Clone, Debug, Serialize)]
 pub struct Question {
     /// The account, hashed.
+    #[serde(skip)]
     account: String,
     /// What makes another payout equal; `None` where nobody asks for an equal payout.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip)]
     twin: Option<Twin>,
     /// The payout that it stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,7 +112,7 @@ pub struct Question {
     proves_nothing: bool,
     known_ms: i64,
     known_max: u32,
-    /// When it is to be sent, ms, if later than at once: it counts in the window of that time.
+    /// When it is to be sent, ms, if later than at once and something counts it: it counts in the window of that time.
     #[serde(skip_serializing_if = "Option::is_none")]
     at_ms: Option<i64>,
     /// Not an empty list, which JSON and Lua write differently.
@@ -120,7 +121,7 @@ pub struct Question {
 }
 
 /// Who gets it with which words, hashed, and how much: two payouts are equal where that is the same or one of them is a whole balance.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 struct Twin {
     of: String,
     /// Minor units, or `whole`.
@@ -188,6 +189,14 @@ impl Limit {
 // === impl Question ===
 
 impl Question {
+    /// Who gets it, and what makes another payout equal, as the script reads it. All else is the same for most payouts, which spares the script to read it anew.
+    pub(crate) fn whom(&self) -> String {
+        match &self.twin {
+            Some(Twin { of, amount }) => [self.account.as_str(), of, amount].join(" "),
+            None => self.account.clone(),
+        }
+    }
+
     /// The rule that the script says was met: nothing where the account is new, else the place of a counter, from 1, a space and the bound.
     pub(crate) fn met(&self, said: &str) -> Option<RuleMet> {
         let Some((place, bound)) = said.split_once(' ') else { return self.new_rule.clone() };
@@ -250,6 +259,7 @@ impl Gate {
         });
         let new_rule = self.rule(|rule| rule.new_beneficiary && fits(rule, party, *amount, destination));
         let asks_about_others = |rule: &Rule| rule.new_beneficiary && rule.speaks_of(party, destination) && !fits(rule, party, *amount, destination);
+        let counters = self.counters((party, *mode), &account, *amount, 1);
         Question {
             twin,
             replaces: order.replaces.as_ref().map(|key| PayoutId::derive(party, *mode, key, shards)),
@@ -258,8 +268,8 @@ impl Gate {
             proves_nothing: self.rules.approvals.iter().any(asks_about_others),
             known_ms: SignedDuration::from_hours(24 * i64::from(self.rules.known_days)).as_secs().saturating_mul(1_000),
             known_max: self.rules.known_max,
-            at_ms: order.scheduled_for.map(Timestamp::as_millisecond),
-            counters: self.counters((party, *mode), &account, *amount, 1),
+            at_ms: order.scheduled_for.filter(|_| !counters.is_empty()).map(Timestamp::as_millisecond),
+            counters,
             account,
         }
     }

@@ -391,14 +391,19 @@ async fn tries_are_recorded_together_and_each_for_itself() {
     assert_eq!(flying, 4, "what failed is found again when its lease ends");
 }
 
-/// Steps that come at the same time share a call, and each of them stands for itself: the same request twice, one that is refused, one that meets an error.
+/// Steps that come at the same time share a call, and each of them stands for itself: the same request twice, one that is refused, two that meet an error, sooner
+/// or when it is nearly written.
 #[tokio::test]
 async fn steps_are_committed_together_and_each_for_itself() {
     let Installation { store, server, .. } = &installation().await;
     let id = subscription(store, EventTypes::All).await;
     open(store, "first").await;
     let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let steps = ["a", "b", "b", "c", "d", "e"].map(|key| order(store, key));
+    let mut steps = Vec::from(["a", "b", "b", "c", "d", "e"].map(|key| order(store, key)));
+    let elsewhere = PartyId::parse("elsewhere").unwrap();
+    let id_elsewhere = PayoutId::derive(&elsewhere, Mode::Test, "f", store.shards());
+    steps.push(Payout::open(Order { id: id_elsewhere, party: elsewhere, ..order_for(store, "f") }, store.clock().now()));
+    let () = redis::cmd("SET").arg("t:{s00}:subs:elsewhere:test").arg("no subscriptions").query_async(&mut raw).await.unwrap();
     let unreadable = format!("t:{{s00}}:po:{}", steps[4].payout.id);
     let () = redis::cmd("SET").arg(&unreadable).arg("not a payout").query_async(&mut raw).await.unwrap();
     let (before, beneficiary) = (scripts_called(&mut raw).await, beneficiary());
@@ -407,12 +412,12 @@ async fn steps_are_committed_together_and_each_for_itself() {
         store.open_payout(step, &beneficiary, if n == 2 { "other" } else { "print" })
     }))
     .await;
-    // The first alone, the others together, and the one with the error once more by itself.
-    assert_eq!(scripts_called(&mut raw).await - before, 3);
+    // The first alone, the others together, and those with the errors once more by themselves.
+    assert_eq!(scripts_called(&mut raw).await - before, 4);
     let new = |n: usize| matches!(opened[n], Ok(Opened::New));
     assert!(new(0) && new(1) && new(3) && new(5), "{opened:?}");
     assert!(matches!(opened[2], Ok(Opened::Conflict)), "{:?}", opened[2]);
-    assert!(matches!(opened[4], Err(workers::store::StoreError::Refused(_))), "{:?}", opened[4]);
+    assert!([4, 6].iter().all(|n| matches!(opened[*n], Err(workers::store::StoreError::Refused(_)))), "{opened:?}");
     // Nothing of what failed was written, and everything of the others: work, indexes, ledger, deliveries.
     let of = async |raw: &mut redis::aio::MultiplexedConnection, key: &str| -> Vec<String> {
         redis::cmd("ZRANGE").arg(format!("t:{{s00}}:{key}")).arg(0).arg(-1).query_async(raw).await.unwrap()
@@ -420,8 +425,9 @@ async fn steps_are_committed_together_and_each_for_itself() {
     let ids = |at: &[usize]| -> Vec<String> { at.iter().map(|at| steps[*at].payout.id.to_string()).collect() };
     for key in ["due:execute", "open", "list:acme:test"] {
         let found = of(&mut raw, key).await;
-        assert!(ids(&[0, 1, 3, 5]).iter().all(|id| found.contains(id)) && !found.contains(&ids(&[4])[0]), "{key}: {found:?}");
+        assert!(ids(&[0, 1, 3, 5]).iter().all(|id| found.contains(id)) && !ids(&[4, 6]).iter().any(|id| found.contains(id)), "{key}: {found:?}");
     }
+    assert!(of(&mut raw, "list:elsewhere:test").await.is_empty());
     assert_eq!(of(&mut raw, &format!("wait:{id}")).await.len(), 5, "one for each that was opened");
     let reserved: i64 = redis::cmd("HGET").arg("t:{s00}:acct:acme:test:GBP").arg("reserved").query_async(&mut raw).await.unwrap();
     assert_eq!(reserved, 50_000);

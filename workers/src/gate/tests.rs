@@ -60,18 +60,26 @@ fn asked(gate: &Gate, order: &Order, destination: Value) -> Value {
     serde_json::to_value(gate.question(order, &beneficiary(destination), Shards::ONE)).unwrap()
 }
 
+fn whom(gate: &Gate, order: &Order, beneficiary: &Beneficiary) -> String {
+    gate.question(order, beneficiary, Shards::ONE).whom()
+}
+
 /// The same account is the same in each of its spellings, another party's is another one, and none can be read.
 #[test]
 fn an_account_is_known_by_a_hash_of_its_own() {
     let gate = gate(json!([]), json!([]));
-    let of = |party: &str, destination: Value| asked(&gate, &order(party, euros(1)), destination)["account"].as_str().unwrap().to_owned();
+    let of = |party: &str, destination: Value| {
+        let whom = whom(&gate, &order(party, euros(1)), &beneficiary(destination));
+        whom.split(' ').next().unwrap().to_owned()
+    };
     let british = || json!({ "type": "iban", "iban": "GB33BUKB20201555555555" });
     let by_sort_code = json!({ "type": "sort_code_account_number", "sort_code": "202015", "account_number": "55555555" });
     assert_eq!(of("shop", british()), of("shop", by_sort_code));
     assert_ne!(of("shop", british()), of("other", british()));
     let card = |expiry: &str| json!({ "type": "card", "number": "4444333322221111", "expiry": expiry });
     assert_eq!(of("shop", card("2031-05")), of("shop", card("2033-01")));
-    let text = asked(&gate, &order("shop", euros(1)), british()).to_string();
+    let (whom, asked) = (whom(&gate, &order("shop", euros(1)), &beneficiary(british())), asked(&gate, &order("shop", euros(1)), british()));
+    let text = format!("{whom} {asked}");
     assert!(!text.contains("5555") && !text.contains("Smith") && !text.contains("Withdrawal"), "{text}");
 }
 
@@ -80,10 +88,11 @@ fn an_account_is_known_by_a_hash_of_its_own() {
 fn a_twin_is_equal_in_all_that_the_beneficiary_sees() {
     let gate = gate(json!([]), json!([]));
     let iban = || json!({ "type": "iban", "iban": GERMAN });
-    let twin = |order: &Order| asked(&gate, order, iban())["twin"].clone();
+    let twin_of = |order: &Order, who: &Beneficiary| whom(&gate, order, who).split_once(' ').map(|(_, twin)| twin.to_owned());
+    let twin = |order: &Order| twin_of(order, &beneficiary(iban()));
     let written = |reference: &str| {
         let who = Beneficiary { reference: StatementReference::parse(reference, 18).unwrap(), ..beneficiary(iban()) };
-        serde_json::to_value(gate.question(&order("shop", euros(5)), &who, Shards::ONE)).unwrap()["twin"].clone()
+        twin_of(&order("shop", euros(5)), &who)
     };
     assert_eq!((written("Withdrawal 204"), written("WITHDRAWAL204")), (twin(&order("shop", euros(5))), written("withdrawal  204")));
     assert_ne!(written("Withdrawal 204"), written("Withdrawal 205"));
@@ -91,7 +100,7 @@ fn a_twin_is_equal_in_all_that_the_beneficiary_sees() {
     assert_ne!(twin(&order("shop", euros(5))), twin(&order("shop", euros(6))));
     assert_ne!(twin(&order("shop", euros(5))), twin(&order("shop", Amount::Whole(Currency::EUR))));
     assert_ne!(twin(&order("shop", euros(5))), twin(&order("shop", Money::new(5, Currency::GBP).unwrap().into())));
-    assert_eq!(twin(&Order { due_date: Some(jiff::civil::date(2026, 3, 2)), ..order("shop", euros(5)) }), Value::Null);
+    assert_eq!(twin(&Order { due_date: Some(jiff::civil::date(2026, 3, 2)), ..order("shop", euros(5)) }), None);
 }
 
 #[test]
@@ -126,7 +135,8 @@ fn limits_are_counted_together() {
         &json!({ "key": "shop:test:EUR:24:", "part_ms": 3_600_000, "parts": 24, "minor": 7, "count": 1,
                  "reject_minor": 400, "reject_count": 9, "approve_minor": 100 })
     );
-    assert_eq!(of_beneficiary["key"], json!(format!("shop:test:EUR:48:{}", shop["account"].as_str().unwrap())));
+    let whom = whom(&gate, &order("shop", euros(7)), &beneficiary(json!({ "type": "own_account" })));
+    assert_eq!(of_beneficiary["key"], json!(format!("shop:test:EUR:48:{}", whom.split(' ').next().unwrap())));
     assert_eq!((&of_beneficiary["reject_count"], &of_beneficiary["reject_minor"]), (&json!(2), &Value::Null));
     let whole = asked(&order("other", Amount::Whole(Currency::EUR)));
     let of_party = &whole["counters"][0];

@@ -1,9 +1,7 @@
 -- Commits steps of payouts, each for itself, and each whole or not at all: version check, idempotency claim, record, observation, ledger, work, events,
 -- deliveries. Lua has no rollback, so everything that can refuse comes first and everything that writes comes after it. A repeat answers 'done'.
 --
--- KEYS  1 clock  2 lanes  3 open  4 due:execute, then of each step
---       1 payout  2 subscriptions of the party  3 ledger  4 list  5 account  6 party; only those that nearly every step touches, for each that is passed
---       costs time: the others have names by the prefix
+-- KEYS  1 clock  2 lanes  3 open  4 due:execute, then the payout of each step. Each that is passed costs time: the others have names by the prefix
 -- ARGV  1 key prefix  2 lease, ms, of deliveries that are handed over  3 widest window of a subscription, then of each step the number of its values, and
 --       1 version decided on ('0' opens)  2 commit token  3 record  4 observation  5 permit to dispatch: 'x' or 'p' and the lease token, or 'g' or 'r'
 --       and the lease token, a space and the id of the group that is sent or sent again, or ''
@@ -11,16 +9,17 @@
 --       10 sealed request, or ''  11 payout id  12 now, ms, for lists  13 '1' while the payout is open  14 new version
 --       15 name of the provider's circuit, or ''  16 name of the state
 --       17 when the payout was asked for, ms  18 metadata, or ''
---       19 what it passes when it is opened, or its amount fixed, as JSON (gate.lua), or ''
---       20 '', or what is asked of the account beside the entries: the version that was seen of it, a space, and to fix the amount of a whole balance what
+--       19 who gets it, if it has something to pass when it is opened, or its amount fixed, or ''  20 what that is, as JSON, or '' (both: gate.lua)
+--       21 '', or what is asked of the account beside the entries: the version that was seen of it, a space, and to fix the amount of a whole balance what
 --       must be available, exactly; to open a payout for a business day what must be available at least, a space, the day, a space, and the account's
 --       next record, or nothing
---       21 deliveries that the caller would take at once
---       22 '', or where a schedule opens it: version of the account decided on, its new version, how long until the next look, ms, its name in
+--       22 deliveries that the caller would take at once
+--       23 '', or where a schedule opens it: version of the account decided on, its new version, how long until the next look, ms, its name in
 --       due:schedule, what must be available at least, and its record, with a space between each
---       23 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
--- Returns of each step { 'committed', epoch, whether to look first, how the circuit let it pass, token, { subscription, its version, sequence } for each
--- delivery that was handed over, … }, or a word of why not, and what belongs to it; 'failed' of a step among others that met an error
+--       24 name of the account: party, mode and currency, with a colon between each
+--       25 number of entries, then (from, to, minor) each; number of events, then (sequence, type, stored text) each
+-- Returns of each step { 'committed', epoch, whether to look first, how the circuit let it pass, token, and of each delivery that was handed over its
+-- subscription, that one's version, and the sequence, … }, or a word of why not, and what belongs to it; 'failed' of a step among others that met an error
 local lanes, open, due_execute, prefix, widest = KEYS[2], KEYS[3], KEYS[4], ARGV[1], tonumber(ARGV[3])
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(redis.call('GET', KEYS[1]) or 0)
@@ -39,32 +38,104 @@ local function once(command, key, ...)
   return is
 end
 
+-- The keys of an account and its party that nearly every step touches.
+local named = {}
+local function names_of(account)
+  local names = named[account]
+  if not names then
+    local party = string.match(account, '^(.*):')
+    names = {
+      party = party,
+      subscriptions = prefix .. 'subs:' .. party,
+      list = prefix .. 'list:' .. party,
+      record = prefix .. 'pa:' .. party,
+      account = prefix .. 'account:' .. account,
+      ledger = prefix .. 'acct:' .. account,
+    }
+    named[account] = names
+  end
+  return names
+end
+
+-- Many payouts have the same to pass.
+local questions = {}
+local function question_of(text)
+  questions[text] = questions[text] or cjson.decode(text)
+  return questions[text]
+end
+
 -- What enters a sorted set enters it at the end, together with what other steps put there; of a step that fails, nothing does. No step looks there for what
 -- another one of the same call has put: it would be of another payout.
-local pending, wakes = {}, {}
+local pending, order, trail, wakes = {}, {}, {}, {}
 local function put(key, score, member, only)
-  local n = #pending
-  pending[n + 1], pending[n + 2], pending[n + 3], pending[n + 4] = key, score, member, only or ''
+  local set = pending[key]
+  if not set then
+    set = { key, only }
+    pending[key], order[#order + 1] = set, set
+  end
+  local at = #set
+  set[at + 1], set[at + 2] = score, member
+  trail[#trail + 1] = set
+end
+
+-- What was put since the trail was that long.
+local function take_back(length)
+  for _ = length + 1, #trail do
+    local set = table.remove(trail)
+    table.remove(set)
+    table.remove(set)
+  end
+end
+
+-- What steps move in a ledger is summed up, too. But what is first moved in an account of it is written at once: who meets an error there fails before anything of it
+-- is written, and what is summed after that cannot fail any more, because the account is a number that is far from the largest. Of a step that fails, nothing is summed.
+local moved, moving, moves = {}, {}, 0
+local function settle_ledger(ledger)
+  for account, minor in pairs(moved[ledger] or {}) do
+    if minor ~= 0 then redis.call('HINCRBY', ledger, account, string.format('%.0f', minor)) end
+    moved[ledger][account] = 0
+  end
+end
+
+-- Says what there is then, if it is written at once.
+local function move(ledger, account, minor)
+  local accounts = moved[ledger]
+  if not accounts then
+    accounts = {}
+    moved[ledger] = accounts
+  end
+  if not accounts[account] then
+    local stands = redis.call('HINCRBY', ledger, account, string.format('%.0f', minor))
+    if math.abs(stands) < 2 ^ 62 then accounts[account] = 0 end
+    return stands
+  end
+  moving[moves + 1], moving[moves + 2], moving[moves + 3] = ledger, account, minor
+  moves = moves + 3
+end
+
+local function sum_up()
+  for at = 1, moves, 3 do
+    local ledger, account = moving[at], moving[at + 1]
+    local sum = moved[ledger][account] + moving[at + 2]
+    moved[ledger][account] = sum
+    -- Numbers are exact up to 2^53.
+    if math.abs(sum) > 2 ^ 52 then settle_ledger(ledger) end
+  end
+end
+
+local function available_in(ledger)
+  settle_ledger(ledger)
+  return redis.call('HGET', ledger, 'available') or '0'
 end
 
 local function wake(lane) redis.call('PUBLISH', prefix .. 'wake', lane) end
 
 local function settle_pending()
-  local sets, order = {}, {}
-  for at = 1, #pending, 4 do
-    local key = pending[at]
-    local set = sets[key]
-    if not set then
-      set = pending[at + 3] ~= '' and { key, pending[at + 3] } or { key }
-      sets[key] = set
-      order[#order + 1] = set
-    end
-    set[#set + 1] = pending[at + 1]
-    set[#set + 1] = pending[at + 2]
+  for _, set in ipairs(order) do
+    if #set > 2 then redis.call('ZADD', unpack(set)) end
   end
-  for _, set in ipairs(order) do redis.call('ZADD', unpack(set)) end
   for due, lane in pairs(wakes) do
-    local head, set = redis.call('ZRANGE', due, 0, 0)[1], sets[due] or {}
+    local head, set = redis.call('ZRANGE', due, 0, 0)[1], pending[due] or {}
     for at = 3, #set, 2 do
       if set[at] == head then
         wake(lane)
@@ -99,13 +170,22 @@ local function share_of(subscription, flying)
   return share
 end
 
--- The first of the step's keys and of its values: see above.
-local function commit(key, subscriptions_of, ledger, list, account_key, party, value)
-  local id = value[11]
+-- What is written of a payout; the table is used again, for it costs time to grow.
+local fields = {}
+
+-- The step's key and its values: see above.
+local function commit(key, value)
+  local id, names, whom = value[11], names_of(value[24]), value[19]
+  local name, ledger, account_key = names.party, names.ledger, names.account
   local opening = value[1] == '0'
-  local version, token, fingerprint, held_at, was, to, shares, own = unpack(redis.call('HMGET', key, 'v', 'token', 'fp', 'held', 'st', 'to', 'lim', 'own'), 1, 8)
-  local advance, advanced, look_again, due_as, least, advanced_record = string.match(value[22], '^(%d+) (%d+) (%d+) (%S+) (%-?%d+) (.*)$')
-  local gate, name = value[19] ~= '' and cjson.decode(value[19]), string.sub(party, #prefix + 4)
+  local token, fingerprint, version, held_at, was, to, shares, own
+  if opening then
+    token, fingerprint = unpack(redis.call('HMGET', key, 'token', 'fp'), 1, 2)
+  else
+    token, version, held_at, was, to, shares, own = unpack(redis.call('HMGET', key, 'token', 'v', 'held', 'st', 'to', 'lim', 'own'), 1, 7)
+  end
+  local advance, advanced, look_again, due_as, least, advanced_record = string.match(value[23], '^(%d+) (%d+) (%d+) (%S+) (%-?%d+) (.*)$')
+  local gate = whom ~= '' and question_of(value[20])
 
   if token == value[2] then return { 'done' } end
   if opening then
@@ -119,18 +199,18 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
       local record = redis.call('HMGET', key, 'rec', 'meta')
       return { 'exists', record[1] or '', record[2] or '' }
     end
-    if once('HEXISTS', party, 'off') == 1 then return { 'inactive' } end
+    if once('HEXISTS', names.record, 'off') == 1 then return { 'inactive' } end
     if advance then
       if redis.call('HGET', account_key, 'v') ~= advance then return { 'stale' } end
       if redis.call('EXISTS', prefix .. 'frozen') == 1 then return { 'frozen' } end
     end
-    local why = gate and stopped(gate, prefix)
+    local why = gate and stopped(gate, whom, prefix)
     if why then return why end
   else
     if not version then return { 'missing' } end
     if version ~= value[1] then return { 'stale' } end
   end
-  local seen, needed, day, record = string.match(value[20], '^(%d+) (%-?%d+) ?(%S*) ?(.*)$')
+  local seen, needed, day, record = string.match(value[21], '^(%d+) (%-?%d+) ?(%S*) ?(.*)$')
   if opening or seen or value[5] ~= '' then
     if seen then kept[account_key] = nil end
     local account = once('HMGET', account_key, 'funding', 'status', 'fault', 'v', 'day')
@@ -140,7 +220,7 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
     if opening then own = account[1] == 'balance' end
     if seen and not opening then
       -- Told, so that whoever decides again need not ask: on a busy account that would take too long each time.
-      local available = redis.call('HGET', ledger, 'available') or '0'
+      local available = available_in(ledger)
       if available ~= needed then return { 'moved', available } end
       local beyond = gate and is_beyond(gate, 'reject', prefix, now)
       if beyond then return { 'refused', 'limit_exceeded', beyond } end
@@ -152,9 +232,9 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
       local is = taken >= day and redis.call('HGET', prefix .. 'po:' .. by, 'st')
       if is and is ~= 'canceled' and is ~= 'rejected' and is ~= 'failed' then return { 'taken' } end
     end
-    if opening and (seen or value[23] ~= '0') then
+    if opening and (seen or value[25] ~= '0') then
       local refusal = account[2] == 'disabled' and 'account_disabled'
-      if account[1] == 'balance' and tonumber(redis.call('HGET', ledger, 'available') or 0) < math.max(tonumber(needed or value[26]), tonumber(least or needed or value[26])) then
+      if account[1] == 'balance' and tonumber(available_in(ledger)) < math.max(tonumber(needed or value[28]), tonumber(least or needed or value[28])) then
         refusal = refusal or 'insufficient_funds'
       end
       local beyond = not refusal and gate and is_beyond(gate, 'reject', prefix, now)
@@ -165,7 +245,7 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
         return suspect and { 'undecided' } or { 'refused', refusal, beyond or '' }
       end
       local free = gate and value[16] ~= 'awaiting_approval'
-      local met = free and (gate.approve_new and is_new(gate, prefix, name, now) and '' or is_beyond(gate, 'approve', prefix, now))
+      local met = free and (gate.approve_new and is_new(gate, whom, prefix, name, now) and '' or is_beyond(gate, 'approve', prefix, now))
       if met then return { 'approve', met } end
     end
   end
@@ -211,19 +291,25 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
     if account then redis.call('ZADD', prefix .. 'known:' .. name, now, account) end
   end
 
-  local fields = { 'v', value[14], 'token', value[2], 'rec', value[3], 'o:' .. value[14], value[4], 'l', '0', 'st', value[16] }
+  local written = 0
   local function field(name, value)
     if value ~= '' then
-      fields[#fields + 1] = name
-      fields[#fields + 1] = value
+      fields[written + 1], fields[written + 2] = name, value
+      written = written + 2
     end
   end
+  field('v', value[14])
+  field('token', value[2])
+  field('rec', value[3])
+  field('o:' .. value[14], value[4])
+  field('st', value[16])
+  if not opening then field('l', '0') end
   field('fp', value[8])
   field('sec', value[9])
   field('req', value[10])
   field('meta', value[18])
   if gate then
-    if opening then field('to', pass(gate, id, prefix, name, now, value[16] == 'awaiting_approval')) end
+    if opening then field('to', pass(gate, whom, id, prefix, name, now, value[16] == 'awaiting_approval')) end
     field('lim', (shares or '') .. count(gate, prefix, now))
   elseif not opening and was ~= value[16] then
     follow(id, to, shares, was, value[16], prefix)
@@ -239,19 +325,17 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
     end
   end
 
-  local entries, at = tonumber(value[23]), 24
+  local entries, at = tonumber(value[25]), 26
   if opening and own then field('own', '1') end
   local available = own and 'available' or 'clearing'
   for _ = 1, entries do
-    local from, to, minor = value[at], value[at + 1], value[at + 2]
-    if from == 'available' then from = available end
-    if to == 'available' then to = available end
+    local from, to, minor = value[at], value[at + 1], tonumber(value[at + 2])
     -- What is now no more than this entry was nothing before: the ledger may be new.
-    if redis.call('HINCRBY', ledger, from, '-' .. minor) == -tonumber(minor) then
+    if move(ledger, from == 'available' and available or from, -minor) == -minor then
       redis.call('SADD', prefix .. 'accounts', ledger)
       redis.call('SADD', prefix .. 'currencies:' .. name, string.sub(ledger, -3))
     end
-    redis.call('HINCRBY', ledger, to, minor)
+    move(ledger, to == 'available' and available or to, minor)
     at = at + 3
   end
 
@@ -279,7 +363,7 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
     leave(prefix .. 'due:poll')
   end
 
-  if opening then put(list, value[12], id) end
+  if opening then put(names.list, value[12], id) end
   if value[13] == '1' then
     put(open, value[12], id, 'NX')
     leave(prefix .. 'ended')
@@ -290,10 +374,10 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
 
   local function metadata() return value[18] ~= '' and value[18] or not opening and redis.call('HGET', key, 'meta') or '{}' end
 
-  local events, room, handed = tonumber(value[at]), tonumber(value[21]), {}
+  local events, room, handed = tonumber(value[at]), tonumber(value[22]), {}
   at = at + 1
   if events > 0 then
-    local subscriptions, waiting = once('HGETALL', subscriptions_of), {}
+    local subscriptions, waiting = once('HGETALL', names.subscriptions), {}
     if room > 0 and is_anyones_turn() then room = 0 end
     for _ = 1, events do
       local sequence, kind = value[at], value[at + 1]
@@ -324,7 +408,8 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
               room, share.left = room - 1, share.left - 1
               put(flying, leased_until, member)
               bring_forward(subscription, lease, leased_until)
-              handed[#handed + 1] = { subscription, share.version, sequence }
+              local n = #handed
+              handed[n + 1], handed[n + 2], handed[n + 3] = subscription, share.version, sequence
             else
               put(prefix .. 'wait:' .. subscription, at_once, member)
               kept.turn = 'yes'
@@ -339,7 +424,7 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
     end
     for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
   end
-  redis.call('HSET', key, unpack(fields))
+  redis.call('HSET', key, unpack(fields, 1, written))
   if advance then
     kept[account_key] = nil
     come_to(account_key, prefix .. 'due:schedule', prefix .. 'overdue', now, advanced, advanced_record, due_as, tonumber(look_again))
@@ -347,22 +432,26 @@ local function commit(key, subscriptions_of, ledger, list, account_key, party, v
   return { 'committed', epoch, value[5] ~= '' and tonumber(redis.call('GET', prefix .. 'look-first') or 0) > tonumber(value[17]) and 1 or 0, passed, lease, unpack(handed) }
 end
 
-local answers, at, steps = {}, 4, (#KEYS - 4) / 6
+local answers, at, steps = {}, 4, #KEYS - 4
 for step = 1, steps do
-  local values, first = tonumber(ARGV[at]), 6 * step - 1
-  local value, before = { unpack(ARGV, at + 1, at + values) }, #pending
-  local key, subscriptions_of, ledger, list, account, party = unpack(KEYS, first, first + 5)
+  local values, key = tonumber(ARGV[at]), KEYS[step + 4]
+  local value, before = { unpack(ARGV, at + 1, at + values) }, #trail
   at = at + 1 + values
+  local committed, answer = true, nil
+  moves = 0
   if steps == 1 then
-    answers[1] = commit(key, subscriptions_of, ledger, list, account, party, value)
+    answer = commit(key, value)
   else
-    local committed, answer = pcall(commit, key, subscriptions_of, ledger, list, account, party, value)
-    if not committed then
-      answer = { 'failed' }
-      for last = #pending, before + 1, -1 do pending[last] = nil end
-    end
-    answers[step] = answer
+    committed, answer = pcall(commit, key, value)
   end
+  if committed then
+    sum_up()
+  else
+    answer = { 'failed' }
+    take_back(before)
+  end
+  answers[step] = answer
 end
+for ledger in pairs(moved) do settle_ledger(ledger) end
 settle_pending()
 return answers

@@ -35,7 +35,7 @@ pub(super) struct Beside<'a> {
 /// A step as the script reads it.
 #[derive(Clone)]
 pub(super) struct Written {
-    keys: [String; 6],
+    key: String,
     values: Cmd,
 }
 
@@ -54,7 +54,7 @@ impl Store {
             && !handed.is_empty()
         {
             let party: Arc<str> = [step.payout.party.as_str(), ":", step.payout.mode.as_str()].concat().into();
-            room.fill(handed.iter().filter_map(|entry| handed_over(step, token, entry, &taker.slots, &party)).collect());
+            room.fill(handed.chunks_exact(3).filter_map(|entry| handed_over(step, token, entry, &taker.slots, &party)).collect());
         }
         Ok(answer)
     }
@@ -63,17 +63,6 @@ impl Store {
     fn written(&self, step: &Step, permit: Option<Permit>, beside: Beside<'_>, request: &[u8], room: usize) -> Written {
         let Beside { fingerprint, question, sealed, advance, asked } = beside;
         let payout = &step.payout;
-        let names = &self.shared.names;
-        let shard = payout.id.shard();
-        let currency = payout.amount.currency();
-        let keys = [
-            names.payout(payout.id),
-            names.party(shard, "subs", &payout.party, payout.mode),
-            names.ledger(shard, &payout.party, payout.mode, currency),
-            names.party(shard, "list", &payout.party, payout.mode),
-            names.account(shard, &payout.party, payout.mode, currency),
-            self.party_key(&payout.party, payout.mode),
-        ];
         let (next, due) = match step.next {
             Next::Execute(at) => ("x", at.as_millisecond()),
             Next::Poll(at) => ("p", at.as_millisecond()),
@@ -96,8 +85,9 @@ impl Store {
         values.arg(to.unwrap_or_default());
         values.arg(payout.state.name().as_str()).arg(payout.requested_at().as_millisecond());
         values.arg(if payout.version == 1 { payout.metadata.json() } else { "" });
-        values.arg(question.map(to_json).unwrap_or_default()).arg(asked).arg(room);
-        values.arg(advance.map(|advance| advance.to_value()).unwrap_or_default()).arg(step.entries.len());
+        values.arg(question.map(Question::whom).unwrap_or_default()).arg(question.map(to_json).unwrap_or_default()).arg(asked).arg(room);
+        values.arg(advance.map(|advance| advance.to_value()).unwrap_or_default());
+        values.arg([payout.party.as_str(), payout.mode.as_str(), payout.amount.currency().code()].join(":")).arg(step.entries.len());
         for entry in &step.entries {
             values.arg(entry.from.name()).arg(entry.to.name()).arg(entry.minor);
         }
@@ -105,7 +95,7 @@ impl Store {
         for event in &step.events {
             values.arg(event.id.sequence()).arg(event.kind.name()).arg(stored(event, payout));
         }
-        Written { keys, values }
+        Written { key: self.shared.names.payout(payout.id), values }
     }
 
     /// The answers of the script for each of the steps. One that failed there among others is asked for once more by itself, so that its error concerns nobody
@@ -135,7 +125,7 @@ impl Store {
     pub(super) fn commit_call(&self, shard: Shard, steps: &[Written]) -> Cmd {
         let names = &self.shared.names;
         let of_all = ["clock", "lanes", "open", "due:execute"].map(|name| names.of(shard, name));
-        let keys: Vec<&str> = of_all.iter().chain(steps.iter().flat_map(|step| &step.keys)).map(String::as_str).collect();
+        let keys: Vec<&str> = of_all.iter().chain(steps.iter().map(|step| &step.key)).map(String::as_str).collect();
         let taker = self.taker(shard);
         let mut command = self.shared.scripts.commit.call(&keys, (COMMAND_PARTS * steps.len(), COMMAND_BYTES * steps.len()));
         command.arg(names.shard(shard)).arg(taker.as_ref().map_or(0, |taker| taker.lease_ms));
@@ -154,14 +144,15 @@ impl Store {
 }
 
 /// A delivery of a step's event that the commit has leased in passing. One that cannot be read stays leased, and is found when the lease ends.
-fn handed_over(step: &Step, token: &Value, entry: &Value, slots: &Arc<Slots>, party: &Arc<str>) -> Option<(RelayWork, RelayTicket)> {
+fn handed_over(step: &Step, token: &Value, entry: &[Value], slots: &Arc<Slots>, party: &Arc<str>) -> Option<(RelayWork, RelayTicket)> {
+    let [subscription, version, sequence] = entry else { return None };
+    let text = |value: &Value| from_value::<String>(value.clone()).ok();
     let token = Token(from_value(token.clone()).ok()?);
-    let (subscription, version, sequence): (String, String, u32) = from_value(entry.clone()).ok()?;
-    let subscription = subscription.parse().ok()?;
+    let (subscription, sequence): (_, u32) = (text(subscription)?.parse().ok()?, text(sequence)?.parse().ok()?);
     let event = step.events.iter().find(|event| event.id.sequence() == sequence)?;
     let work = RelayWork {
         subscription,
-        subscription_version: version.parse().ok(),
+        subscription_version: text(version)?.parse().ok(),
         event: StoredEvent::of(event, step.payout.trace.as_deref()),
         delivery: None,
         times_leased: 1,

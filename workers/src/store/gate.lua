@@ -1,4 +1,5 @@
--- What a payout passes when it is opened (gate.rs), for the commit: `gate` is the question as JSON, `name` its party and mode.
+-- What a payout passes when it is opened (gate.rs), for the commit: `gate` is the question as JSON; `whom` the hash of the account, and where twins are refused, a
+-- space, the hash of what makes an equal one, a space, and the amount; `name` its party and mode.
 
 local unresolved = { inconclusive = true, in_review = true }
 -- Ended, and by all that is known no money is gone.
@@ -6,15 +7,16 @@ local unmoved = { rejected = true, failed = true, canceled = true }
 local ended = { rejected = true, failed = true, canceled = true, returned = true }
 
 -- Why it is not opened at all: what it is to replace has not ended, or has a successor that may pay; or an equal payout is unresolved.
-local function stopped(gate, prefix)
+local function stopped(gate, whom, prefix)
   if gate.replaces then
     local is = redis.call('HMGET', prefix .. 'po:' .. gate.replaces, 'st', 'by')
     if not ended[is[1] or ''] then return { 'not-replaceable', is[1] or '' } end
     if is[2] and not ended[redis.call('HGET', prefix .. 'po:' .. is[2], 'st') or ''] then return { 'not-replaceable', 'replaced' } end
   end
-  for _, twin in ipairs(gate.twin and redis.call('SMEMBERS', prefix .. 'twin:' .. gate.twin.of) or {}) do
+  local equal, asked = string.match(whom, ' (%x+) (%w+)$')
+  for _, twin in ipairs(equal and redis.call('SMEMBERS', prefix .. 'twin:' .. equal) or {}) do
     local amount, id = string.match(twin, '^(%w+) (.+)$')
-    if amount == gate.twin.amount or amount == 'whole' or gate.twin.amount == 'whole' then return { 'twin', id } end
+    if amount == asked or amount == 'whole' or asked == 'whole' then return { 'twin', id } end
   end
 end
 
@@ -43,16 +45,17 @@ local function is_beyond(gate, what, prefix, now)
 end
 
 -- Whether nothing that counts was sent to its account lately, or so much to others since that it is forgotten.
-local function is_new(gate, prefix, name, now)
-  local known = prefix .. 'known:' .. name
-  local sent = redis.call('ZSCORE', known, gate.account)
-  return not sent or tonumber(sent) < now - gate.known_ms or redis.call('ZREVRANK', known, gate.account) >= gate.known_max
+local function is_new(gate, whom, prefix, name, now)
+  local known, account = prefix .. 'known:' .. name, string.match(whom, '^%x+')
+  local sent = redis.call('ZSCORE', known, account)
+  return not sent or tonumber(sent) < now - gate.known_ms or redis.call('ZREVRANK', known, account) >= gate.known_max
 end
 
 -- Counts it, and says where: what `give_or_take` needs. What left a window lately goes, and all of it when nothing was counted for as long.
 local function count(gate, prefix, now)
+  if not gate.counters then return '' end
   local shares = {}
-  for _, counter in ipairs(gate.counters or {}) do
+  for _, counter in ipairs(gate.counters) do
     local key, part, gone = prefix .. 'lim:' .. counter.key, string.format('%d', part_of(gate, counter, now)), {}
     local oldest = math.floor(now / counter.part_ms) - counter.parts
     for left = oldest - 2 * counter.parts, oldest - 1 do
@@ -84,7 +87,7 @@ end
 
 -- What is remembered of a payout that is let through (`to`): who it goes to, after a '-' if to be sent makes no account known, and what would be its twin.
 -- `waits`: a person will have approved it when it is sent.
-local function pass(gate, id, prefix, name, now, waits)
+local function pass(gate, whom, id, prefix, name, now, waits)
   if gate.replaces then redis.call('HSET', prefix .. 'po:' .. gate.replaces, 'by', id) end
   -- What is_new does not look at any more goes, with each sixteenth payout: that is often enough to bound it.
   if string.byte(id, -1) == 48 then
@@ -92,8 +95,8 @@ local function pass(gate, id, prefix, name, now, waits)
     redis.call('ZREMRANGEBYSCORE', known, '-inf', now - gate.known_ms)
     redis.call('ZREMRANGEBYRANK', known, 0, -1 - gate.known_max)
   end
-  local proves = waits or not gate.proves_nothing or not is_new(gate, prefix, name, now)
-  return (proves and '' or '-') .. gate.account .. (gate.twin and ' ' .. gate.twin.of .. ' ' .. gate.twin.amount or '')
+  local proves = waits or not gate.proves_nothing or not is_new(gate, whom, prefix, name, now)
+  return proves and whom or '-' .. whom
 end
 
 -- After a change of the state: what an equal payout would meet, and what limits count.

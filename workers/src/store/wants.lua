@@ -1,8 +1,17 @@
 -- What a subscription wants, for the scripts that make deliveries. Most say it in a word: '*', or the types and families with a comma around each; who asks for more, as JSON.
 
--- Whether a type or its family is named.
+-- Whether a type or its family is named. Many subscriptions name the same, so what was found once is kept.
+local found = {}
 local function is_named(kinds, kind)
-  return string.find(kinds, ',' .. kind .. ',', 1, true) or string.find(kinds, ',' .. string.match(kind, '^[^.]*') .. '.*,', 1, true)
+  local of = found[kinds]
+  if not of then
+    of = {}
+    found[kinds] = of
+  end
+  if of[kind] == nil then
+    of[kind] = (string.find(kinds, ',' .. kind .. ',', 1, true) or string.find(kinds, ',' .. string.match(kind, '^[^.]*') .. '.*,', 1, true)) ~= nil
+  end
+  return of[kind]
 end
 
 -- Whether it wants an event, whether without waiting for those before it, and whether it is a feed. `metadata` gives the payout's, as text; without it the event is no payout's:

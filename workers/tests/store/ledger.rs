@@ -8,7 +8,7 @@ use std::time::Duration;
 use domain::account::{BALANCE_MAX, BalanceAccount, Funding, Holder, Status, TopUp};
 use domain::amount::Amount;
 use domain::fact::{Reason, Report, Source, Status as Word};
-use domain::id::{Mode, PayoutId, Shard, TopUpId};
+use domain::id::{Mode, PartyId, PayoutId, Shard, TopUpId};
 use domain::ledger::{Account, Balances};
 use domain::money::{Currency, Money};
 use domain::payout::state::StateName;
@@ -103,6 +103,84 @@ async fn ask(store: &Store, key: &str, minor: i64) -> Result<(), Reason> {
         Opened::Refused(reason, _) => Err(reason),
         other => panic!("{other:?}"),
     }
+}
+
+/// Steps that are committed together see what those before them have taken, and what they move adds up to the last digit, beyond what a script's numbers hold.
+#[tokio::test]
+async fn what_steps_of_one_call_move_adds_up() {
+    let Installation { store, server, .. } = &installation().await;
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut ledger =
+        async || -> BTreeMap<String, i64> { redis::cmd("HGETALL").arg("t:{s00}:acct:acme:test:GBP").query_async(&mut raw).await.unwrap() };
+    let keys: Vec<String> = (0..40).map(|n| format!("large{n}")).collect();
+    let opened = join_all(keys.iter().map(|key| ask(store, key, Money::MAX_MINOR))).await;
+    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    let all = 40 * Money::MAX_MINOR;
+    assert_eq!(ledger().await, BTreeMap::from([("clearing".to_owned(), -all), ("reserved".to_owned(), all)]));
+
+    let Installation { store, .. } = &installation().await;
+    funded(store, 75).await;
+    let keys: Vec<String> = (0..30).map(|n| format!("small{n}")).collect();
+    let opened = join_all(keys.iter().map(|key| ask(store, key, 10))).await;
+    assert_eq!(opened.iter().filter(|opened| opened.is_ok()).count(), 7, "{opened:?}");
+    let balances = balances(store).await;
+    assert_eq!((balances.of(Account::Available), balances.of(Account::Reserved)), (5, 70));
+}
+
+/// Whatever one step of a call meets, the ledgers have what the payouts hold that were opened, of its party and of others: an account that is nearly too large, an
+/// index that is none, a server without memory.
+#[tokio::test]
+async fn what_goes_wrong_with_one_step_is_in_nobodys_ledger() {
+    let Installation { store, server, .. } = &installation().await;
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let order_of = |party: &str, key: &str| {
+        let party = PartyId::parse(party).unwrap();
+        Order { id: PayoutId::derive(&party, Mode::Test, key, store.shards()), party, ..order(store, key, 100) }
+    };
+    let large = i64::MIN + 350;
+    let () = redis::cmd("HSET").arg("t:{s00}:acct:large:test:GBP").arg("clearing").arg(large).query_async(&mut raw).await.unwrap();
+    let () = redis::cmd("SET").arg("t:{s00}:list:broken:test").arg("no list").query_async(&mut raw).await.unwrap();
+    for with in ["large", "broken"] {
+        let open = |party: &str| (0..8).map(|n| Payout::open(order_of(party, &format!("{with} {n}")), store.clock().now())).collect::<Vec<_>>();
+        let steps: Vec<_> = open("other").into_iter().zip(open(with)).flat_map(|(one, two)| [one, two]).collect();
+        let beneficiary = beneficiary();
+        let opened = join_all(steps.iter().map(|step| store.open_payout(step, &beneficiary, "f"))).await;
+        assert!(opened.iter().any(Result::is_err), "{opened:?}");
+        // Whoever was told nothing asks again.
+        join_all(steps.iter().filter(|step| step.payout.party.as_str() == "other").map(|step| store.open_payout(step, &beneficiary, "f"))).await;
+    }
+    for (party, clearing) in [("other", 0), ("large", large), ("broken", 0)] {
+        let key = format!("t:{{s00}}:acct:{party}:test:GBP");
+        let ledger: BTreeMap<String, i64> = redis::cmd("HGETALL").arg(key).query_async(&mut raw).await.unwrap();
+        let mut there = 0;
+        for (with, n) in ["large", "broken"].into_iter().flat_map(|with| (0..8).map(move |n| (with, n))) {
+            there += i64::from(store.load(order_of(party, &format!("{with} {n}")).id).await.unwrap().is_some());
+        }
+        let expected = match party {
+            "other" => 16,
+            "large" => 3,
+            _ => there,
+        };
+        assert_eq!((there, ledger["reserved"], ledger["clearing"]), (expected, 100 * there, clearing - 100 * there), "{party}");
+    }
+
+    let Installation { store, server, .. } = &installation().await;
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut memory = async |max: &str| -> () { redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(max).query_async(&mut raw).await.unwrap() };
+    funded(store, 1_000).await;
+    ask_for_all(store, "whole").await;
+    let whole = store.load(super::order_for(store, "whole").id).await.unwrap().unwrap();
+    let verdict = whole.apply(&Fact::new(Source::Caller, What::Cancel { reason: Reason::new("asked") }), &plan(), store.clock().now());
+    let cancel = verdict.step().unwrap();
+    memory("1").await;
+    let (steps, beneficiary) =
+        ((0..5).map(|n| Payout::open(order(store, &format!("{n}"), 100), store.clock().now())).collect::<Vec<_>>(), beneficiary());
+    let opening = join_all(steps.iter().map(|step| store.open_payout(step, &beneficiary, "f")));
+    // It takes nothing, so a server without memory lets it write, and all that comes after it.
+    let (opened, canceled) = futures_util::join!(opening, store.commit(cancel));
+    assert!(opened.iter().all(Result::is_err) && matches!(canceled, Ok(Committed::Done)), "{opened:?} {canceled:?}");
+    memory("0").await;
+    assert_eq!(balances(store).await.of(Account::Available), 1_000);
 }
 
 /// Something happens to a payout, as often as it takes.
