@@ -85,8 +85,9 @@ impl Received {
 type Shared = (Arc<Mutex<Mood>>, Arc<Mutex<Vec<Received>>>, Arc<AtomicUsize>);
 
 async fn answer(State((mood, received, flooded)): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response<Body> {
-    received.lock().expect("no panic").push(Received { path: uri.path().to_owned(), headers, body });
+    // In this order: what a test has heard of is answered in the mood of then, whatever it becomes.
     let mood = *mood.lock().expect("no panic");
+    received.lock().expect("no panic").push(Received { path: uri.path().to_owned(), headers, body });
     let answer = |status| Response::builder().status(status);
     let answer = match mood {
         Mood::Status(status) => answer(status).body(Body::from("thanks")),
