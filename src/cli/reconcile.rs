@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use comfy_table::Table;
@@ -13,7 +14,9 @@ use domain::money::{Currency, Money};
 use jiff::civil::Date;
 use providers::Providers;
 use serde_json::{Value, json};
+use workers::metrics::Metrics;
 use workers::reconcile::{self, Break, Kind, Outcome, Unreconciled};
+use workers::record::Recorder;
 
 use super::dispatch::open;
 use super::{keys, print, providers as accounts};
@@ -38,6 +41,9 @@ pub struct Arguments {
     /// The day in UTC, such as 2026-01-31; one that has begun, and better one that is over. A payout belongs to the day on which it was first sent.
     #[arg(long)]
     day: Date,
+    /// Have the workers ask the provider at once about each payout that is `missing_there` or has a `different_status`: a webhook of its may have been lost.
+    #[arg(long)]
+    check: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -49,11 +55,14 @@ pub struct Arguments {
 /// A configuration that cannot be used, or a store that does not answer.
 pub async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (config, store) = open(file).await?;
-    let providers = Providers::new(&config.providers).context("setting up the providers")?;
-    let Arguments { provider, mode, day, json } = arguments;
+    let providers = Arc::new(Providers::new(&config.providers).context("setting up the providers")?);
+    let Arguments { provider, mode, day, check, json } = arguments;
     match reconcile::reconcile(&store, &providers, &config.reconciliation, (provider, mode), day).await {
         Ok(outcome) => {
-            print(&if json { shown_as_json(&arguments, &outcome) } else { shown(&arguments, &outcome) })?;
+            let metrics = Metrics::new(&opentelemetry::global::meter("payrelay"));
+            let recorder = Recorder::new(store, providers, metrics, config.ingress.gate(), &config.rules);
+            let checked = if check { Some(reconcile::check(&recorder, &outcome.compared).await.context("asking about what differs")?) } else { None };
+            print(&if json { shown_as_json(&arguments, &outcome, checked) } else { shown(&arguments, &outcome, checked) })?;
             Ok(match (outcome.whole, outcome.compared.breaks.is_empty()) {
                 (false, _) => ExitCode::from(EXIT_INCOMPLETE),
                 (true, false) => ExitCode::from(EXIT_BREAKS),
@@ -68,7 +77,7 @@ pub async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<Ex
     }
 }
 
-fn shown(of: &Arguments, outcome: &Outcome) -> String {
+fn shown(of: &Arguments, outcome: &Outcome, checked: Option<usize>) -> String {
     let compared = &outcome.compared;
     let mut text = String::new();
     if !compared.breaks.is_empty() {
@@ -94,6 +103,9 @@ fn shown(of: &Arguments, outcome: &Outcome) -> String {
     } else if !outcome.finished {
         text += ": UNFINISHED, the day is not over; there may be more";
     }
+    if let Some(checked) = checked {
+        text += &format!("\n{checked} of them are asked about; compare again in a minute");
+    }
     text
 }
 
@@ -111,7 +123,7 @@ fn row(found: &Break) -> [String; 8] {
     ]
 }
 
-fn shown_as_json(of: &Arguments, outcome: &Outcome) -> String {
+fn shown_as_json(of: &Arguments, outcome: &Outcome, checked: Option<usize>) -> String {
     let sums: Vec<Value> = sums(outcome)
         .into_iter()
         .map(|(outcome, count, sums)| {
@@ -120,8 +132,11 @@ fn shown_as_json(of: &Arguments, outcome: &Outcome) -> String {
         })
         .collect();
     let (provider, mode, day) = (of.provider.name(), of.mode.as_str(), of.day);
-    let shown = json!({ "provider": provider, "mode": mode, "day": day, "whole": outcome.whole && outcome.finished,
+    let mut shown = json!({ "provider": provider, "mode": mode, "day": day, "whole": outcome.whole && outcome.finished,
         "unfinished": !outcome.finished, "outcomes": sums, "breaks": outcome.compared.breaks });
+    if let Some(checked) = checked {
+        shown["checked"] = checked.into();
+    }
     format!("{shown:#}")
 }
 

@@ -9,15 +9,16 @@ pub use compare::{Break, Compared, Kind, Scope, Told, compare};
 use std::collections::BTreeMap;
 
 use domain::bulletin::News;
-use domain::fact::Provider;
+use domain::fact::{Provider, Source};
 use domain::id::{Mode, PartyId, PayoutId};
-use domain::payout::Payout;
+use domain::payout::{Fact, Payout, What};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use providers::{NoStatement, Providers, Statement};
 use serde::Deserialize;
 
+use crate::record::{Recorded, Recorder};
 use crate::store::reconciliations::Reconciled;
 use crate::store::{Store, StoreError};
 
@@ -121,6 +122,21 @@ pub async fn reconcile(
         }
     }
     Ok(Outcome { compared, whole, finished: store.clock().now() >= scope.to })
+}
+
+/// Has the provider asked soon about each payout of ours that is missing there, or stands differently there: a notice may have been lost. Says about how many.
+///
+/// # Errors
+/// As every call of the store. Repeatable.
+pub async fn check(recorder: &Recorder, compared: &Compared) -> Result<usize, StoreError> {
+    let asked_about = compared.breaks.iter().filter(|found| matches!(found.kind, Kind::MissingThere | Kind::DifferentStatus));
+    let mut checked = 0;
+    for told in asked_about.filter_map(|found| found.payout) {
+        let Some(payout) = recorder.store.load(told.id).await? else { continue };
+        let recorded = recorder.record(payout, &Fact::new(Source::Operator, What::Check)).await?;
+        checked += usize::from(matches!(recorded, Recorded::Done(_)));
+    }
+    Ok(checked)
 }
 
 /// Reads the payouts of ours that lines name and that were not found by the time of their request.

@@ -224,6 +224,7 @@ async fn only_the_holder_of_the_lease_may_dispatch() {
     let stranger = Token(ticket.token.0 - 1);
     assert_eq!(store.commit_intent(&intent, Permit::Execute(stranger), Some(b"{}")).await.unwrap(), Permitted::LeaseLost);
     store.move_clock(Duration::from_secs(31)).await.unwrap();
+    assert_eq!(store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap(), Permitted::LeaseLost, "it has ended");
     let mut again = lane.lease(10).await.unwrap().items;
     assert_eq!(again.len(), 1, "a lease that ended leads to the next");
     assert_eq!(again[0].0.times_leased, 2);
@@ -708,6 +709,7 @@ async fn a_frozen_store_permits_nothing_and_looks_first_afterwards() {
     // However long it then waits, at a circuit perhaps: what was asked for before the loss may have been sent before it.
     store.move_clock(Duration::from_hours(30)).await.unwrap();
     assert!(store.is_suspect(&work.payout).await.unwrap());
+    let (_, ticket) = lane.lease(1).await.unwrap().items.remove(0);
     let permitted = store.commit_intent(&intent, Permit::Execute(ticket.token), Some(b"{}")).await.unwrap();
     assert_eq!(permitted, Permitted::Yes { epoch: 42, look_first: true, passed: Passed::Closed });
 

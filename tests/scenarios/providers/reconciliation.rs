@@ -1,7 +1,7 @@
 //! `payrelay reconcile`: the real program, against the sandboxes' lists.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::destination::Beneficiary;
 use domain::fact::{Answer, Provider};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use workers::reconcile::Kind;
 
-use super::{House, iban, quick, unhurried};
+use super::{House, PATIENCE, iban, quick, unhurried};
 
 /// How the program ends, what it prints and what it says.
 async fn reconcile(config: &Path, provider: &str, day: &str, more: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
@@ -163,6 +163,40 @@ async fn breaks(provider: Provider) {
     assert_eq!(kept.breaks, [(Kind::MissingThere, 1), (Kind::DifferentAmount, 1), (Kind::DifferentStatus, 1)]);
     stop.cancel();
     serving.await.unwrap().unwrap();
+    house.local.stop().await.unwrap();
+}
+
+/// A return that nobody was told of: the list shows it, and then the provider is asked.
+#[tokio::test]
+async fn a_return_whose_notice_was_lost_is_found_by_its_day() {
+    let house = House::with(&unhurried(), "", |settings| {
+        quick(settings);
+        settings.truelayer.behaviour.return_after_ms = 4_000;
+        // Nobody listens there.
+        settings.truelayer.notice_url = Some("http://127.0.0.1:1/".to_owned());
+    })
+    .await;
+    let config = &house.local.config_file;
+    let returned = house.pay("truelayer", "MOOD return", "GBP", iban()).await;
+    house.becomes(returned, &["settled"]).await;
+    let payout = house.local.store.load(house.id(returned)).await.unwrap().unwrap();
+    let attempt = payout.attempts.last().unwrap();
+    let day = attempt.first_sent().strftime("%Y-%m-%d").to_string();
+    let began = Instant::now();
+    loop {
+        let (code, found, err) = told(config, "truelayer", &day).await;
+        if outcomes(&found) == [("different_status", 1)] {
+            assert_eq!(code, 3);
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "it comes back: {found:#} {err}");
+    }
+    assert_eq!(house.becomes(returned, &["settled"]).await, "settled", "to compare changes nothing");
+    let (code, out, err) = reconcile(config, "truelayer", &day, &["--check"], &[]).await;
+    assert_eq!((code, out.contains("\n1 of them are asked about")), (3, true), "{out} {err}");
+    house.becomes(returned, &["returned"]).await;
+    let (code, found, err) = told(config, "truelayer", &day).await;
+    assert_eq!((code, outcomes(&found)), (0, vec![("matched", 1)]), "{found:#} {err}");
     house.local.stop().await.unwrap();
 }
 

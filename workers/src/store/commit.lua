@@ -255,7 +255,8 @@ local function commit(key, value)
     kind, permit, group = string.match(value[5], '^(%a)(%d+) ?(.*)$')
     local lane, lease = kind == 'x' and due_execute or kind == 'p' and prefix .. 'due:poll' or prefix .. 'due:group', tonumber(permit)
     local leased = redis.call('ZSCORE', lane, group ~= '' and group or id)
-    if not leased or tonumber(leased) ~= lease then return { 'lost' } end
+    -- Of a lease that has ended nobody knows who comes next, although nobody has come yet.
+    if not leased or tonumber(leased) ~= lease or lease <= now then return { 'lost' } end
     if redis.call('EXISTS', prefix .. 'frozen') == 1 then return { 'frozen' } end
     -- Set aside, so that it costs nobody anything until it is released. What may have been sent before keeps its polls.
     local function set_aside(at)
