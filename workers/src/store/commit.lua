@@ -425,11 +425,12 @@ local function commit(key, value)
     end
     for subscription, queue in pairs(waiting) do field('q:' .. subscription, queue) end
   end
-  redis.call('HSET', key, unpack(fields, 1, written))
   if advance then
     kept[account_key] = nil
     come_to(account_key, prefix .. 'due:schedule', prefix .. 'overdue', now, advanced, advanced_record, due_as, tonumber(look_again))
   end
+  -- The last that can go wrong is behind it: whoever finds its token there finds all of it, once the sets are written.
+  redis.call('HSET', key, unpack(fields, 1, written))
   return { 'committed', epoch, value[5] ~= '' and tonumber(redis.call('GET', prefix .. 'look-first') or 0) > tonumber(value[17]) and 1 or 0, passed, lease, unpack(handed) }
 end
 

@@ -191,13 +191,13 @@ impl Store {
 }
 
 impl Advance {
-    /// As the scripts take it, after the version decided on.
     /// As the commit reads it, in one value.
     pub(super) fn to_value(&self) -> String {
         let [version, record, member, wait] = self.arguments();
         format!("{} {version} {wait} {member} {} {record}", self.account.version.saturating_sub(1), self.available)
     }
 
+    /// As the scripts take it, after the version decided on.
     fn arguments(&self) -> [String; 4] {
         let BalanceAccount { party, mode, currency, version, .. } = &self.account;
         [version.to_string(), to_json(&self.account), format!("{party}:{mode}:{}", currency.code()), millis(self.look_again).to_string()]

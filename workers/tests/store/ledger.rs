@@ -22,6 +22,7 @@ use workers::store::books::Walk;
 use workers::store::freeze::Freeze;
 use workers::store::lanes::ExecuteLane;
 use workers::store::payouts::{Committed, Drawing, Drawn, Fixed, Opened, Permit, Permitted};
+use workers::store::schedules::{Advance, OpenedDue};
 use workers::store::{Store, StoreError};
 
 use super::{Installation, beneficiary, installation, lane, party, plan};
@@ -163,6 +164,27 @@ async fn what_goes_wrong_with_one_step_is_in_nobodys_ledger() {
         };
         assert_eq!((there, ledger["reserved"], ledger["clearing"]), (expected, 100 * there, clearing - 100 * there), "{party}");
     }
+}
+
+/// A schedule whose index is none opens nothing, and whoever asks again is not told that it was opened.
+#[tokio::test]
+async fn what_a_broken_schedule_would_have_opened_is_not_there() {
+    let Installation { store, server, .. } = &installation().await;
+    let mut raw = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    funded(store, 1_000).await;
+    let step = Payout::open(order(store, "due", 100), store.clock().now());
+    let mut account = store.account(&step.payout.party, Mode::Test, Currency::GBP).await.unwrap().account;
+    account.version += 1;
+    let advance = Advance { account, look_again: Duration::from_hours(1), available: 100 };
+    let open = async || store.open_scheduled(&step, &beneficiary(), "f", &advance).await;
+    let () = redis::cmd("SET").arg("t:{s00}:due:schedule").arg("no index").query_async(&mut raw).await.unwrap();
+    for _ in 0..2 {
+        assert!(open().await.is_err());
+        assert!(store.load(step.payout.id).await.unwrap().is_none());
+    }
+    let () = redis::cmd("DEL").arg("t:{s00}:due:schedule").query_async(&mut raw).await.unwrap();
+    assert!(matches!(open().await.unwrap(), OpenedDue::Opened(Opened::New)));
+    assert_eq!(ExecuteLane(lane(store)).lease(2).await.unwrap().items.len(), 1, "and it has its work");
 }
 
 /// A server without memory refuses what takes some, until something in the same call has written that takes none.
