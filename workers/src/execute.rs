@@ -403,8 +403,14 @@ impl Payouts {
     fn heard(&self, payout: &Payout, attempt: &Attempt, answer: Answer) -> What {
         let provider = attempt.provider;
         self.recorder.metrics.answered(provider, &answer);
-        if let Answer::NotSent { why } | Answer::Unprocessed { why, .. } | Answer::NoAnswer { why } = &answer {
-            tracing::warn!(payout.id = %payout.id, provider.name = provider.name(), why = why.as_str(), "a provider was called and did not take a payout");
+        let how = match &answer {
+            Answer::NotSent { why } => Some((why, "nothing of a payout was sent to its provider")),
+            Answer::Unprocessed { why, .. } => Some((why, "a provider was called and did not take a payout")),
+            Answer::NoAnswer { why } => Some((why, "whether a provider took a payout is not known")),
+            Answer::Refused { .. } | Answer::KeyConflict | Answer::Says(_) => None,
+        };
+        if let Some((why, how)) = how {
+            tracing::warn!(payout.id = %payout.id, provider.name = provider.name(), why = why.as_str(), "{how}");
         }
         said(attempt, answer)
     }

@@ -206,7 +206,12 @@ impl Payouts {
             self.recorder.providers.submit_batch(group.provider, group.mode, request, until, within).instrument(span).await;
         self.recorder.metrics.answered(group.provider, &answer);
         if !matches!(answer, Answer::Says(_)) {
-            tracing::warn!(group.id = %group.id(), provider.name = group.provider.name(), ?answer, "a provider was called and did not take a group");
+            let how = match &answer {
+                Answer::NotSent { .. } => "nothing of a group was sent to its provider",
+                Answer::NoAnswer { .. } => "whether a provider took a group is not known",
+                _ => "a provider was called and did not take a group",
+            };
+            tracing::warn!(group.id = %group.id(), provider.name = group.provider.name(), ?answer, "{how}");
         }
         fail::fail_point!("group-not-recorded");
         let propagation = self.recorder.providers.profile(group.provider, group.mode).propagation;
