@@ -60,13 +60,14 @@ fn new_configuration() -> anyhow::Result<String> {
     let accounts = Accounts::new()?;
     Ok(format!(
         r#"# The sandboxes and an installation that uses them, for trying out: `payrelay --config THIS sandbox`, and beside it `payrelay --config THIS all`.
-# Its keys are fresh. Needs a Redis or Valkey at `redis.url`, and the ports 8080 and 8090: another one of the installation goes into `ingress.listen` and `sandbox.notices`,
-# another one of the sandboxes into `sandbox.address` and each address of a provider below.
+# Its keys are fresh. Needs a Redis or Valkey at `redis.url`, and the ports 8080, 9090 and 8090: another one of the installation goes into `ingress.listen` and `sandbox.notices`,
+# another one for its metrics and health into `ingress.admin_listen`, another one of the sandboxes into `sandbox.address` and each address of a provider below.
 
 redis.url = "redis://127.0.0.1:6379"
 vault.keys = {{ 1 = "{vault}" }}
 ingress.key_pepper = "{pepper}"
 ingress.listen = "127.0.0.1:8080"
+ingress.admin_listen = "127.0.0.1:9090"
 # Subscribers on this machine may be called.
 egress.allow = ["127.0.0.1", "localhost"]
 # For `v1a` signatures and receipts.
