@@ -88,28 +88,94 @@ pub(crate) fn described(moods: &[Mood]) -> Vec<serde_json::Value> {
 /// The longest reference that every provider takes, in characters.
 const SHORTEST_REFERENCE: usize = 18;
 
+/// Either `next` and `mood`, or `fault_percent` and `seed`, and `moods` if they are to be others than the usual ones. Moods are texts here, so that one
+/// that is misspelt is told apart from other mistakes.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum SetMoods {
-    Next(NextMoods),
+#[serde(deny_unknown_fields)]
+struct SetMoods {
+    next: Option<u32>,
+    mood: Option<String>,
+    fault_percent: Option<u8>,
+    seed: Option<u64>,
+    moods: Option<Vec<String>>,
+}
+
+enum Wish {
+    Next(u32, Mood),
     Random(Distribution),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NextMoods {
-    next: u32,
-    mood: Mood,
+impl SetMoods {
+    /// What is wished for, at a provider where these moods exist.
+    fn wish(self, existing: &[Mood]) -> Result<Wish, String> {
+        let missing = |field: &str| format!("missing field `{field}`");
+        let of = |name: &str, moods: &[Mood]| {
+            let found = moods.iter().copied().find(|mood| mood.name() == name);
+            found.ok_or_else(|| format!("this provider has no mood `{name}`: GET of this address lists those that it has"))
+        };
+        match self {
+            Self { next: None, mood: None, fault_percent: None, seed: None, moods: None } => {
+                Err("expected `next` and `mood`, or `fault_percent` and `seed`".to_owned())
+            }
+            Self { next, mood, fault_percent: None, seed: None, moods: None } => {
+                let next = next.ok_or_else(|| missing("next"))?;
+                let mood = mood.ok_or_else(|| missing("mood"))?;
+                Ok(Wish::Next(next, of(&mood, existing)?))
+            }
+            Self { next: None, mood: None, fault_percent, seed, moods } => {
+                let fault_percent = fault_percent.ok_or_else(|| missing("fault_percent"))?;
+                let seed = seed.ok_or_else(|| missing("seed"))?;
+                // Those that exist elsewhere only are not drawn here, so that all providers can be told the same.
+                let moods = moods.map(|moods| moods.iter().map(|name| of(name, &Mood::ALL)).collect::<Result<Vec<_>, _>>()).transpose()?;
+                Ok(Wish::Random(Distribution { fault_percent, seed, moods: moods.unwrap_or_else(Distribution::usual) }))
+            }
+            Self { .. } => Err("expected `next` and `mood`, or `fault_percent` and `seed`, and not fields of both".to_owned()),
+        }
+    }
 }
 
 async fn set_moods<D: Desk>(State(desk): State<D>, body: Bytes) -> Response {
-    match read(&body) {
-        Ok(SetMoods::Next(NextMoods { mood, .. })) if !D::MOODS.contains(&mood) => {
-            return (StatusCode::BAD_REQUEST, "this provider does not have that mood").into_response();
-        }
-        Ok(SetMoods::Next(NextMoods { next, mood })) => desk.set_mood(next, mood),
-        Ok(SetMoods::Random(distribution)) => desk.set_random(Some(distribution)),
+    let wish = match read::<SetMoods>(&body) {
+        Ok(moods) => moods.wish(D::MOODS),
         Err(response) => return *response,
+    };
+    match wish {
+        Ok(Wish::Next(next, mood)) => desk.set_mood(next, mood),
+        Ok(Wish::Random(distribution)) => desk.set_random(Some(distribution)),
+        Err(problem) => return (StatusCode::BAD_REQUEST, problem).into_response(),
     }
     StatusCode::NO_CONTENT.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_a_wish_for_moods_is_named() {
+        let problem = |body: &str| {
+            let wish = serde_json::from_str::<SetMoods>(body).map_err(|problem| problem.to_string());
+            wish.and_then(|moods| moods.wish(Mood::COMMON)).err().unwrap_or_else(|| panic!("{body}"))
+        };
+        for (body, named) in [
+            (r#"{"next": 1, "mood": "nope"}"#, "this provider has no mood `nope`: GET of this address lists those that it has"),
+            (r#"{"next": 1, "mood": "interim"}"#, "this provider has no mood `interim`"),
+            (r#"{"fault_percent": 1, "seed": 1, "moods": ["fail", "nope"]}"#, "this provider has no mood `nope`"),
+            (r#"{"nxt": 1}"#, "unknown field `nxt`, expected one of `next`, `mood`, `fault_percent`, `seed`, `moods`"),
+            (r#"{"next": 1}"#, "missing field `mood`"),
+            (r#"{"mood": "fail"}"#, "missing field `next`"),
+            (r#"{"seed": 1}"#, "missing field `fault_percent`"),
+            (r#"{"fault_percent": 1}"#, "missing field `seed`"),
+            ("{}", "expected `next` and `mood`, or `fault_percent` and `seed`"),
+            (r#"{"next": 1, "mood": "fail", "seed": 1}"#, "not fields of both"),
+        ] {
+            assert!(problem(body).contains(named), "{body}: {}", problem(body));
+        }
+        let wish = |body: &str| serde_json::from_str::<SetMoods>(body).unwrap().wish(Mood::COMMON).unwrap();
+        assert!(matches!(wish(r#"{"next": 3, "mood": "fail"}"#), Wish::Next(3, Mood::Fail)));
+        let Wish::Random(usual) = wish(r#"{"fault_percent": 20, "seed": 7}"#) else { panic!("chance") };
+        assert_eq!(usual, Distribution { fault_percent: 20, seed: 7, moods: Distribution::usual() });
+        let Wish::Random(elsewhere) = wish(r#"{"fault_percent": 20, "seed": 7, "moods": ["interim"]}"#) else { panic!("chance") };
+        assert_eq!(elsewhere.moods, [Mood::Interim]);
+    }
 }
