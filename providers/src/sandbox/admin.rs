@@ -16,6 +16,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::all::having;
 use super::audit::Ledger;
 use super::mood::{Distribution, Mood};
 
@@ -76,11 +77,12 @@ async fn list_moods<D: Desk>() -> Response {
     Json(serde_json::json!({"moods": described(D::MOODS)})).into_response()
 }
 
-/// Moods for people: what they do, and how a payout asks for them.
+/// Moods for people: what they do, how a payout asks for them, and where they exist.
 pub(crate) fn described(moods: &[Mood]) -> Vec<serde_json::Value> {
     let describe = |mood: &Mood| {
         let reference: String = format!("MOOD {}", mood.name()).chars().take(SHORTEST_REFERENCE).collect();
-        serde_json::json!({"mood": mood, "what": mood.sentence(), "amount_in_minor": mood.amount(), "beneficiary_reference": reference})
+        let (what, amount, places) = (mood.sentence(), mood.amount(), having(*mood));
+        serde_json::json!({"mood": mood, "what": what, "amount_in_minor": amount, "beneficiary_reference": reference, "where": places})
     };
     moods.iter().map(describe).collect()
 }

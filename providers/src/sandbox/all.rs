@@ -96,6 +96,11 @@ pub const fn moods(provider: Provider) -> &'static [Mood] {
     }
 }
 
+/// The names of the providers at which a mood exists.
+pub(super) fn having(mood: Mood) -> Vec<&'static str> {
+    Provider::ALL.into_iter().filter(|provider| moods(*provider).contains(&mood)).map(Provider::name).collect()
+}
+
 impl All {
     /// Opens the sandboxes, which others reach at `url`. Serves nothing yet.
     ///

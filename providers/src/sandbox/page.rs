@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use domain::fact::Provider;
 
-use super::all::{All, moods};
+use super::all::{All, having};
 use super::audit::Direction;
 use super::mood::Mood;
 
 /// How a payout gets a mood.
 pub(super) const HOW: [&str; 4] = [
-    "By its amount in minor units, which is the same for a mood at every provider.",
+    "By its amount in minor units, which is the same for a mood at every provider that has it. Elsewhere it is an amount as any other.",
     "By its reference, or at Worldpay also by the beneficiary's name: `MOOD ` and the name of a mood, cut to the length that the provider takes.",
     "By order: POST {base_url}/sandbox/moods with {\"next\": 3, \"mood\": \"fail\"} is for the next three payouts that do not choose.",
     "By chance: POST {base_url}/sandbox/moods with {\"fault_percent\": 20, \"seed\": 7} is for all others. The same seed and key give the same mood.",
@@ -45,7 +45,7 @@ pub(super) fn front(all: &All) -> String {
     }
     page.push_str("</ul><table><tr><th>mood<th>amount<th>what happens<th>where");
     for mood in Mood::ALL {
-        let there: Vec<&str> = Provider::ALL.into_iter().filter(|provider| moods(*provider).contains(&mood)).map(Provider::name).collect();
+        let there = having(mood);
         let places = if there.len() == Provider::ALL.len() { "everywhere".to_owned() } else { there.join(", ") };
         let _ = write!(page, "<tr><td><code>{}</code><td>{}<td>{}<td>{places}", mood.name(), mood.amount(), escaped(mood.sentence()));
     }

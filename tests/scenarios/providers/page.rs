@@ -51,6 +51,9 @@ async fn the_page_lists_providers_moods_and_books() {
         let moods = json_of(shown["admin"]["moods"].as_str().unwrap()).await;
         let told: Vec<_> = moods["moods"].as_array().unwrap().iter().map(|mood| mood["mood"].clone()).collect();
         assert_eq!(Value::from(told), shown["moods"]);
+        // And the page says of each mood where it exists.
+        let here = page["moods"].as_array().unwrap().iter().filter(|mood| mood["where"].as_array().unwrap().contains(&shown["provider"]));
+        assert_eq!(here.map(|mood| mood["mood"].clone()).collect::<Value>(), shown["moods"], "{provider:?}");
     }
     assert_eq!(json_of(&format!("{url}/ledgers")).await["movements"].as_array().unwrap().len(), paid.len());
     let html = get(url, "text/html,application/xhtml+xml").await;
