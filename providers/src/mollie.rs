@@ -70,7 +70,7 @@ pub fn profile(provider: Provider) -> Profile {
         one_open_per_balance: true,
         batch_max: None,
         amount: AmountFormat::DecimalText,
-        limits: profile::Limits { beneficiary_name: MAX_REFERENCE, reference: MAX_REFERENCE },
+        limits: profile::Limits { beneficiary_name: MAX_REFERENCE, reference: MAX_REFERENCE, reference_min: None },
         destinations: &["own_account"],
         currencies: None,
         notices: NoticeProof::SharedSecret,

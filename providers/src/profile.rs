@@ -78,11 +78,13 @@ pub enum AmountFormat {
     DecimalNumber,
 }
 
-/// Longest texts, in characters.
+/// Longest texts, and the shortest reference where one character is too short, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     pub beneficiary_name: usize,
     pub reference: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_min: Option<usize>,
 }
 
 /// What makes a provider's webhook believable.

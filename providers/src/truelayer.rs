@@ -96,7 +96,7 @@ pub fn profile() -> Profile {
         one_open_per_balance: false,
         batch_max: None,
         amount: AmountFormat::MinorUnits,
-        limits: profile::Limits { beneficiary_name: wire::MAX_TEXT, reference: wire::MAX_TEXT },
+        limits: profile::Limits { beneficiary_name: wire::MAX_TEXT, reference: wire::MAX_TEXT, reference_min: None },
         destinations: &["iban"],
         currencies: None,
         notices: NoticeProof::Signature,

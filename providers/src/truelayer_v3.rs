@@ -80,7 +80,7 @@ pub fn profile(provider: Provider) -> Profile {
         one_open_per_balance: false,
         batch_max: None,
         amount: AmountFormat::MinorUnits,
-        limits: profile::Limits { beneficiary_name: MAX_NAME, reference: defaults::reference_max() },
+        limits: profile::Limits { beneficiary_name: MAX_NAME, reference: defaults::reference_max(), reference_min: None },
         destinations: &["iban", "sort_code_account_number"],
         currencies: None,
         notices: NoticeProof::Signature,

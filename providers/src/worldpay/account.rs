@@ -158,7 +158,8 @@ mod defaults {
     }
 }
 
-/// Longest narrative (H).
+/// Shortest and longest narrative (H).
+pub const MIN_NARRATIVE: usize = 6;
 pub const MAX_NARRATIVE: usize = 50;
 
 /// The built-in profile. That repeats are recognised is (H); for how long, the propagation time and the plan of polls are ASSUMED.
@@ -180,7 +181,7 @@ pub fn profile(provider: Provider) -> Profile {
         one_open_per_balance: false,
         batch_max: Some(wire::MAX_BATCH),
         amount: AmountFormat::DecimalNumber,
-        limits: profile::Limits { beneficiary_name: 140, reference: MAX_NARRATIVE },
+        limits: profile::Limits { beneficiary_name: 140, reference: MAX_NARRATIVE, reference_min: Some(MIN_NARRATIVE) },
         destinations: &["iban", "sort_code_account_number", "routing_number_account_number"],
         currencies: None,
         notices: NoticeProof::None,

@@ -173,7 +173,7 @@ pub fn profile_of(provider: Provider, version: ApiVersion) -> Profile {
         one_open_per_balance: false,
         batch_max: None,
         amount: AmountFormat::MinorUnits,
-        limits: profile::Limits { beneficiary_name: 140, reference: wire::MAX_NARRATIVE },
+        limits: profile::Limits { beneficiary_name: 140, reference: wire::MAX_NARRATIVE, reference_min: None },
         destinations: &["card", "card_token", "network_token", "apple_pay"],
         currencies: None,
         notices: NoticeProof::SharedSecret,

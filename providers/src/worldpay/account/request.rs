@@ -15,7 +15,6 @@ use crate::{FieldProblem, Order};
 
 /// Decimal digits of an amount (H).
 const DECIMALS: usize = 2;
-const MIN_NARRATIVE: usize = 6;
 
 /// A request as it is kept: everything that is needed to send it, whatever the settings say by then. The body goes out byte for byte.
 #[derive(Serialize, Deserialize)]
@@ -159,7 +158,7 @@ fn treasury(settings: &Settings) -> String {
 fn narrative(order: &Order<'_>) -> Result<String, FieldProblem> {
     let text = order.beneficiary.reference.as_str();
     match text.chars().count() {
-        MIN_NARRATIVE..=super::MAX_NARRATIVE => Ok(text.to_owned()),
+        super::MIN_NARRATIVE..=super::MAX_NARRATIVE => Ok(text.to_owned()),
         _ => Err(problem("beneficiary_reference", "must be 6 to 50 characters: it is the narrative of the payout")),
     }
 }

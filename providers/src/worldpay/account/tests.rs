@@ -423,6 +423,15 @@ fn preparing_refuses_what_the_provider_would() {
     let pounds = money(1, "GBP");
     assert_eq!(problem(&current, pounds, &ada("Inv 1")), "beneficiary_reference");
     assert_eq!(problem(&current, pounds, &ada(&"x".repeat(51))), "beneficiary_reference");
+    // The shortest and the longest that the profile shows are those that are checked and told.
+    let profile::Limits { reference: longest, reference_min: Some(shortest), .. } = current.profile().limits else { panic!("a shortest reference") };
+    for length in [shortest, longest] {
+        assert!(current.prepare(&Order { beneficiary: &ada(&"x".repeat(length)), ..order(1) }).is_ok(), "{length}");
+    }
+    for length in [shortest - 1, longest + 1] {
+        let told = current.prepare(&Order { beneficiary: &ada(&"x".repeat(length)), ..order(1) }).expect_err("a problem").why;
+        assert!(told.contains(&format!("{shortest} to {longest} characters")), "{told}");
+    }
     assert_eq!(problem(&people, pounds, &beneficiary("Ada", "Invoice", iban())), "beneficiary_name");
     assert_eq!(problem(&current, money(1_005, "KWD"), &ada("Invoice")), "amount_in_minor");
     assert_eq!(problem(&current, money(10_000_000_000, "GBP"), &ada("Invoice")), "amount_in_minor");
