@@ -13,6 +13,7 @@ use domain::id::Mode;
 use jiff::Timestamp;
 use providers::profile::Profile;
 use serde::Serialize;
+use workers::batch::PAGE;
 use workers::store::circuits::{Circuit, CircuitState, Order};
 
 use super::caller::Caller;
@@ -153,7 +154,10 @@ impl View {
         let (providers, store) = (&ingress.recorder.providers, &ingress.recorder.store);
         let circuit = CircuitView::new(store.circuit(provider, mode).await?, store.clock().now(), caller.key().may(Scope::Operator));
         let configured = providers.configured(mode).any(|configured| configured == provider);
-        Ok(Self { configured, circuit, profile: providers.profile(provider, mode) })
+        let mut profile = providers.profile(provider, mode);
+        // Payouts of different pages never share a request, however many of them the provider takes.
+        profile.batch_max = profile.batch_max.map(|most| most.min(PAGE));
+        Ok(Self { configured, circuit, profile })
     }
 }
 

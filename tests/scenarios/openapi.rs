@@ -164,6 +164,10 @@ async fn answers_hold_documented_fields_only() {
     within("NewPayout", &body);
     within("Payout", &shop.post("/v1/payouts", &body).await.json["result"]);
     within("Payout", &shop.post_bytes(&format!("/v1/payouts/{id}/cancel"), "", &[]).await.json["result"]);
+    let account = shop.get("/v1/providers/worldpay-account").await.json;
+    let limits = account["result"]["limits"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys(&below(&below(&text, "    Provider:").join("\n"), "        limits:"), 12), limits);
+    assert_eq!(account["result"]["batch_max"], workers::batch::PAGE, "what goes in one request here, not what the provider takes");
     let provider = shop.get("/v1/providers/mollie").await;
     within("Provider", &provider.json["result"]);
     within("Circuit", &provider.json["result"]["circuit"]);
