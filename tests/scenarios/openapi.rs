@@ -91,6 +91,11 @@ fn every_problem_status_and_event_is_documented() {
     assert_eq!(items(&below(&text, "    Status:")), StateName::ALL.map(StateName::as_str));
     let events: Vec<_> = EventType::ALL.map(EventType::name).into_iter().chain(domain::bulletin::KINDS).collect();
     assert_eq!(items(&below(&text, "    EventType:")), events);
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
+    for state in StateName::ALL {
+        let row = format!("\n| `{}` | `{}`", state.as_str(), EventType::entering(state).name());
+        assert!(readme.contains(&row), "{row}");
+    }
 }
 
 /// That an object has no members but those of a schema.
