@@ -105,6 +105,16 @@ fn within(text: &str, schema: &str, value: &Value) {
     assert!(unknown.is_empty(), "{unknown:?} of {schema}");
 }
 
+/// That a message that is no event is one of those that a schema names, with its fields and no others.
+pub(crate) fn is_message(schema: &str, message: &Value) {
+    let text = schemas();
+    within(&text, schema, message);
+    assert!(below(&text, &format!("    {schema}:")).concat().contains(message["type"].as_str().unwrap()), "{message}");
+    if let Some(data) = message.get("data") {
+        within(&text, &format!("{schema}Data"), data);
+    }
+}
+
 #[test]
 fn webhooks_and_attempts_hold_documented_fields_only() {
     let (text, at) = (schemas(), jiff::Timestamp::UNIX_EPOCH);

@@ -275,6 +275,7 @@ async fn a_ping_is_signed_as_everything() {
     let [message] = &receiver.take()[..] else { panic!("one message") };
     assert!(signed(hook["webhookSecret"].as_str().unwrap(), message));
     assert_eq!((&message.json()["type"], &message.json()["entityId"]), (&json!("hook.ping"), &hook["id"]));
+    crate::openapi::is_message("HookPing", &message.json());
     // A new secret is shown in the form of the first one, and both sign for a while.
     let rotated = shop.acme.post_bytes(&format!("/v1/webhooks/{}/rotate", hook["id"].as_str().unwrap().replace("hook_", "sub_")), "", &[]).await;
     assert_eq!(rotated.json["result"]["secret"].as_str().unwrap().len(), 32, "{rotated:?}");

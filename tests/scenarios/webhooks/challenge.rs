@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use workers::egress;
 
 use super::{made, patch, wishes};
+use crate::openapi;
 use crate::support::{Caller, Installation, Plan, payout, transaction};
 
 /// Answers a challenge as `mood` says, everything else with 200; keeps what came.
@@ -62,6 +63,20 @@ async fn installation() -> Installation {
 
 async fn ask(shop: &Caller, path: &str) -> crate::support::Reply {
     shop.post_bytes(&format!("{path}/challenge"), "", &[]).await
+}
+
+/// What is no event has a schema of its own.
+#[tokio::test]
+async fn a_challenge_and_a_ping_hold_documented_fields_only() {
+    let installation = installation().await;
+    let shop = installation.caller("shop").await;
+    let (receiver, url) = Receiver::start().await;
+    let (path, _) = made(&shop, &json!({ "url": url, "event_types": ["*"] })).await;
+    assert_eq!(shop.post_bytes(&format!("{path}/ping"), "", &[]).await.status, 200);
+    let came = std::mem::take(&mut *receiver.came.lock().unwrap());
+    let came: Vec<Value> = came.iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect();
+    assert_eq!(came.iter().map(|message| &message["type"]).collect::<Vec<_>>(), ["webhook.challenge", "webhook.ping"]);
+    came.iter().for_each(|message| openapi::is_message("WebhookMessage", message));
 }
 
 /// Nothing is told before the URL has answered, and nothing is lost meanwhile.
