@@ -31,7 +31,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tokio::time::Instant;
-use url::{Host, Position, Url};
+use url::{Host, ParseError, Position, Url};
 
 pub use self::address::{Allowed, NotAnEntry, Place};
 use self::address::{Policy, is_http_port};
@@ -129,6 +129,8 @@ pub enum Refusal {
     SingleLabel,
     #[error("the host is a name of a local network or of a machine itself")]
     LocalName,
+    #[error("the port must be a number up to 65535")]
+    NoPort,
     #[error("port {0} is not one for webhooks: use 443, 80 or one from 1024 up that no well-known other service has")]
     Port(u16),
     #[error("the host has {0}")]
@@ -273,7 +275,7 @@ impl Egress {
         if authority.is_empty() {
             return Err(Refusal::Unreadable);
         }
-        let url = Url::parse(url).map_err(|_| Refusal::Unreadable)?;
+        let url = Url::parse(url).map_err(|error| if error == ParseError::InvalidPort { Refusal::NoPort } else { Refusal::Unreadable })?;
         if url.fragment().is_some() {
             return Err(Refusal::Fragment);
         }

@@ -105,7 +105,7 @@ fn hostile_urls_are_refused_for_a_stated_reason() {
         https://exa\\mple.com/                      Unreadable
         https://example.com\\@127.0.0.1/            Unreadable
         https://exam%20ple.com/                     Unreadable
-        https://example.com:65536/                  Unreadable
+        https://example.com:65536/                  NoPort
         https://user:secret@example.com/            Credentials
         https://example.com@127.0.0.1/              Credentials
         https://@example.com/                       Credentials
@@ -194,6 +194,8 @@ fn hostile_urls_are_refused_for_a_stated_reason() {
         http://example.com:6379/                    Port(6379)
         http://example.com:2375/                    Port(2375)
         http://example.com:1024/                    ok
+        https://example.com:99999/hooks             NoPort
+        https://example.com:https/                  NoPort
     ";
     for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (url, expected) = line.rsplit_once(' ').unwrap();
