@@ -25,7 +25,7 @@ pub enum Verdict {
 /// Why a command is not possible now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Declined {
-    #[error("the payout can no longer be stopped here: it may already be with the provider, or it has ended")]
+    #[error("the payout can no longer be stopped here, because it has ended or may already be with the provider")]
     TooLate,
     #[error("the payout is not waiting for approval")]
     NotAwaitingApproval,
