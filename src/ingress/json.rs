@@ -145,7 +145,7 @@ fn one_value<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
 }
 
 fn no_object() -> Problem {
-    Problem::new(Kind::JsonInvalid, "The body must be a JSON object.")
+    Problem::new(Kind::JsonInvalid, "It is JSON, and no object.")
 }
 
 /// The parser's words about syntax may repeat some of it, so only the place goes on.

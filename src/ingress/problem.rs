@@ -150,7 +150,7 @@ impl Kind {
             Self::BodyMissing => ("body-missing", StatusCode::BAD_REQUEST, "A body is required"),
             Self::MediaType => ("media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The media type is not supported"),
             Self::NotUtf8 => ("not-utf-8", StatusCode::BAD_REQUEST, "The body is not UTF-8"),
-            Self::JsonInvalid => ("json-invalid", StatusCode::BAD_REQUEST, "The body is not JSON"),
+            Self::JsonInvalid => ("json-invalid", StatusCode::BAD_REQUEST, "Not a JSON object"),
             Self::JsonTooDeep => ("json-too-deep", StatusCode::BAD_REQUEST, "The body is nested too deeply"),
             Self::InvalidFields => ("invalid-fields", StatusCode::BAD_REQUEST, "Fields of the body are not acceptable"),
             Self::InvalidParameters => ("invalid-parameters", StatusCode::BAD_REQUEST, "Parameters of the query are not acceptable"),

@@ -162,6 +162,10 @@ async fn a_bad_item_is_told_as_if_it_had_come_alone() {
             alone.json["detail"] = item["problem"]["detail"].clone();
         }
         assert_eq!(item["problem"], alone.json, "{text}");
+        if text == "1" {
+            // In words that are true of a body and of an item.
+            assert_eq!((&alone.json["title"], &alone.json["detail"]), (&json!("Not a JSON object"), &json!("It is JSON, and no object.")));
+        }
         let key = serde_json::from_str::<Value>(text).ok().and_then(|item| item["transaction_id"].as_str().map(str::to_owned));
         assert_eq!(item["transaction_id"].as_str().map(str::to_owned), key, "{text}");
     }
