@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
-use super::problem::{Kind, Problem};
+use super::problem::{Kind, Problem, UNKNOWN};
 use super::{Ingress, hal};
 use crate::portal;
 
@@ -59,11 +59,11 @@ pub async fn edge(State(ingress): State<Arc<Ingress>>, mut request: Request, nex
                 tracing::error!("a request handler panicked");
                 Problem::new(Kind::Internal, "The operators have been told.").into_response()
             }
-            Err(_) => Problem::new(Kind::Timeout, "Whether the request took effect is unknown. Repeating it as it is, is safe.").into_response(),
+            Err(_) => Problem::new(Kind::Timeout, UNKNOWN).into_response(),
         }
     };
     let mut response = served.instrument(span.clone()).await;
-    let problem = response.extensions_mut().remove::<Problem>();
+    let problem = response.extensions_mut().remove::<Problem>().map(|problem| if method.is_safe() { problem.of_a_read() } else { problem });
     if let Some(problem) = &problem {
         let document = match (is_hal, is_page) {
             (true, _) => hal::refused(&mut response, problem),

@@ -370,7 +370,18 @@ fn cut(name: String) -> String {
 
 // === impl Problem ===
 
+/// Of a request that was given up in the midst of it.
+pub const UNKNOWN: &str = "Whether the request took effect is unknown. Repeating it as it is, is safe.";
+/// The same of one that only reads.
+const READ_ONLY: &str = "Repeating it as it is, is safe.";
+
 impl Problem {
+    /// The problem of a request that could have no effect: it need not be wondered about.
+    #[must_use]
+    pub fn of_a_read(self) -> Self {
+        if self.detail == UNKNOWN { Self { detail: READ_ONLY.to_owned(), ..self } } else { self }
+    }
+
     /// A problem with a sentence for people.
     #[must_use]
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
@@ -502,7 +513,7 @@ impl From<StoreError> for Problem {
         match &error {
             StoreError::Unavailable(cause) => {
                 tracing::warn!(%error, cause = cause.as_ref().map(tracing::field::display), "a request could not be served");
-                Self::new(Kind::StoreUnavailable, "Whether the request took effect is unknown. Repeating it as it is, is safe.")
+                Self::new(Kind::StoreUnavailable, UNKNOWN)
             }
             StoreError::Restored => {
                 tracing::warn!(%error, "a request could not be served");

@@ -791,6 +791,9 @@ async fn without_the_store_callers_are_asked_to_come_again() {
     installation.redis.kill();
     let reply = shop.post("/v1/payouts", &payout(&transaction())).await;
     assert_eq!((reply.status, reply.problem(), reply.header("retry-after")), (503, "store-unavailable", Some("1")));
+    assert_eq!(reply.json["detail"], "Whether the request took effect is unknown. Repeating it as it is, is safe.");
+    let read = shop.get("/v1/payouts").await;
+    assert_eq!((read.status, &read.json["detail"]), (503, &json!("Repeating it as it is, is safe.")), "a read has no effect");
     let ready = get("/readyz").await;
     assert_eq!((ready.status, &ready.json["checks"]["store"]), (503, &json!("does not answer")));
     assert_eq!(get("/livez").await.status, 200);
