@@ -84,8 +84,15 @@ pub async fn run(file: Option<&Path>, command: Command) -> anyhow::Result<ExitCo
             print(&format!("{}, {mode}: paused; {}", provider.name(), effective(draining, now)))?;
         }
         Command::Resume(Resume { to: To { provider, mode, by }, reason }) => {
+            let before = store.circuit(provider, mode).await?;
             let changed = store.resume(provider, mode, &Order { by, reason, at: now }).await?;
-            print(&format!("{}, {mode}: {}", provider.name(), if changed { "resumed" } else { "was neither paused nor open" }))?;
+            let done = match (changed, before.paused, before.tripped) {
+                (false, ..) => "was neither paused nor open",
+                (true, Some(_), None) => "resumed",
+                (true, Some(_), Some(_)) => "resumed; its circuit is open, and one payout is tried at once",
+                (true, None, _) => "was not paused, so no pause was ended; its circuit is open, and one payout is tried at once",
+            };
+            print(&format!("{}, {mode}: {done}", provider.name()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -264,7 +264,8 @@ async fn credentials_that_are_not_accepted_open_the_circuit_at_once() {
     assert!(site.command(&["providers", "list"]).await.contains("unauthorized"));
 
     // The credentials are mended, and nobody wants to wait.
-    site.command(&["providers", "resume", "truelayer", "--mode", "test"]).await;
+    let printed = site.command(&["providers", "resume", "truelayer", "--mode", "test"]).await;
+    assert!(printed.contains("no pause was ended") && printed.contains("one payout is tried at once"), "{printed}");
     let up = site.cranked(&site.local.config).await;
     after(MOMENT, &up).await;
     sent.push(site.post().await);
