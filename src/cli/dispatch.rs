@@ -124,7 +124,7 @@ pub async fn thaw(file: Option<&Path>, arguments: ThawArguments) -> anyhow::Resu
             freeze.reason
         );
         let (suspect, now) = (store.suspect_until(shard).await?, store.clock().now());
-        let looks = if suspect > now { format!("looks first until {suspect}") } else { "looks first for nothing new".to_owned() };
+        let looks = if suspect > now { format!("looks first until {suspect}") } else { "nothing is looked up first".to_owned() };
         print(&format!("{shard}: thawed (it was frozen because: {}); {looks}", freeze.reason))?;
     }
     Ok(ExitCode::SUCCESS)
