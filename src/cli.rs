@@ -68,6 +68,10 @@ pub enum Command {
     /// Speak a provider's wire and misbehave on demand.
     Sandbox(sandbox::Arguments),
     /// A complete installation on this machine, with a store, a sandbox and a subscriber of its own. Takes --config, and of variables only REDIS_URL.
+    ///
+    /// It sets these keys itself, and refuses a file that sets one of them: redis.url (and redis.prefix with --redis-url), key 1 of vault.keys, ingress.listen,
+    /// ingress.admin_listen, ingress.key_pepper, fence.path, egress.allow, and those with which the test accounts at providers and the sandboxes know each other. It does not
+    /// read telemetry from it.
     Dev(dev::Arguments),
     /// Measure this machine.
     Bench(bench::Arguments),
