@@ -41,7 +41,7 @@ pub struct Arguments {
     /// The day in UTC, such as 2026-01-31; one that has begun, and better one that is over. A payout belongs to the day on which it was first sent.
     #[arg(long)]
     day: Date,
-    /// Have the workers ask the provider at once about each payout that is `missing_there` or has a `different_status`: a webhook of its may have been lost.
+    /// Have the workers ask the provider at once about each payout that is `missing_there` or has a `different_status`, about 1000 of them at most: a webhook of its may have been lost.
     #[arg(long)]
     check: bool,
     /// Print JSON.

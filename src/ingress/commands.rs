@@ -81,11 +81,7 @@ pub(super) async fn approve(State(ingress): State<Arc<Ingress>>, Path(key): Path
 pub(super) async fn check(State(ingress): State<Arc<Ingress>>, Path(key): Path<String>, request: Request) -> Result<Response, Problem> {
     let (caller, parts, body) = ingress.receive(request, Scope::PayoutsWrite, Duty::None).await?;
     let payout = ingress.find(&caller, only_party(&parts, &body)?, &key).await?;
-    let store = &ingress.recorder.store;
-    if payout.is_checkable() && store.claim_look(payout.id, ingress.recorder.check_every).await?.is_some() {
-        return ingress.shown(StatusCode::ACCEPTED, &payout).await;
-    }
-    match ingress.recorder.record(payout, &Fact::new(Source::Caller, What::Check)).await? {
+    match ingress.recorder.check(payout, Source::Caller).await? {
         Recorded::Done(payout) => ingress.shown(StatusCode::ACCEPTED, &payout).await,
         Recorded::Declined(declined, payout) => Err(not_now(declined, &payout)),
         Recorded::Missing => Err(Problem::not_found("payout")),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use domain::bulletin::News;
 use domain::fact::{Provider, Source};
 use domain::id::{Mode, PartyId, PayoutId};
-use domain::payout::{Fact, Payout, What};
+use domain::payout::Payout;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -124,16 +124,17 @@ pub async fn reconcile(
     Ok(Outcome { compared, whole, finished: store.clock().now() >= scope.to })
 }
 
-/// Has the provider asked soon about each payout of ours that is missing there, or stands differently there: a notice may have been lost. Says about how many.
+/// Has the provider asked soon about each payout of ours that is missing there, or stands differently there: a notice may have been lost. Says about how many,
+/// [`CHECKED_MAX`] at most.
 ///
 /// # Errors
 /// As every call of the store. Repeatable.
 pub async fn check(recorder: &Recorder, compared: &Compared) -> Result<usize, StoreError> {
     let asked_about = compared.breaks.iter().filter(|found| matches!(found.kind, Kind::MissingThere | Kind::DifferentStatus));
     let mut checked = 0;
-    for told in asked_about.filter_map(|found| found.payout) {
+    for told in asked_about.filter_map(|found| found.payout).take(CHECKED_MAX) {
         let Some(payout) = recorder.store.load(told.id).await? else { continue };
-        let recorded = recorder.record(payout, &Fact::new(Source::Operator, What::Check)).await?;
+        let recorded = recorder.check(payout, Source::Operator).await?;
         checked += usize::from(matches!(recorded, Recorded::Done(_)));
     }
     Ok(checked)
@@ -151,6 +152,9 @@ async fn load_listed(store: &Store, statement: &Statement, ours: &mut BTreeMap<P
 }
 
 const LOADED_AT_ONCE: usize = 200;
+
+/// Payouts that one run has its provider asked about, at most: all those looks are due at once.
+pub const CHECKED_MAX: usize = 1_000;
 
 /// Breaks of one run that are logged one by one.
 const LOGGED_MAX: usize = 1_000;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::fact::Source;
 use domain::payout::attempt::Attempt;
-use domain::payout::{Declined, Fact, Payout, Plan, Verdict};
+use domain::payout::{Declined, Fact, Payout, Plan, Verdict, What};
 use domain::wait::Backoff;
 use jiff::SignedDuration;
 use providers::Providers;
@@ -139,6 +140,17 @@ impl Recorder {
             }
         }
         Err(StoreError::Unavailable(None))
+    }
+
+    /// Brings the next look at the provider forward to now, because somebody asks for it. Asked again within [`Rules::check_every_ms`], nothing more is done.
+    ///
+    /// # Errors
+    /// As [`Recorder::record`].
+    pub async fn check(&self, payout: Payout, by: Source) -> Result<Recorded, StoreError> {
+        if payout.is_checkable() && self.store.claim_look(payout.id, self.check_every).await?.is_some() {
+            return Ok(Recorded::Done(Box::new(payout)));
+        }
+        self.record(payout, &Fact::new(by, What::Check)).await
     }
 
     /// Enters the ids that a step has learnt into the directory, where their provider may name a payout by nothing else. Without a new one it asks nobody.
